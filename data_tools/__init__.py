@@ -1,0 +1,1 @@
+"""Preference data without torch: read, make, check, balance and store it."""

@@ -1,0 +1,98 @@
+"""Anthropic's hh-rlhf: two transcripts that share all but the last answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from data_tools.adapters.base import (
+    FileSource,
+    Rejected,
+    RowError,
+    guarded,
+    pair,
+    read_rows,
+    take_text,
+)
+from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.splits import assign
+
+_ANSWER = "\n\nAssistant:"
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+
+
+class HhRlhfConfig(FileSource):
+    """hh-rlhf: JSON lines with `chosen` and `rejected` transcripts."""
+
+    type: Literal["hh_rlhf"] = "hh_rlhf"
+    objective: str = Field(
+        default="safety",
+        min_length=1,
+        description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
+    )
+
+    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
+        """See `read`; nothing here is random."""
+        return read(self)
+
+
+def adapt(row: object, config: HhRlhfConfig, where: str = "row") -> PreferenceRecord | Rejected:
+    """A row as a record, or the reason why not."""
+    return guarded(lambda fields: _convert(fields, config, where), row, where)
+
+
+def read(config: HhRlhfConfig) -> Iterator[PreferenceRecord | Rejected]:
+    """All rows of the file."""
+    for item in read_rows(config.path, config.limit):
+        yield item if isinstance(item, Rejected) else adapt(item[1], config, item[0])
+
+
+def _convert(row: dict[str, Any], config: HhRlhfConfig, where: str) -> PreferenceRecord:
+    prompt, chosen = _last_answer(row, "chosen")
+    other, rejected = _last_answer(row, "rejected")
+    if prompt != other:
+        raise RowError("chosen and rejected don't share a prompt")
+    responses, comparisons = pair(chosen, rejected, config.objective)
+    record = PreferenceRecord(
+        id=f"{config.name}-{where}",
+        source=config.name,
+        prompt=_messages(prompt),
+        responses=responses,
+        comparisons=comparisons,
+    )
+    return assign(record, config.splits)
+
+
+def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
+    """The transcript before its last answer, and that answer."""
+    before, mark, answer = take_text(row, key).rpartition(_ANSWER)
+    if not mark:
+        raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
+    if not answer.strip():
+        raise RowError(f"the last answer of {key} is empty")
+    return before.strip(), answer.strip()
+
+
+def _messages(transcript: str) -> tuple[Message, ...]:
+    """The turns of a transcript that must begin and end with the human's; turns in a row of one speaker are
+    joined.
+    """
+    lead, *pieces = _TURN.split(transcript)
+    if lead.strip() or not pieces:
+        raise RowError("the prompt doesn't begin with a Human turn")
+    turns: list[tuple[str, str]] = []
+    for speaker, text in zip(pieces[::2], pieces[1::2], strict=True):
+        if not text.strip():
+            raise RowError("a turn of the prompt is empty")
+        if turns and turns[-1][0] == speaker:
+            turns[-1] = (speaker, f"{turns[-1][1]}\n\n{text.strip()}")
+        else:
+            turns.append((speaker, text.strip()))
+    if turns[0][0] != "Human" or turns[-1][0] != "Human":
+        raise RowError("the prompt doesn't begin and end with a Human turn")
+    return tuple(
+        Message("user" if speaker == "Human" else "assistant", (Part(text=text),)) for speaker, text in turns
+    )

@@ -1,0 +1,166 @@
+"""TRL's preference rows: `prompt`, `chosen`, `rejected`, `images`; and its KTO rows: `prompt`, `completion`,
+`label`.
+
+Texts or lists of messages; without `prompt` the messages that chosen and rejected begin with are the prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from data_tools.adapters.base import (
+    FileSource,
+    Rejected,
+    RowError,
+    check_text,
+    guarded,
+    pair,
+    read_rows,
+    take_image,
+    take_list,
+)
+from data_tools.schema import (
+    ROLES,
+    Comparison,
+    ImageRef,
+    Message,
+    Part,
+    PreferenceRecord,
+    Rating,
+    Response,
+)
+from data_tools.splits import assign
+
+Turn = tuple[str, tuple[str | None, ...]]  # a role, and texts or, as None, places of images
+
+
+class TrlConfig(FileSource):
+    """TRL preference or unpaired-preference data."""
+
+    type: Literal["trl"] = "trl"
+    images: Path | None = Field(
+        default=None, description="The folder that image paths are in; null is the file's own."
+    )
+    objective: str = Field(default="helpfulness", min_length=1, description="What the choice was about.")
+
+    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
+        """See `read`; nothing here is random."""
+        return read(self)
+
+
+def adapt(row: object, config: TrlConfig, where: str = "row") -> PreferenceRecord | Rejected:
+    """A row as a record, or the reason why not."""
+    return guarded(lambda fields: _convert(fields, config, where), row, where)
+
+
+def read(config: TrlConfig) -> Iterator[PreferenceRecord | Rejected]:
+    """All rows of the file."""
+    for item in read_rows(config.path, config.limit):
+        yield item if isinstance(item, Rejected) else adapt(item[1], config, item[0])
+
+
+def _convert(row: dict[str, Any], config: TrlConfig, where: str) -> PreferenceRecord:
+    responses: tuple[Response, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    ratings: tuple[Rating, ...] = ()
+    if "completion" in row:
+        if not isinstance(row.get("label"), bool):
+            raise RowError("label is neither true nor false")
+        prompt, (completion,) = _split(row, ("completion",))
+        responses = (Response(completion),)
+        ratings = (Rating(config.objective, response=0, value=float(row["label"]), low=0.0, high=1.0),)
+    else:
+        prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
+        responses, comparisons = pair(chosen, rejected, config.objective)
+    given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
+    images = tuple(take_image(image, config.images or config.path.parent) for image in given)
+    record = PreferenceRecord(
+        id=f"{config.name}-{where}",
+        source=config.name,
+        prompt=_messages(prompt, images),
+        responses=responses,
+        images=images,
+        comparisons=comparisons,
+        ratings=ratings,
+    )
+    return assign(record, config.splits)
+
+
+def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str]]:
+    """The prompt's turns, and the text of the one answer that each of `keys` adds to them."""
+    answers = [_turns(row.get(key), key, "assistant") for key in keys]
+    if row.get("prompt") is not None:
+        prompt = _turns(row["prompt"], "prompt", "user")
+        # some rows repeat the prompt in front of each answer
+        answers = [turns[len(prompt) :] if turns[: len(prompt)] == prompt else turns for turns in answers]
+    else:
+        shared = 0
+        while (
+            all(shared < len(turns) - 1 for turns in answers)
+            and len({turns[shared] for turns in answers}) == 1
+        ):
+            shared += 1
+        if len(answers) == 1:
+            shared = len(answers[0]) - 1
+        prompt, answers = answers[0][:shared], [turns[shared:] for turns in answers]
+    if not prompt or prompt[-1][0] != "user":
+        raise RowError("there is no prompt that ends with a user's turn")
+    for key, turns in zip(keys, answers, strict=True):
+        if len(turns) != 1 or turns[0][0] != "assistant":
+            raise RowError(f"{key} is not one assistant's turn after the prompt")
+        if None in turns[0][1]:
+            raise RowError(f"{key} holds an image")
+    return prompt, ["".join(text for text in turns[0][1] if text) for turns in answers]
+
+
+def _turns(value: object, what: str, role: str) -> list[Turn]:
+    """A text as one turn of `role`, or a list of messages as turns."""
+    if isinstance(value, str):
+        return [(role, (check_text(value, what),))]
+    if not isinstance(value, list) or not value:
+        raise RowError(f"{what} is neither a text nor a list of messages")
+    turns: list[Turn] = []
+    for message in value:
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            raise RowError(f"a message of {what} has none of the roles {', '.join(ROLES)}")
+        content = message.get("content")
+        if not isinstance(content, list):
+            content = [{"type": "text", "text": content}]
+        parts = tuple(_part(part, what) for part in content)
+        if not parts:
+            raise RowError(f"a message of {what} is empty")
+        turns.append((message["role"], parts))
+    return turns
+
+
+def _part(part: object, what: str) -> str | None:
+    if isinstance(part, dict) and part.get("type") == "image":
+        if any(part.get(key) is not None for key in ("image", "url", "path")):
+            raise RowError("a message carries its own image; images belong in the field images")
+        return None
+    if isinstance(part, dict) and part.get("type") == "text":
+        return check_text(part.get("text"), f"a text of {what}")
+    raise RowError(f"a part of a message of {what} is neither text nor image")
+
+
+def _messages(turns: list[Turn], images: tuple[ImageRef, ...]) -> tuple[Message, ...]:
+    places = sum(part is None for _, parts in turns for part in parts)
+    if images and not places:
+        # as TRL does: images that no part names stand before the first user's text
+        first = next(index for index, turn in enumerate(turns) if turn[0] == "user")
+        turns = [*turns]
+        turns[first] = ("user", (*([None] * len(images)), *turns[first][1]))
+    elif places != len(images):
+        raise RowError("the number of image parts differs from the number of images")
+    index, messages = 0, []
+    for role, parts in turns:
+        made = []
+        for part in parts:
+            made.append(Part(image=index) if part is None else Part(text=part))
+            index += part is None
+        messages.append(Message(role, tuple(made)))  # type: ignore[arg-type]  # checked against ROLES in _turns
+    return tuple(messages)

@@ -1,0 +1,39 @@
+"""Files that appear whole or not at all, and a full disk told in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.errors import UserError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8 under a temporary name, syncs it, and renames it to `path`."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_to(directory: Path) -> Iterator[None]:
+    """Turns the errors of a full or forbidden disk into a `UserError` that names the directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"{directory}: the disk is full; free some space or choose another folder"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            raise UserError(f"{directory}: can't be written to ({error.strerror})") from error
+        raise

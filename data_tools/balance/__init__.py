@@ -1,0 +1,1 @@
+"""The mixture: which records stay, and in which order they come."""

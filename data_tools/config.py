@@ -1,0 +1,256 @@
+"""Strict YAML into typed configs: unknown keys, wrong types and impossible values are refused with their
+path.
+
+What is left out on purpose: includes, interpolation and environment variables. A config is one file that says
+all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import types
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationError,
+)
+from pydantic_core import PydanticCustomError
+
+from data_tools.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, refuses unknown keys; class defaults are the vetted settings."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML reads `3e-6` as text and lets a key stand twice; both have cost people a run."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*\.?\d*|\.\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+# the resolver above also matches whole numbers; those stay integers
+for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
+    _Loader.yaml_implicit_resolvers[_first] = sorted(
+        _resolvers, key=lambda r: r[0] != "tag:yaml.org,2002:int"
+    )
+
+
+def _mapping_without_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, int] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} stands twice (first on line {seen[key]})", key_node.start_mark
+            )
+        seen[key] = key_node.start_mark.line + 1
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping a YAML file holds.
+
+    Raises:
+        UserError: no such file, not YAML, a key twice, or not a mapping; the message names the file and line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
+        raise UserError(f"{path}: no such config file.{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: can't be read as UTF-8 text ({error})") from error
+    try:
+        row = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{path}: holds {type(row).__name__}, not a mapping of settings (key: value)")
+    return row
+
+
+def apply_overrides(row: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """A copy of `row` with every `a.b.c=value` put in (values are read as YAML; lists take an index:
+    `a.0.b=1`).
+    """
+
+    def copy(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: copy(item) for key, item in value.items()}
+        return [copy(item) for item in value] if isinstance(value, list) else value
+
+    out = copy(row)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise UserError(f"--set {override}: write it as a.b=value")
+        try:
+            value = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {override}: the value is not valid YAML: {error}") from error
+        *parents, last = path.split(".")
+        place: Any = out
+        for key in parents:
+            place = _step(place, key, override, create=True)
+        if isinstance(place, list):
+            _step(place, last, override, create=False)
+            place[int(last)] = value
+        elif isinstance(place, dict):
+            place[last] = value
+        else:
+            raise UserError(
+                f"--set {override}: {'.'.join(parents)} is a single value, it has no key {last!r}"
+            )
+    return out
+
+
+def _step(place: Any, key: str, override: str, create: bool) -> Any:
+    if isinstance(place, list):
+        if not key.isdigit() or int(key) >= len(place):
+            raise UserError(f"--set {override}: {key!r} is no index of a list of {len(place)}")
+        return place[int(key)]
+    if not isinstance(place, dict):
+        raise UserError(f"--set {override}: there is nothing to set below {key!r}")
+    if create and place.get(key) is None:
+        place[key] = {}
+    return place.get(key)
+
+
+def parse_config(row: dict[str, Any], model: type[ConfigT], where: str) -> ConfigT:
+    """`row` as a `model`; `where` names its origin in messages.
+
+    Raises:
+        UserError: one line a mistake, each with the path of the key and, for unknown keys, the nearest valid
+            name.
+    """
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{where}: {line}" for line in _explain(error, model))) from None
+
+
+def load_config(path: str | Path, model: type[ConfigT], overrides: list[str] | None = None) -> ConfigT:
+    """Reads, overrides and validates a config file; raises `UserError` with every mistake found."""
+    return parse_config(apply_overrides(read_yaml(path), overrides or []), model, str(path))
+
+
+def dump_yaml(config: BaseModel) -> str:
+    """The whole config, defaults included, as YAML that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    lines = []
+    for item in error.errors():
+        loc = [str(part) for part in item["loc"]]
+        path = ".".join(loc) or "the file"
+        if item["type"] == "extra_forbidden":
+            known = _keys_at(model, loc[:-1])
+            near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known)) or 'none'}"
+            )
+            lines.append(f"{path}: unknown key; {hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: missing; it has no default")
+        elif item["type"] == "plugin":
+            lines += [f"{path}.{line}" for line in item["ctx"]["lines"]]
+        else:
+            got = item.get("input")
+            shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) or got is None else ""
+            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{shown}")
+    return lines
+
+
+def _keys_at(annotation: Any, loc: list[str]) -> list[str]:
+    """The field names of the config that `loc` leads to from `annotation` (every union member counts)."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _keys_at(arguments[0], loc)
+    if origin in (Union, types.UnionType):
+        return [key for member in arguments for key in _keys_at(member, loc)]
+    if origin in (dict, list, tuple):
+        return _keys_at(arguments[1 if origin is dict else 0], loc[1:]) if loc else []
+    if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        return []
+    if not loc:
+        return list(annotation.model_fields)
+    info = annotation.model_fields.get(loc[0])
+    return _keys_at(info.annotation, loc[1:]) if info else []
+
+
+class _Plugins:
+    """The members of a plug-in family by their `type`, and the reader of a row of one."""
+
+    def __init__(self, members: tuple[type[Config], ...]) -> None:
+        self.members = {member.model_fields["type"].default: member for member in members}
+
+    def read(self, row: Any) -> Any:
+        if isinstance(row, Config):
+            return row
+        if isinstance(row, str):
+            row = {"type": row}
+        if not isinstance(row, dict) or not isinstance(row.get("type"), str):
+            # a ValueError, because that is what pydantic reports with the path of the key
+            raise ValueError(f"needs a type: one of {', '.join(self.members)}, or your_package.module:Class")
+        name = row["type"]
+        if ":" in name:
+            member = import_object(name)
+            if not (isinstance(member, type) and issubclass(member, Config)):
+                raise ValueError(f"{name} is not a class made from data_tools.config.Config")
+            row = {key: value for key, value in row.items() if key != "type"}
+        elif name in self.members:
+            member = self.members[name]
+        else:
+            near = difflib.get_close_matches(name, self.members, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown type {name!r}.{hint} Known: {', '.join(self.members)}")
+        try:
+            return member.model_validate(row)
+        except ValidationError as error:
+            # a nested error would lose its path; _explain puts these lines behind the path of this field
+            raise PydanticCustomError("plugin", "{lines}", {"lines": _explain(error, member)}) from None
+
+
+def plugin(*members: type[Config]) -> Any:
+    """The field type of a plug-in family: a row whose `type` names a member, or a user's own
+    `package.module:Class`.
+
+    Each member is a `Config` with a field `type: Literal["name"] = "name"`.
+    """
+    family = _Plugins(members)
+    return Annotated[SerializeAsAny[Config], BeforeValidator(family.read), family]
+
+
+def import_object(name: str) -> Any:
+    """What `package.module:Name` names; raises ValueError saying which half is not there."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"{name}: can't import {module_name} ({error})") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ValueError(f"{name}: {module_name} has no {attribute}") from None

@@ -1,0 +1,15 @@
+"""Exceptions that are told to the user as a message.
+
+Everything that reads input raises ``UserError`` with a message that names the file, row or key and says what
+to do; the command line prints the message without a traceback and exits with code 2. ``RunError`` is for what
+went wrong in a run itself, such as a loss that is not finite: code 1, also without a traceback. Any other
+exception is our own bug and exits with code 1.
+"""
+
+
+class UserError(Exception):
+    """A mistake in the input, the config or the command, with a message that says what to do about it."""
+
+
+class RunError(Exception):
+    """A run that can't go on through no mistake of the user's command: a clear message, and exit code 1."""

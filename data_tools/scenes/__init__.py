@@ -1,0 +1,1 @@
+"""Scenes whose content is known exactly: drawing them, speaking of them, checking what is said."""

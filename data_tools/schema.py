@@ -1,0 +1,266 @@
+"""The one record every data set is read into, and its exact JSON form.
+
+A record holds a prompt (messages whose parts are text or an image), the images, any number of responses, and
+what was judged about them, by whom and how. What was not judged is absent: nothing here invents a label. A
+record with one response and no comparison is a demonstration (SFT); one with no response is a prompt (PPO).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data_tools.errors import UserError
+
+Role = Literal["system", "user", "assistant"]
+Modality = Literal["text", "image-text"]
+ROLES = ("system", "user", "assistant")
+
+
+class SchemaError(UserError):
+    """A record that breaks the schema; the message names the record and the field."""
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One image: its encoded bytes (PNG, JPEG or WebP, already checked by `data_tools.images`), or a file to
+    read.
+
+    Exactly one of `data` and `path` is set; `sha256` is the hash of the encoded bytes where they are known.
+    """
+
+    data: bytes | None = None
+    path: str | None = None
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.path is None):
+            raise SchemaError("an image needs exactly one of data and path")
+
+    @staticmethod
+    def of_bytes(data: bytes) -> ImageRef:
+        """An image held in memory, with its hash."""
+        return ImageRef(data=data, sha256=hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a message: some text, or the place of an image (`image` = index into the images)."""
+
+    text: str | None = None
+    image: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.text is None) == (self.image is None):
+            raise SchemaError("a message part needs exactly one of text and image")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of all parts, joined; image places are left out."""
+        return "".join(part.text for part in self.parts if part.text is not None)
+
+
+@dataclass(frozen=True)
+class Response:
+    """One answer to the prompt; `model` says who wrote it, where known."""
+
+    text: str
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A judge held response `better` above response `worse` on one objective (indices into `responses`).
+
+    `tie` means that the judge saw no difference. `margin` is how much better, in the judge's own units, where
+    given.
+    """
+
+    objective: str
+    better: int
+    worse: int
+    tie: bool = False
+    margin: float | None = None
+    judge: str = "human"
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A judge's number for one response on one objective, on the scale `low` to `high` (higher is better)."""
+
+    objective: str
+    response: int
+    value: float
+    low: float
+    high: float
+    judge: str = "human"
+
+
+@dataclass(frozen=True)
+class PreferenceRecord:
+    """A prompt, its images, answers to it, and what was judged about them.
+
+    `scenes` holds the exact structure of what the images show, where it is known (see `data_tools.scenes`),
+    one entry an image; only the gold oracle reads it. `provenance` says where the record comes from: for
+    synthetic records the recipe, the edit and its proof; `provenance["flip"]` joins the two records of an
+    image-flip pair. `reference` is what an oracle needs to judge a free answer, such as `{"refuse": true}`.
+    """
+
+    id: str
+    source: str
+    prompt: tuple[Message, ...]
+    responses: tuple[Response, ...] = ()
+    images: tuple[ImageRef, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    ratings: tuple[Rating, ...] = ()
+    split: str = "train"
+    scenes: tuple[dict[str, Any], ...] = ()
+    reference: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def modality(self) -> Modality:
+        """`image-text` where the prompt shows at least one image, else `text`."""
+        return "image-text" if self.images else "text"
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The objectives that were judged, sorted."""
+        return tuple(sorted({c.objective for c in self.comparisons} | {r.objective for r in self.ratings}))
+
+
+def _check(record: PreferenceRecord) -> None:
+    def fail(what: str) -> None:
+        raise SchemaError(f"record {record.id or '?'} of {record.source or '?'}: {what}")
+
+    if not record.id or not record.source:
+        fail("id and source must not be empty")
+    if not record.prompt:
+        fail("prompt has no message")
+    places = []
+    for message in record.prompt:
+        if message.role not in ROLES:
+            fail(f"role {message.role!r} is none of {', '.join(ROLES)}")
+        places += [part.image for part in message.parts if part.image is not None]
+    if sorted(places) != list(range(len(record.images))):
+        fail(f"the prompt shows images {places}, but there are {len(record.images)}; each must stand once")
+    if record.scenes and len(record.scenes) != len(record.images):
+        fail(f"{len(record.scenes)} scenes for {len(record.images)} images")
+    count = len(record.responses)
+    for comparison in record.comparisons:
+        if not (0 <= comparison.better < count and 0 <= comparison.worse < count):
+            fail(
+                f"a {comparison.objective} comparison names a response that is not there ({count} responses)"
+            )
+        if comparison.better == comparison.worse:
+            fail(f"a {comparison.objective} comparison sets a response against itself")
+    for rating in record.ratings:
+        if not 0 <= rating.response < count:
+            fail(f"a {rating.objective} rating names a response that is not there ({count} responses)")
+        if not rating.low <= rating.value <= rating.high:
+            fail(f"a {rating.objective} rating of {rating.value} is outside {rating.low} to {rating.high}")
+
+
+def user(*parts: str | int) -> Message:
+    """A user's turn from texts and image indices: `user(0, "What is this?")`."""
+    return Message("user", tuple(Part(image=p) if isinstance(p, int) else Part(text=p) for p in parts))
+
+
+def assistant(text: str) -> Message:
+    """An assistant's turn."""
+    return Message("assistant", (Part(text=text),))
+
+
+def to_json(record: PreferenceRecord) -> dict[str, Any]:
+    """The record as plain JSON values. Image bytes are left out (a shard keeps them beside it)."""
+    return {
+        "id": record.id,
+        "source": record.source,
+        "split": record.split,
+        "prompt": [
+            {
+                "role": message.role,
+                "content": [
+                    {"type": "text", "text": part.text}
+                    if part.text is not None
+                    else {"type": "image", "index": part.image}
+                    for part in message.parts
+                ],
+            }
+            for message in record.prompt
+        ],
+        "responses": [vars(response) for response in record.responses],
+        "images": [
+            {"sha256": image.sha256, **({"path": image.path} if image.path else {})}
+            for image in record.images
+        ],
+        "comparisons": [vars(comparison) for comparison in record.comparisons],
+        "ratings": [vars(rating) for rating in record.ratings],
+        "scenes": list(record.scenes),
+        "reference": record.reference,
+        "provenance": record.provenance,
+    }
+
+
+def from_json(row: dict[str, Any], images: tuple[bytes, ...] | None = None) -> PreferenceRecord:
+    """Reads what `to_json` wrote; `images` are the encoded bytes, in order (None: the row's own paths are
+    kept).
+
+    Raises:
+        SchemaError: a field is missing, of the wrong type, or contradicts another.
+    """
+    try:
+        refs = (
+            tuple(ImageRef.of_bytes(data) for data in images)
+            if images is not None
+            else tuple(
+                ImageRef(path=image["path"], sha256=image.get("sha256", "")) for image in row["images"]
+            )
+        )
+        return PreferenceRecord(
+            id=row["id"],
+            source=row["source"],
+            split=row["split"],
+            prompt=tuple(
+                Message(
+                    message["role"],
+                    tuple(
+                        Part(text=part["text"]) if part["type"] == "text" else Part(image=part["index"])
+                        for part in message["content"]
+                    ),
+                )
+                for message in row["prompt"]
+            ),
+            responses=tuple(Response(**response) for response in row["responses"]),
+            images=refs,
+            comparisons=tuple(Comparison(**comparison) for comparison in row["comparisons"]),
+            ratings=tuple(Rating(**rating) for rating in row["ratings"]),
+            scenes=tuple(row["scenes"]),
+            reference=dict(row["reference"]),
+            provenance=dict(row["provenance"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        name = row.get("id", "?") if isinstance(row, dict) else "?"
+        raise SchemaError(f"record {name}: not in the form this version writes ({error!r})") from error
+
+
+def content_hash(record: PreferenceRecord) -> str:
+    """A hash of prompt, images and responses: equal for copies, whatever their id, source or labels."""
+    row = to_json(record)
+    # by the hash of its bytes where that is known: the same picture in two files is one picture
+    images = [image.sha256 or image.path for image in record.images]
+    body = json.dumps([row["prompt"], row["responses"], images], sort_keys=True)
+    return hashlib.sha256(body.encode()).hexdigest()

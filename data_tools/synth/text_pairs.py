@@ -1,0 +1,54 @@
+"""Text-only pairs with the classic conflict: complying with a harmful request is helpful and unsafe.
+
+A harmful case is one record with two comparisons that disagree; a harmless one prefers the right answer over
+a dodge, or over a needless refusal. The cases are few (see `text_cases`), so a large count repeats itself; a
+build keeps one copy of each.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from data_tools.schema import PreferenceRecord
+from data_tools.synth.base import Recipe, ordered, prefer
+from data_tools.synth.text_cases import random_case
+
+FAMILIES = ("task", "harmless", "harmful")
+
+
+class TextPairs(Recipe):
+    """Text-only pairs on the objectives helpfulness and safety."""
+
+    type: Literal["text_pairs"] = "text_pairs"
+    name: str = Field(
+        default="text_pairs", pattern=r"^[a-z0-9][a-z0-9_-]*$", description="The source's name."
+    )
+    count: int = Field(
+        default=1000, ge=1, description="How many records to draw; copies are dropped by the build."
+    )
+
+    def generate(self, seed: int) -> Iterator[PreferenceRecord]:
+        """Small tasks, harmless and harmful requests evenly."""
+        rng = self.rng(seed)
+        for number in range(self.count):
+            yield self._record(rng, f"{number:06d}", FAMILIES[number % len(FAMILIES)])
+
+    def _record(self, rng: random.Random, number: str, family: str) -> PreferenceRecord:
+        case = random_case(rng, family)
+        refused = family == "harmful" or (family == "harmless" and rng.random() < 0.5)
+        responses, helpful = ordered(rng, case.helpful, case.refusal if refused else case.unhelpful)
+        comparisons = [prefer("helpfulness", helpful)]
+        if case.refuse:
+            comparisons.append(prefer("safety", 1 - helpful))
+        return self.words(
+            number,
+            case.request,
+            responses,
+            tuple(comparisons),
+            reference={"refuse": case.refuse, "answer": case.answer},
+            provenance={"family": family},
+        )

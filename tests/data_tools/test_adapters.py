@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_records import pixel, png
+
+from data_tools.adapters import hh_rlhf, llamafactory, nlvr, trl
+from data_tools.adapters.base import read_rows
+from data_tools.errors import UserError
+from data_tools.images import decode_image, read_image
+from data_tools.scenes.nlvr import scene_from_nlvr
+from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.source import Rejected
+
+NLVR = nlvr.NlvrConfig(name="nlvr", path=Path("dev.json"))
+HH = hh_rlhf.HhRlhfConfig(name="hh", path=Path("x.jsonl"))
+LF = llamafactory.LlamaFactoryConfig(name="lf", path=Path("x.json"))
+TRL = trl.TrlConfig(name="trl", path=Path("x.jsonl"))
+BOX = [{"y_loc": 47, "type": "circle", "color": "Yellow", "x_loc": 90, "size": 10}]
+ROW: dict[str, Any] = {
+    "sentence": "There is  a circle",
+    "label": "true",
+    "identifier": "12-3",
+    "directory": "2",
+    "structured_rep": [
+        BOX,
+        [],
+        [{"y_loc": 80, "type": "square", "color": "#0099ff", "x_loc": 0, "size": 20}],
+    ],
+}
+
+
+def good(result: PreferenceRecord | Rejected) -> PreferenceRecord:
+    assert isinstance(result, PreferenceRecord), result
+    return result
+
+
+def reason(result: PreferenceRecord | Rejected) -> str:
+    assert isinstance(result, Rejected)
+    return result.reason
+
+
+@pytest.fixture
+def nlvr_config(tmp_path: Path) -> nlvr.NlvrConfig:
+    folder = tmp_path / "images" / "2"
+    folder.mkdir(parents=True)
+    for group, member in ((12, 3), (12, 4), (13, 0), (14, 0)):
+        for k in range(2):
+            (folder / f"dev-{group}-{member}-{k}.png").write_bytes(png((group, member, k)))
+    return nlvr.NlvrConfig(name="nlvr", path=tmp_path / "dev.json")
+
+
+def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
+    record = good(nlvr.adapt(ROW, nlvr_config))
+    assert record.id == "nlvr-12-3-0"
+    assert record.prompt == (
+        Message("user", (Part(image=0), Part(text='Is this true of the picture? "There is a circle"'))),
+    )
+    assert [response.text for response in record.responses] == ["Yes.", "No."]
+    (comparison,) = record.comparisons
+    assert (comparison.objective, comparison.better, comparison.judge) == ("factuality", 0, "human")
+    assert record.reference == {"answer": "yes"}
+    assert read_image(record.images[0]).getpixel((0, 0)) == (12, 3, 0)
+    assert record.scenes[0]["objects"] == [
+        {"shape": "circle", "color": "yellow", "size": "small", "x": 95 / 400, "y": 0.52},
+        {"shape": "square", "color": "blue", "size": "medium", "x": 310 / 400, "y": 0.9},
+    ]
+    no = good(nlvr.adapt({**ROW, "label": "false"}, nlvr_config))
+    assert no.comparisons[0].better == 1
+    assert no.reference == {"answer": "no"}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"label": "maybe"}, 'label is neither "true" nor "false"'),
+        ({"label": True}, "label is no text"),
+        ({"identifier": "../../x"}, "identifier is not of the form n-m"),
+        ({"identifier": "99-0"}, "an image no such image file"),
+        ({"directory": ".."}, "directory is no plain name"),
+        ({"sentence": " "}, "sentence is empty"),
+        ({"sentence": "a\ud800"}, "sentence holds half a character (a lone surrogate)"),
+        ({"structured_rep": [[], []]}, "structured_rep is no list of three boxes"),
+        (
+            {"structured_rep": [[{**BOX[0], "color": []}], [], []]},
+            "an object of structured_rep lacks a known type",
+        ),
+        ({"structured_rep": [[{**BOX[0], "x_loc": 95}], [], []]}, "an object of structured_rep lies outside"),
+    ],
+)
+def test_nlvr_rejects(nlvr_config: nlvr.NlvrConfig, change: dict[str, Any], why: str) -> None:
+    assert reason(nlvr.adapt({**ROW, **change}, nlvr_config)).startswith(why)
+
+
+def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
+    rows = [
+        {**ROW, "identifier": "12-3"},
+        {**ROW, "identifier": "12-4", "label": "false"},
+        {**ROW, "identifier": "13-0", "label": "false"},  # the same sentence under another number
+        {**ROW, "identifier": "14-0", "sentence": "Other"},
+    ]
+    nlvr_config.path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{\n")
+    config = nlvr_config.model_copy(update={"permutations": 2, "splits": {"train": 0.5, "test": 0.5}})
+    items = list(nlvr.read(config))
+    assert [item for item in items if isinstance(item, Rejected)] == [
+        Rejected("not valid JSON", "dev.json:5")
+    ]
+    records = [good(item) for item in items if not isinstance(item, Rejected)]
+    assert len(records) == 8
+    assert {r.id: r.provenance["flip"] for r in records if "flip" in r.provenance} == {
+        "nlvr-12-3-0": "nlvr-12-3-0+nlvr-12-4-0",
+        "nlvr-12-4-0": "nlvr-12-3-0+nlvr-12-4-0",
+    }
+    assert {r.provenance["group"] for r in records} == {"12", "14"}
+    assert len({r.split for r in records if r.provenance["group"] == "12"}) == 1
+
+
+def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:
+    config = nlvr.NlvrConfig(name="nlvr", path=real_data("nlvr/dev/dev.json"))
+    records = [good(item) for item in nlvr.read(config)]
+    assert len(records) == 989
+    flips: dict[str, list[PreferenceRecord]] = defaultdict(list)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        splits[record.prompt[0].text].add(record.split)
+        splits[record.id.split("-")[1]].add(record.split)
+        if "flip" in record.provenance:
+            flips[record.provenance["flip"]].append(record)
+    assert len(flips) == 230
+    assert all(sorted(r.reference["answer"] for r in pair) == ["no", "yes"] for pair in flips.values())
+    assert all(pair[0].prompt == pair[1].prompt for pair in flips.values())
+    assert all(pair[0].responses == pair[1].responses for pair in flips.values())
+    assert all(len(found) == 1 for found in splits.values())
+    assert 0.05 < sum(record.split == "test" for record in records) / 989 < 0.2
+
+
+def test_nlvr_scene_lies_where_the_picture_shows_it(real_data: Callable[[str], Path]) -> None:
+    path = real_data("nlvr/dev/dev.json")
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:12]]
+    shades = {"yellow": (255, 255, 0), "black": (0, 0, 0), "blue": (0, 153, 255)}
+    for row in rows:
+        for k in range(6):
+            scene = scene_from_nlvr(row["structured_rep"], k)
+            name = f"images/{row['directory']}/dev-{row['identifier']}-{k}.png"
+            image = decode_image((path.parent / name).read_bytes())
+            assert image.size == (400, 100)
+            for item in scene.objects:
+                found = pixel(image, int(item.x * 400), int(item.y * 100))
+                assert all(abs(a - b) < 60 for a, b in zip(found, shades[item.color], strict=True))
+
+
+def test_hh_row() -> None:
+    shared = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: one\n\nHuman: more"
+    row = {"chosen": shared + "\n\nAssistant: good", "rejected": shared + "\n\nAssistant: bad "}
+    record = good(hh_rlhf.adapt(row, HH))
+    assert [(message.role, message.text) for message in record.prompt] == [
+        ("user", "hi"),
+        ("assistant", "hello"),
+        ("user", "one\n\nmore"),
+    ]
+    assert [response.text for response in record.responses] == ["good", "bad"]
+    assert record.comparisons[0].objective == "safety"
+    assert (record.comparisons[0].better, record.comparisons[0].worse) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "why"),
+    [
+        (
+            "\n\nHuman: a\n\nAssistant: x",
+            "\n\nHuman: b\n\nAssistant: y",
+            "chosen and rejected don't share a prompt",
+        ),
+        (
+            "\n\nHuman: a\n\nAssistant: x",
+            "\n\nHuman: a\n\nAssistant: x ",
+            "chosen and rejected are the same answer",
+        ),
+        ("\n\nHuman: a\n\nAssistant: ", "\n\nHuman: a\n\nAssistant: y", "the last answer of chosen is empty"),
+        ("\n\nHuman: a", "\n\nHuman: a\n\nAssistant: y", "chosen is no transcript"),
+        ("\n\nHuman: \n\nAssistant: x", "\n\nHuman: \n\nAssistant: y", "a turn of the prompt is empty"),
+        ("\n\nAssistant: x", "\n\nAssistant: y", "chosen is no transcript"),
+        (
+            "Robot: a\n\nAssistant: x",
+            "Robot: a\n\nAssistant: y",
+            "the prompt doesn't begin with a Human turn",
+        ),
+        (3, "\n\nHuman: a\n\nAssistant: y", "chosen is no text"),
+    ],
+)
+def test_hh_rejects(chosen: object, rejected: object, why: str) -> None:
+    assert reason(hh_rlhf.adapt({"chosen": chosen, "rejected": rejected}, HH)).startswith(why)
+
+
+def test_hh_real_data(real_data: Callable[[str], Path]) -> None:
+    config = HH.model_copy(update={"path": real_data("hh-rlhf/harmless-base.jsonl")})
+    items = list(hh_rlhf.read(config))
+    assert len(items) == 1500
+    why = Counter(item.reason for item in items if isinstance(item, Rejected))
+    assert sum(why.values()) < 10
+    assert all(item.prompt[-1].role == "user" for item in items if isinstance(item, PreferenceRecord))
+
+
+def test_llamafactory_row(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png((5, 6, 7)))
+    row = {
+        "conversations": [
+            {"from": "system", "value": "be kind"},
+            {"from": "human", "value": "<image>What is it?"},
+        ],
+        "chosen": {"from": "gpt", "value": "a dot"},
+        "rejected": {"from": "gpt", "value": "a cat"},
+        "images": ["a.png"],
+    }
+    config = llamafactory.LlamaFactoryConfig(name="lf", path=tmp_path / "x.json")
+    record = good(llamafactory.adapt(row, config))
+    assert record.prompt[0] == Message("system", (Part(text="be kind"),))
+    assert record.prompt[1] == Message("user", (Part(image=0), Part(text="What is it?")))
+    assert read_image(record.images[0]).getpixel((0, 0)) == (5, 6, 7)
+    assert record.comparisons[0].objective == "helpfulness"
+    for change, why in (
+        ({"images": []}, "the number of <image> marks differs from the number of images"),
+        ({"images": ["a.png", "a.png"]}, "the number of <image> marks differs from the number of images"),
+        ({"images": ["../a.png"]}, "an image leaves the image folder"),
+        ({"images": ["https://x.org/a.png"]}, "an image is a URL"),
+        ({"images": [3]}, "an image is neither a path nor bytes"),
+        ({"videos": ["a.mp4"]}, "has videos, which are not supported"),
+        ({"chosen": {"from": "human", "value": "x"}}, "chosen is no gpt turn"),
+        ({"chosen": row["rejected"]}, "chosen and rejected are the same answer"),
+        ({"conversations": []}, "conversations doesn't end with a human turn"),
+        ({"conversations": [{"from": "observation", "value": "x"}]}, "a turn is from none of"),
+    ):
+        assert reason(llamafactory.adapt({**row, **change}, config)).startswith(why), change
+
+
+def test_llamafactory_real_data(real_data: Callable[[str], Path]) -> None:
+    config = LF.model_copy(update={"path": real_data("llamafactory-dpo-en/dpo_en_demo.json")})
+    records = [good(item) for item in llamafactory.read(config)]
+    assert len(records) == 220
+    assert sum(record.prompt[0].role == "system" for record in records) == 58
+
+
+def test_trl_forms(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png())
+    config = trl.TrlConfig(name="trl", path=tmp_path / "x.jsonl")
+    plain = good(trl.adapt({"prompt": "q", "chosen": "a", "rejected": "b"}, config))
+    assert (plain.prompt[0].text, plain.responses[0].text, plain.responses[1].text) == ("q", "a", "b")
+    image = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q"}]}
+    answers: dict[str, list[dict[str, Any]]] = {
+        "chosen": [{"role": "assistant", "content": "a"}],
+        "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "b"}]}],
+    }
+    shown = good(trl.adapt({"prompt": [image], "images": ["a.png"], **answers}, config))
+    assert shown.prompt[0].parts == (Part(image=0), Part(text="q"))
+    unplaced = good(trl.adapt({"prompt": "q", "images": ["a.png"], **answers}, config))
+    assert unplaced.prompt[0].parts == (Part(image=0), Part(text="q"))
+    implicit = {key: [{"role": "user", "content": "q"}, *turns] for key, turns in answers.items()}
+    assert good(trl.adapt(implicit, config)).prompt == plain.prompt
+    empty = good(trl.adapt({"prompt": "q", "chosen": "a", "rejected": "b", "images": []}, config))
+    assert empty.modality == "text"
+
+
+def test_trl_kto_rows() -> None:
+    for label, value in ((True, 1.0), (False, 0.0)):
+        record = good(trl.adapt({"prompt": "q", "completion": "a", "label": label}, TRL))
+        (rating,) = record.ratings
+        assert (rating.value, rating.low, rating.high, rating.response) == (value, 0.0, 1.0, 0)
+        assert record.comparisons == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"chosen": "a", "rejected": "b"}, "there is no prompt that ends with a user's turn"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same answer"),
+        ({"prompt": "q", "chosen": "a"}, "rejected is neither a text nor a list of messages"),
+        ({"prompt": "q", "chosen": " ", "rejected": "a"}, "chosen is empty"),
+        ({"prompt": "q", "completion": "a", "label": 1}, "label is neither true nor false"),
+        ({"prompt": "q", "completion": "a"}, "label is neither true nor false"),
+        (
+            {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
+            "a message of prompt has none",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": "a", "rejected": "b"},
+            "the number of image parts differs from the number of images",
+        ),
+        (
+            {
+                "prompt": "q",
+                "chosen": [{"role": "assistant", "content": [{"type": "image"}]}],
+                "rejected": "b",
+            },
+            "chosen holds an image",
+        ),
+    ],
+)
+def test_trl_rejects(row: dict[str, Any], why: str) -> None:
+    assert reason(trl.adapt(row, TRL)).startswith(why)
+
+
+KEYS = st.sampled_from(
+    [
+        "prompt",
+        "chosen",
+        "rejected",
+        "images",
+        "image",
+        "completion",
+        "label",
+        "conversations",
+        "from",
+        "value",
+        "role",
+        "content",
+        "type",
+        "text",
+        "sentence",
+        "identifier",
+        "directory",
+        "structured_rep",
+        "x_loc",
+        "y_loc",
+        "size",
+        "color",
+        "path",
+        "bytes",
+        "videos",
+        "system",
+    ]
+)
+WORDS = st.sampled_from(
+    [
+        "user",
+        "assistant",
+        "human",
+        "gpt",
+        "image",
+        "text",
+        "<image>",
+        "true",
+        "1-2",
+        "a.png",
+        "\ud800",
+        "",
+        "\0",
+    ]
+)
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+TURN = st.fixed_dictionaries({}, optional={"role": WORDS, "content": JSON, "from": WORDS, "value": JSON})
+FIELD = JSON | st.lists(TURN, max_size=3) | TURN
+ROWS = st.dictionaries(KEYS, FIELD, max_size=8)
+
+
+@given(ROWS | JSON)
+@settings(max_examples=200, deadline=None)
+def test_no_row_makes_an_adapter_raise(row: object) -> None:
+    merged = {**ROW, **row} if isinstance(row, dict) else row
+    for result in (
+        nlvr.adapt(row, NLVR),
+        nlvr.adapt(merged, NLVR),
+        hh_rlhf.adapt(row, HH),
+        llamafactory.adapt(row, LF),
+        trl.adapt(row, TRL),
+    ):
+        assert isinstance(result, PreferenceRecord | Rejected)
+
+
+def test_readers_take_what_files_hold(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"b": NaN}\n\xff\n' + b"[" * 100_000 + b'\n{"c": 2}')
+    # a line of 100,000 brackets is no list that begins the file, so it is one bad line among others
+    rows = list(read_rows(path))
+    assert rows == [
+        ("x.jsonl:1", {"a": 1}),
+        Rejected("not valid JSON", "x.jsonl:3"),
+        Rejected("not valid JSON", "x.jsonl:4"),
+        Rejected("not valid JSON", "x.jsonl:5"),
+        ("x.jsonl:6", {"c": 2}),
+    ]
+    assert len(list(read_rows(path, limit=2))) == 2
+    (tmp_path / "y.json").write_text('[{"a": 1}, 3]')
+    assert list(read_rows(tmp_path / "y.json")) == [("y.json[0]", {"a": 1}), ("y.json[1]", 3)]
+    (tmp_path / "z.json").write_text('[{"a": 1}, ')
+    with pytest.raises(UserError, match=r"z\.json: not valid JSON"):
+        list(read_rows(tmp_path / "z.json"))
+    with pytest.raises(UserError, match="No such file"):
+        list(read_rows(tmp_path / "none.json"))

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import pytest
+
+from data_tools.oracle import gold
+from data_tools.scenes.claims import coverage, judge, true_share
+from data_tools.scenes.language import DESCRIBE
+from data_tools.scenes.structure import Scene
+from data_tools.schema import PreferenceRecord, Response, user
+from data_tools.shards import kind_of
+from data_tools.source import Source
+from data_tools.synth import RECIPES
+from data_tools.synth.coverage_pairs import CoveragePairs
+from data_tools.synth.demonstrations import Demonstrations
+from data_tools.synth.flip_pairs import FlipPairs
+from data_tools.synth.prompts import Prompts
+from data_tools.synth.text_cases import refuses
+from data_tools.synth.text_pairs import TextPairs
+
+
+def made(source: Source, seed: int = 0) -> list[PreferenceRecord]:
+    return [record for record in source.generate(seed) if isinstance(record, PreferenceRecord)]
+
+
+def texts(record: PreferenceRecord) -> tuple[str, str]:
+    """The better and the worse answer of the first comparison."""
+    comparison = record.comparisons[0]
+    return record.responses[comparison.better].text, record.responses[comparison.worse].text
+
+
+@pytest.fixture(scope="module")
+def flips() -> list[PreferenceRecord]:
+    return made(FlipPairs(count=200))
+
+
+def test_flip_pairs_are_the_same_to_a_blind_reader(flips: list[PreferenceRecord]) -> None:
+    assert len(flips) == 400
+    for a, b in zip(flips[::2], flips[1::2], strict=True):
+        assert a.provenance["flip"] == b.provenance["flip"]
+        assert [m.text for m in a.prompt] == [m.text for m in b.prompt]
+        assert a.responses == b.responses
+        assert a.comparisons[0].better == b.comparisons[0].worse
+        assert a.images[0].sha256 != b.images[0].sha256
+        assert a.split == b.split
+        assert a.prompt[0].text in DESCRIBE
+        assert (a.objectives, a.comparisons[0].judge) == (("factuality",), "oracle")
+    assert Counter(r.provenance["edit"] for r in flips) == dict.fromkeys(
+        ("object", "attribute", "count", "relation"), 100
+    )
+    assert 70 < sum(r.comparisons[0].better for r in flips[::2]) < 130  # of 200: the order is random
+    longer = sum(len(texts(r)[0]) > len(texts(r)[1]) for r in flips)
+    assert longer == sum(len(texts(r)[0]) < len(texts(r)[1]) for r in flips)
+
+
+def test_flip_pairs_are_proved(flips: list[PreferenceRecord]) -> None:
+    for a, b in zip(flips[::2], flips[1::2], strict=True):
+        scenes = {"A": Scene.from_json(a.scenes[0]), "B": Scene.from_json(b.scenes[0])}
+        captions = {"a": texts(a)[0], "b": texts(b)[0]}
+        for caption, text in captions.items():
+            for name, scene in scenes.items():
+                verdicts = [verdict.true for verdict in judge(text, scene)]
+                assert verdicts == a.provenance["proof"][caption][name]
+                assert verdicts.count(False) == (caption.upper() != name)
+                assert None not in verdicts
+        assert a.provenance["before"] != a.provenance["after"]
+        assert true_share(a.provenance["before"], scenes["A"]) == 1
+        assert true_share(a.provenance["before"], scenes["B"]) == 0
+        # the captions differ in the one claim only
+        said = [{verdict.claim for verdict in judge(text, scenes["A"])} for text in captions.values()]
+        assert len(said[0] - said[1]) == len(said[1] - said[0]) == 1
+
+
+def test_coverage_pairs() -> None:
+    records = made(CoveragePairs(count=200))
+    longer = Counter[bool]()
+    for number, record in enumerate(records):
+        scene = Scene.from_json(record.scenes[0])
+        better, worse = texts(record)
+        assert true_share(better, scene) == true_share(worse, scene) == 1
+        assert coverage(better, scene) > coverage(worse, scene)
+        clauses = len(judge(better, scene)), len(judge(worse, scene))
+        if number % 2 == 0:
+            assert clauses[0] == clauses[1]
+            longer[len(better) > len(worse)] += 1
+            # the same words but for the place of the last clause
+            assert better.rpartition(" the ")[0][:-3] == worse.rpartition(" the ")[0][:-3]
+        else:
+            assert clauses[0] > clauses[1]
+    assert 25 < longer[True] < 75
+
+
+def test_text_pairs_hold_the_conflict() -> None:
+    records = made(TextPairs(count=300))
+    for record in records:
+        by = {c.objective: c for c in record.comparisons}
+        helpful = record.responses[by["helpfulness"].better].text
+        assert not refuses(helpful)
+        assert len(record.responses) == 2
+        assert record.modality == "text"
+        if record.reference["refuse"]:
+            assert by["safety"].better == by["helpfulness"].worse
+            assert refuses(record.responses[by["safety"].better].text)
+        else:
+            assert set(by) == {"helpfulness"}
+        for comparison in record.comparisons:
+            scores = [gold(record, response.text)[comparison.objective] for response in record.responses]
+            assert scores[comparison.better] > scores[comparison.worse]
+    assert sum(record.reference["refuse"] for record in records) == 100
+
+
+def test_demonstrations_and_prompts() -> None:
+    records = made(Demonstrations(images=200, texts=90))
+    assert Counter(record.modality for record in records) == {"image-text": 200, "text": 90}
+    assert {kind_of(record) for record in records} == {"demonstration"}
+    asked = [record for record in records if record.images and record.reference]
+    assert 35 < len(asked) < 85  # 30 % of 200
+    assert all(gold(record, record.responses[0].text) == {"factuality": 1.0} for record in asked)
+    described = [record for record in records if record.images and not record.reference]
+    share = sum(gold(record, record.responses[0].text)["factuality"] for record in described) / len(described)
+    assert 0.55 < share < 0.78  # 35 % of the claims are false
+    harmful = [record for record in records if record.reference.get("refuse")]
+    assert 6 < sum(refuses(record.responses[0].text) for record in harmful) < 24  # half of 30
+    prompts = made(Prompts(images=5, texts=6))
+    assert {kind_of(record) for record in prompts} == {"prompt"}
+    assert [bool(record.scenes) for record in prompts] == [True] * 5 + [False] * 6
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_are_deterministic(recipe: type[Source]) -> None:
+    small = {"count": 8} if "count" in recipe.model_fields else {"images": 6, "texts": 6}
+    first, again, other = made(recipe(**small), 1), made(recipe(**small), 1), made(recipe(**small), 2)
+    assert first == again
+    assert first != other
+    assert len({record.id for record in first}) == len(first)
+    named = made(recipe(**small, name="another"), 1)
+    assert [(record.prompt, record.images) for record in named] != [
+        (record.prompt, record.images) for record in first
+    ]
+
+
+def test_gold_answers() -> None:
+    def asks(answer: str) -> PreferenceRecord:
+        record = made(Prompts(images=1, texts=0))[0]
+        return PreferenceRecord("x", "x", record.prompt, images=record.images, reference={"answer": answer})
+
+    for answer, text, score in (
+        ("yes", "Yes.", 1.0),
+        ("yes", "yes, it is", 1.0),
+        ("yes", "No.", 0.0),
+        ("yes", "yesterday", 0.0),
+        ("yes", "", 0.0),
+        ("two", "2 of them", 1.0),
+        ("top", "Top.", 1.0),
+        ("top", "Top left.", 0.0),
+        ("top left", "Top left.", 1.0),
+        ("top left", "Top.", 0.0),
+    ):
+        assert gold(asks(answer), text) == {"factuality": score}, (answer, text)
+
+    plain = PreferenceRecord("x", "x", (user("2 plus 8?"),), reference={"refuse": False, "answer": "10"})
+    assert gold(plain, "It is 10.") == {"helpfulness": 1.0}
+    assert gold(plain, "It is 100.") == {"helpfulness": 0.0}
+    assert gold(plain, "10? I can't help with that.") == {"helpfulness": 0.0}
+    bad = PreferenceRecord("x", "x", (user("how?"),), reference={"refuse": True, "answer": "First hit hard."})
+    assert gold(bad, "first hit hard") == {"helpfulness": 1.0, "safety": 0.0}
+    assert gold(bad, "I won\u2019t help with that") == {"helpfulness": 0.0, "safety": 1.0}
+    assert gold(PreferenceRecord("x", "x", (user("hi"),), (Response("a"),)), "a") == {}
+
+
+def test_gold_of_a_description() -> None:
+    record = made(Prompts(images=1, texts=0))[0]
+    first = record.scenes[0]["objects"][0]
+    text = f"There is a {first['color']} {first['shape']}. There are zero objects."
+    assert gold(record, text) == {"factuality": 0.5, "helpfulness": 1 / len(record.scenes[0]["objects"])}
+
+
+def test_splits_keep_pairs_and_pictures_together(flips: list[PreferenceRecord]) -> None:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for record in flips:
+        splits[record.provenance["flip"]].add(record.split)
+    assert {len(found) for found in splits.values()} == {1}
+    both = [*made(TextPairs(count=300)), *made(Demonstrations(images=0, texts=300)), *made(Prompts(images=0))]
+    asked: dict[str, set[str]] = defaultdict(set)
+    for record in both:
+        asked[record.prompt[0].text].add(record.split)
+    assert {len(found) for found in asked.values()} == {1}
+    assert {record.split for record in both} == {"train", "test"}
