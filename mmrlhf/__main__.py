@@ -1,0 +1,5 @@
+"""`python -m mmrlhf`."""
+
+from mmrlhf.cli import main
+
+main()

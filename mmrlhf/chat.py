@@ -1,0 +1,62 @@
+"""A conversation with a model about a picture, at the terminal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+from data_tools.errors import UserError
+from data_tools.images import read_image
+from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
+from mmrlhf.config import ModelConfig
+from mmrlhf.models.batch import encode_prompt
+from mmrlhf.models.vlm import VLM, decode, generate, load_vlm
+from mmrlhf.terminal import console
+
+
+def converse(
+    model: str, image: Path | None, question: str | None, temperature: float, max_new_tokens: int
+) -> None:
+    """Answers one question, or, without one, each line that is typed until an empty line or end of file.
+
+    Raises:
+        UserError: no such model or image, an image that can't be read, or no question and no terminal.
+    """
+    if image is not None and not image.is_file():
+        raise UserError(f"{image}: no such image file")
+    refs = (ImageRef(path=str(image)),) if image else ()
+    for ref in refs:
+        read_image(ref)  # a bad picture is told before the model is loaded
+    vlm = load_vlm(ModelConfig(path=model), "cuda" if torch.cuda.is_available() else "cpu")
+    turns: list[Message] = []
+    if question is not None:
+        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens))
+        return
+    if sys.stdin.isatty():
+        console.print("Ask away; an empty line ends it.", style="dim")
+    while True:
+        try:
+            line = console.input("> ") if sys.stdin.isatty() else input()
+        except EOFError:
+            return
+        if not line.strip():
+            return
+        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens))
+
+
+def _answer(
+    vlm: VLM,
+    turns: list[Message],
+    refs: tuple[ImageRef, ...],
+    question: str,
+    temperature: float,
+    max_new_tokens: int,
+) -> str:
+    """Adds the question and the answer to `turns`; the picture stands before the first question."""
+    turns.append(user(*range(len(refs)), question) if not turns else user(question))
+    prompt = encode_prompt(vlm, PreferenceRecord(id="chat", source="chat", prompt=tuple(turns), images=refs))
+    text = decode(vlm, generate(vlm, [prompt], max_new_tokens, temperature)[0])
+    turns.append(assistant(text))
+    return text

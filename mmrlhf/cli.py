@@ -1,0 +1,274 @@
+"""The command line. Exit codes: 0 done (or saved and stopped by SIGTERM), 1 our fault, 2 the user's, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_tools.cli import app as data_app
+from data_tools.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from mmrlhf.config import RunConfig
+    from mmrlhf.pipeline import Run
+
+app = typer.Typer(
+    name="mmrlhf",
+    help="Align vision-language models with human preferences: data, reward models, PPO and their trade-offs.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure policies and reward models.")
+app.add_typer(data_app, name="data")
+app.add_typer(evaluate_app, name="evaluate")
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run, such as configs/quickstart.yaml")
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the same, as an option")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", help="override a setting: --set ppo.steps=50 (any number of times)"),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="go on with what is unfinished; keep what is done")]
+Restart = Annotated[
+    bool, typer.Option("--restart", help="delete what these stages made before and begin anew")
+]
+
+
+def _read(config: Path, overrides: list[str] | None) -> RunConfig:
+    from data_tools.config import load_config
+    from mmrlhf.config import RunConfig
+
+    return load_config(config, RunConfig, overrides)
+
+
+def _open(
+    config: Path | None, option: Path | None, overrides: list[str] | None, resume: bool, restart: bool
+) -> Run:
+    """The run of a config file, its folder made and its config written there."""
+    config = config or option
+    if config is None:
+        raise UserError("which config? Name one, such as configs/quickstart.yaml")
+    if resume and restart:
+        raise UserError("--resume and --restart contradict each other")
+    settings = _read(config, overrides)
+    quiet_libraries()
+    from mmrlhf.pipeline import Run, RunMode, save_config
+
+    run = Run(settings, RunMode(resume, restart))
+    if run.accelerator.is_main_process:
+        save_config(settings)
+    return run
+
+
+@app.command("run")
+def run_all(
+    config: ConfigFile = None,
+    option: ConfigOption = None,
+    overrides: Sets = None,
+    resume: Resume = False,
+    restart: Restart = False,
+) -> None:
+    """Do everything a config says: data, SFT, reward model, PPO, evaluation, report.
+
+    Examples:
+
+        mmrlhf run configs/quickstart.yaml
+
+        mmrlhf run configs/quickstart.yaml --resume
+
+        mmrlhf run configs/quickstart.yaml --set name=longer --set ppo.steps=60
+    """
+    run = _open(config, option, overrides, resume, restart)
+    report = run.all()
+    if run.accelerator.is_main_process and report:
+        _show_summary(run)
+
+
+@app.command()
+def sft(
+    config: ConfigFile = None,
+    option: ConfigOption = None,
+    overrides: Sets = None,
+    resume: Resume = False,
+    restart: Restart = False,
+) -> None:
+    """Supervised fine-tuning. Example: mmrlhf sft --config configs/quickstart.yaml"""
+    run = _open(config, option, overrides, resume, restart)
+    run.sft()
+    _say_where(run, "sft")
+
+
+@app.command()
+def reward(
+    config: ConfigFile = None,
+    option: ConfigOption = None,
+    overrides: Sets = None,
+    resume: Resume = False,
+    restart: Restart = False,
+) -> None:
+    """Train the reward model. Example: mmrlhf reward --config configs/quickstart.yaml --set reward.epochs=2"""
+    run = _open(config, option, overrides, resume, restart)
+    run.reward()
+    _say_where(run, "reward")
+
+
+@app.command()
+def ppo(
+    config: ConfigFile = None,
+    option: ConfigOption = None,
+    overrides: Sets = None,
+    resume: Resume = False,
+    restart: Restart = False,
+) -> None:
+    """Train one policy for each variant. Example: mmrlhf ppo --config configs/quickstart.yaml --resume"""
+    run = _open(config, option, overrides, resume, restart)
+    run.ppo()
+    for variant in run.config.ppo.variants if run.config.ppo else []:
+        _say_where(run, f"ppo/{variant.name}")
+
+
+@evaluate_app.command("tradeoffs")
+def tradeoffs(config: ConfigFile = None, option: ConfigOption = None, overrides: Sets = None) -> None:
+    """Measure every policy of a run on every objective and write the report.
+
+    Example: mmrlhf evaluate tradeoffs --config configs/quickstart.yaml
+    """
+    run = _open(config, option, overrides, resume=True, restart=False)
+    run.evaluate()
+    if run.accelerator.is_main_process:
+        _show_summary(run)
+
+
+@app.command()
+def chat(
+    model: Annotated[str, typer.Option("--model", "-m", help="model directory, hub id, or 'tiny'")] = "tiny",
+    image: Annotated[Path | None, typer.Option("--image", "-i", help="picture to talk about")] = None,
+    question: Annotated[str | None, typer.Argument(help="what to ask; nothing: ask at a prompt")] = None,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest answer")] = 0.0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
+) -> None:
+    """Ask a model about a picture.
+
+    Example: mmrlhf chat --model runs/quickstart/ppo/balanced/model --image picture.png "What is in the picture?"
+    """
+    quiet_libraries()
+    from mmrlhf.chat import converse
+
+    converse(model, image, question, temperature, max_new_tokens)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="also check this config")] = None,
+) -> None:
+    """Check this machine and installation: versions, devices, memory, the bundled model."""
+    quiet_libraries()
+    from mmrlhf.doctor import examine
+
+    if config:
+        _read(config, None)
+    if not examine():
+        raise typer.Exit(1)
+
+
+@app.command("config")
+def show_config(
+    name: Annotated[
+        str | None, typer.Argument(help="a section, such as ppo or ppo.optim; nothing: the whole")
+    ] = None,
+) -> None:
+    """Print every setting with its default and what it does. Example: mmrlhf config ppo"""
+    from mmrlhf.config_help import print_settings
+
+    print_settings(name)
+
+
+def _say_where(run: Run, stage: str) -> None:
+    if run.accelerator.is_main_process:
+        typer.echo(f"{run.folder / stage / 'model'}")
+
+
+def _show_summary(run: Run) -> None:
+    import json
+
+    from rich.console import Console
+
+    from mmrlhf.evaluation.report import summary_table
+
+    out = Console()
+    out.print(summary_table(json.loads((run.folder / "evaluate" / "tradeoffs.json").read_text())))
+    out.print(f"Report: {run.folder / 'report.html'}", soft_wrap=True)
+
+
+def quiet_libraries() -> None:
+    """Keeps progress bars and notices of libraries off the screen; our own bars say how far things are."""
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # peft 0.21 asks for a property that transformers 5.23 has renamed
+    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The program: runs the command line and turns what goes wrong into a message and an exit code."""
+    sys.exit(_main(arguments))
+
+
+def _main(arguments: list[str] | None) -> int:
+    try:
+        app(arguments)
+    except SystemExit as stop:  # typer's own end, and its answer to a wrong option (2)
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        _tell("stopped")
+        return 130
+    except UserError as error:
+        _tell(f"error: {error}")
+        return 2
+    except RunError as error:
+        _tell(f"error: {error}")
+        return 1
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _tell(
+                f"error: the disk is full (writing {error.filename or 'a file'}); free some space, then --resume"
+            )
+            return 2
+        return _bug(error)
+    except Exception as error:
+        # the one place that catches everything: it only turns a bug into a message with its traceback
+        if type(error).__name__ == "Stopped":
+            _tell(f"{error}; the same command with --resume goes on")
+            return 0
+        return _bug(error)
+    return 0
+
+
+def _bug(error: BaseException) -> int:
+    traceback.print_exception(error)
+    _tell(
+        f"This is a fault in mmrlhf, not in your input: {type(error).__name__}. Please report it with the lines above."
+    )
+    return 1
+
+
+def _tell(message: Any) -> None:
+    print(message, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Means with seeded bootstrap intervals (the percentile method of Efron 1979: resample the prompts, keep the
+middle).
+
+The interval tells how much the number would vary with other prompts of the same kind. It knows nothing of
+what another training seed would have given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` items and the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_with_interval(
+    values: Sequence[float], seed: int = 0, level: float = 0.95, rounds: int = 1000
+) -> Estimate:
+    """The mean of the values with its interval.
+
+    Raises:
+        ValueError: no value, or one that isn't finite.
+    """
+    return ratio_with_interval(values, np.ones(len(values)), seed, level, rounds)
+
+
+def estimate(values: Sequence[float], seed: int = 0) -> Estimate | None:
+    """`mean_with_interval`, or None where nothing was measured."""
+    return mean_with_interval(values, seed) if len(values) else None
+
+
+def ratio_with_interval(
+    parts: Sequence[float] | Floats,
+    wholes: Sequence[float] | Floats,
+    seed: int = 0,
+    level: float = 0.95,
+    rounds: int = 1000,
+) -> Estimate:
+    """sum(parts) / sum(wholes), such as true claims of all claims, with the interval over resampled items.
+
+    Raises:
+        ValueError: no item, one that isn't finite, or wholes that sum to 0.
+    """
+    top, bottom = _checked(parts), _checked(wholes)
+    drawn = _ratios(top, bottom, _resamples(len(top), seed, rounds))
+    return _interval(float(top.sum() / bottom.sum()), drawn, level, len(top))
+
+
+def paired_difference(
+    before: Sequence[float], after: Sequence[float], seed: int = 0, level: float = 0.95, rounds: int = 1000
+) -> Estimate:
+    """The mean of after - before over the same items, in the same order.
+
+    Raises:
+        ValueError: no item, different numbers of them, or one that isn't finite.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"{len(before)} values before and {len(after)} after can't be paired")
+    return mean_with_interval(_checked(after) - _checked(before), seed, level, rounds)  # type: ignore[arg-type]
+
+
+def paired_ratio_difference(
+    before: tuple[Sequence[float], Sequence[float]],
+    after: tuple[Sequence[float], Sequence[float]],
+    seed: int = 0,
+    level: float = 0.95,
+    rounds: int = 1000,
+) -> Estimate:
+    """The ratio after minus the ratio before, each of (parts, wholes), resampling the items that both share.
+
+    Raises:
+        ValueError: no item, different numbers of them, one that isn't finite, or wholes that sum to 0.
+    """
+    arrays = [_checked(values) for values in (*before, *after)]
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"{len(arrays[0])} items before and {len(arrays[2])} after can't be paired")
+    index = _resamples(len(arrays[0]), seed, rounds)
+    drawn = _ratios(arrays[2], arrays[3], index) - _ratios(arrays[0], arrays[1], index)
+    mean = float(arrays[2].sum() / arrays[3].sum() - arrays[0].sum() / arrays[1].sum())
+    return _interval(mean, drawn, level, len(arrays[0]))
+
+
+def _checked(values: Sequence[float] | Floats) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise ValueError("an interval needs a list of at least one number, all of them finite")
+    return array
+
+
+def _resamples(count: int, seed: int, rounds: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, count, size=(rounds, count))
+
+
+def _ratios(parts: Floats, wholes: Floats, index: NDArray[np.int64]) -> Floats:
+    """The ratio of each resample; NaN where its wholes sum to 0."""
+    if wholes.sum() == 0:
+        raise ValueError("a ratio needs wholes that don't sum to 0")
+    bottom = wholes[index].sum(1)
+    return np.divide(parts[index].sum(1), bottom, out=np.full(len(index), np.nan), where=bottom != 0)
+
+
+def _interval(mean: float, drawn: Floats, level: float, count: int) -> Estimate:
+    known = drawn[np.isfinite(drawn)]  # a resample without any claim has no share of true ones
+    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2]) if len(known) else (mean, mean)
+    return Estimate(mean, float(low), float(high), count)

@@ -1,0 +1,111 @@
+"""Which plots a report has, from the results and the metrics of each stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmrlhf.evaluation.report import plots
+from mmrlhf.evaluation.report.summary import gold_names
+from mmrlhf.training.metrics import read_metrics
+
+Line = tuple[int, str, list[tuple[float, float]]]  # color, style, points
+Key = list[tuple[int, str]]  # color and name
+SHOWN = {"true": "true image", "swapped": "another image", "none": "no image"}
+TINTS = {"true image": plots.color(1), "another image": plots.color(2), "no image": plots.color(0)}
+PPO_PANELS = {
+    "kl": "KL to the start, nats an answer",
+    "length": "length, tokens",
+    "entropy": "entropy, nats a token",
+}
+
+
+def evaluation_plots(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> dict[str, str]:
+    """The plots of the evaluation as SVG by name: means, scatter_gold, scatter_learned, looking."""
+    found = {}
+    if result:
+        policies = result["policies"]
+        exact = gold_names(result)
+        panels = [("exact score (gold oracle)", exact, [p["gold"] for p in policies], True)] if exact else []
+        panels.append(
+            ("learned reward, in deviations", result["objectives"], [p["learned"] for p in policies], False)
+        )
+        found["means"] = plots.means(panels)
+        for name in ("gold", "learned"):
+            front = result["fronts"][name]
+            if isinstance(front, dict) and len(front["objectives"]) > 1:
+                on_front = [front["on_front"][p["name"]] for p in policies]
+                found[f"scatter_{name}"] = plots.scatters(
+                    front["objectives"], [p[name] for p in policies], on_front, share=name == "gold"
+                )
+    if judged:
+        groups = _looking(judged)
+        if groups:
+            found["looking"] = plots.bars(groups, TINTS)
+    return found
+
+
+def _looking(judged: dict[str, Any]) -> list[tuple[str, list[tuple[str, dict[str, Any]]]]]:
+    groups = []
+    for objective, by_modality in judged["accuracy"].items():
+        if "image-text" in by_modality:
+            shown = by_modality["image-text"]
+            groups.append(
+                (f"{objective}\npairs", [(SHOWN[name], shown[name]) for name in SHOWN if name in shown])
+            )
+    flip = [(SHOWN[name], judged["flip"][name]) for name in SHOWN if name in judged["flip"]]
+    return [*groups, ("image-flip\nboth right", flip)] if flip else groups
+
+
+def training_curves(run: Path, policies: Sequence[str]) -> dict[str, tuple[str, Key]]:
+    """The curves of each stage that left metrics, as SVG with a key of colors: sft, reward, ppo."""
+    found: dict[str, tuple[str, Key]] = {}
+    supervised = read_metrics(run / "sft" / "metrics.jsonl")
+    if supervised:
+        found["sft"] = (plots.curves([("loss, nats a token", [(1, "-", series(supervised, "loss"))])]), [])
+    reward = read_metrics(run / "reward" / "metrics.jsonl")
+    if reward:
+        names = sorted({key.removeprefix("accuracy/") for row in reward for key in row if "accuracy/" in key})
+        key = [(index + 1, name) for index, name in enumerate(names)]
+        panels = [
+            (title, [(index, "-", series(reward, f"{metric}/{name}")) for index, name in key])
+            for title, metric in (
+                ("accuracy on training pairs", "accuracy"),
+                ("Bradley-Terry loss, nats", "loss"),
+            )
+        ]
+        found["reward"] = (plots.curves(panels), key)
+    ppo = {name: rows for name in policies if (rows := read_metrics(run / "ppo" / name / "metrics.jsonl"))}
+    if ppo:
+        colors = {name: index for index, name in enumerate(policies)}
+        found["ppo"] = (plots.curves(_ppo_panels(ppo, colors)), [(colors[name], name) for name in ppo])
+    return found
+
+
+def _ppo_panels(
+    ppo: dict[str, list[dict[str, float]]], colors: dict[str, int]
+) -> list[tuple[str, list[Line]]]:
+    keys = sorted({key for rows in ppo.values() for row in rows for key in row if key.startswith("reward/")})
+    rewards: dict[str, list[Line]] = {}
+    for key in keys:
+        _, objective, modality = key.split("/", 2)
+        style = "-" if modality == "image-text" else "--"
+        for name, rows in ppo.items():
+            line = series(rows, key)
+            if line:
+                rewards.setdefault(f"reward: {objective}", []).append((colors[name], style, line))
+    panels = list(rewards.items())
+    for key, title in PPO_PANELS.items():
+        lines: list[Line] = [
+            (colors[name], "-", line) for name, rows in ppo.items() if (line := series(rows, key))
+        ]
+        if lines:
+            panels.append((title, lines))
+    return panels
+
+
+def series(rows: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    """(step, value) of the rows that have a finite value."""
+    return [(row["step"], row[key]) for row in rows if key in row and math.isfinite(row[key])]

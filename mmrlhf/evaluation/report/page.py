@@ -1,0 +1,222 @@
+"""One self-contained HTML file from what a run left behind. A part that isn't there is left out of the page.
+
+Everything is inside the file: no script, no font, no address. Answers and prompts are untrusted text: the
+template escapes all of it, and only our own plots are let through as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from data_tools.atomic import write_text
+from data_tools.config import dump_yaml
+from data_tools.errors import UserError
+from mmrlhf.config import RunConfig
+from mmrlhf.evaluation.report import figures
+from mmrlhf.evaluation.report.summary import gold_names
+
+SCALARIZER_NAMES = {"weighted_sum": "weighted sum", "worst_case": "worst case", "chebyshev": "Chebyshev"}
+
+
+def write_report(run: Path, config: RunConfig) -> Path:
+    """Writes `run/report.html` from the stages' metrics and the evaluation, and returns its path.
+
+    Raises:
+        UserError: a result file is damaged.
+    """
+    environment = Environment(
+        loader=PackageLoader("mmrlhf.evaluation.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    path = run / "report.html"
+    write_text(path, environment.get_template("report.html").render(_context(run, config)))
+    return path
+
+
+def _context(run: Path, config: RunConfig) -> dict[str, Any]:
+    result = _read(run / "evaluate" / "tradeoffs.json")
+    judged = _read(run / "evaluate" / "reward.json")
+    data = run / "data" if not isinstance(config.data, str) else Path(config.data)
+    policies = _policies(config, result)
+    curves = figures.training_curves(run, [policy["name"] for policy in policies])
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "policies": policies,
+        "policy_key": [(policy["color"], policy["name"]) for policy in policies],
+        "result": result,
+        "judged": judged,
+        "gold_names": gold_names(result) if result else [],
+        "headline": _headline(result, judged),
+        "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result, judged).items()},
+        "curves": {name: (Markup(svg), key) for name, (svg, key) in curves.items()},
+        "samples": _samples(result, policies),
+        "data": _data(_read(data / "stats.json")),
+        "config": dump_yaml(config),
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON file, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
+
+
+def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Name, color index and what was optimized, of each policy; the first is the one before PPO."""
+    variants = {variant.name: variant.scalarizer for variant in config.ppo.variants} if config.ppo else {}
+    names = [policy["name"] for policy in result["policies"]] if result else [_before(config), *variants]
+    return [
+        {
+            "name": name,
+            "color": index % 8,
+            "label": scalarizer_label(variants[name]) if name in variants else "before PPO",
+        }
+        for index, name in enumerate(names)
+    ]
+
+
+def _before(config: RunConfig) -> str:
+    return "sft" if config.sft else "base"
+
+
+def scalarizer_label(scalarizer: Any) -> str:
+    """A scalarizer in a few words: "weighted sum, factuality 3, safety 1"."""
+    row = scalarizer.model_dump(mode="json")
+    kind = str(row.get("type", type(scalarizer).__name__))
+    settings = {
+        key: value
+        for key, value in row.items()
+        if key != "type" and (isinstance(value, dict) or key in scalarizer.model_fields_set)
+    }
+    words = [SCALARIZER_NAMES.get(kind, kind)]
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            words += [f"{name} {number:g}" for name, number in value.items()]
+        else:
+            words.append(f"{key} {value}")
+    return ", ".join(words)
+
+
+def _headline(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> dict[str, Any]:
+    """The numbers at the top. Of several trained policies the first of the config is told of: choosing the
+    best after the fact would flatter it."""
+    found: dict[str, Any] = {"before": None, "after": None, "change": None, "flip": None}
+    if result:
+        found["before"] = result["policies"][0]
+        if len(result["policies"]) > 1:
+            found["after"] = result["policies"][1]
+            found["change"] = result["changes"][found["after"]["name"]]
+    if judged and {"true", "none"} <= judged["flip"].keys():
+        found["flip"] = judged["flip"]
+    return found
+
+
+def _samples(result: dict[str, Any] | None, policies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sample prompts, each with every policy's answer in colored pieces."""
+    if not result:
+        return []
+    answers = [{answer["record"]: answer for answer in policy["answers"]} for policy in result["policies"]]
+    samples = []
+    for sample in result["samples"]:
+        rows = []
+        for policy, of_record in zip(policies, answers, strict=True):
+            answer = of_record[sample["record"]]
+            rows.append({"policy": policy, "pieces": mark_claims(answer["text"], answer["claims"]), **answer})
+        samples.append({**sample, "answers": rows})
+    return samples
+
+
+def mark_claims(text: str, claims: Sequence[Sequence[Any]] | None) -> list[tuple[str, str]]:
+    """The answer cut into (piece, verdict), verdict one of true, false, unknown, and "" for what is no
+    claim."""
+    pieces: list[tuple[str, str]] = []
+    at = 0
+    for claim, true in claims or []:
+        # the checker reads lower case with single spaces
+        found = re.compile(r"\s+".join(map(re.escape, claim.split())), re.IGNORECASE).search(text, at)
+        if found:
+            pieces.append((text[at : found.start()], ""))
+            pieces.append((found.group(), {True: "true", False: "false", None: "unknown"}[true]))
+            at = found.end()
+    return [(piece, verdict) for piece, verdict in [*pieces, (text[at:], "")] if piece]
+
+
+def _data(stats: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The counts as a table of sources x splits, and of objectives x splits."""
+    if not stats:
+        return None
+    splits = sorted({row["split"] for row in stats["counts"]}, key=lambda split: (split != "train", split))
+    rows: dict[tuple[str, str, str], dict[str, int]] = {}
+    for row in stats["counts"]:
+        counts = rows.setdefault((row["kind"], row["source"], row["modality"]), {})
+        counts[row["split"]] = counts.get(row["split"], 0) + row["records"]
+    preferences = [row for row in stats["counts"] if row["split"] == "train" and row["kind"] == "preference"]
+    total = sum(row["records"] for row in preferences)
+    images = sum(row["records"] for row in preferences if row["modality"] == "image-text")
+    return {
+        "splits": splits,
+        "rows": sorted(rows.items()),
+        "image_share": images / total if total else None,
+        "objectives": sorted({name for found in stats["objectives"].values() for name in found}),
+        "stats": stats,
+    }
+
+
+def _minus(text: str) -> str:
+    """The text with a proper minus sign."""
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _with_interval(form: str, scale: float = 1, unit: str = "") -> Callable[[dict[str, Any] | None], Markup]:
+    """A filter that shows an estimate with its interval in small print; a dash where there is none."""
+
+    def show(estimate: dict[str, Any] | None) -> Markup:
+        if estimate is None:
+            return Markup("<span class=none>–</span>")
+        mean, low, high = (_minus(form.format(scale * estimate[key])) for key in ("mean", "low", "high"))
+        return Markup("{}{}<small>{} to {}</small>").format(mean, unit, low, high)
+
+    return show
+
+
+def longer(value: float | None) -> str:
+    """A relative change of length in words: "4% longer"."""
+    if value is None:
+        return "of unknown length"
+    if abs(value) < 0.005:
+        return "as long"
+    return f"{abs(value):.0%} {'longer' if value > 0 else 'shorter'}"
+
+
+def relative(value: float | None) -> str:
+    """A relative change: "+4%"."""
+    return "–" if value is None else _minus(f"{value:+.0%}")
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "share": _with_interval("{:.1f}", 100, "%"),
+    "reward": _with_interval("{:+.2f}"),
+    "plain": _with_interval("{:.1f}"),
+    "points": _with_interval("{:+.1f}", 100),
+    "longer": longer,
+    "relative": relative,
+    "number": lambda value: _minus(f"{value:.2f}"),
+    "signed_number": lambda value: _minus(f"{value:+.2f}"),
+    "signed_points": lambda value: _minus(f"{100 * value:+.1f}"),
+}

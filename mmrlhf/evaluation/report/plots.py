@@ -1,0 +1,212 @@
+"""The report's plots, as SVG that stands inside the page and follows its light or dark colors.
+
+matplotlib draws with placeholder colors, which are replaced by the page's CSS variables. Texts stay texts.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+INK, FAINT, LINE = "#010101", "#020202", "#030303"
+SERIES = tuple(f"#0404{i:02d}" for i in range(8))
+VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", LINE: "var(--line)"} | {
+    color: f"var(--series-{i})" for i, color in enumerate(SERIES)
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mmrlhf",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": LINE,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": FAINT,
+    "ytick.labelcolor": FAINT,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+
+
+def color(index: int) -> str:
+    """The color of series `index`; they repeat after eight."""
+    return SERIES[index % len(SERIES)]
+
+
+def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` x `height` inches with its axes, row by row."""
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an `<svg>` element for the page; the same bytes for the same figure."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # inside HTML the namespaces are known, and "pt" would fix the size
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font: \1px var(--sans)", svg)
+    for placeholder, variable in VARIABLES.items():
+        svg = svg.replace(placeholder, variable)
+    return svg
+
+
+def means(panels: Sequence[tuple[str, list[str], list[dict[str, Any]], bool]]) -> str:
+    """Dots with intervals: each panel is (title, objectives, a mapping of objective to estimate for each
+    policy, whether they are shares)."""
+    with matplotlib.rc_context(STYLE):
+        count = max(len(names) for _, names, _, _ in panels)
+        policies = len(panels[0][2])
+        figure, axes = new_figure(1, len(panels), 9.6, 0.9 + count * (0.34 + 0.15 * policies))
+        for axis, (title, names, values, share) in zip(axes, panels, strict=True):
+            axis.set_title(title)
+            for index, estimates in enumerate(values):
+                shift = (index - (policies - 1) / 2) * 0.72 / max(policies, 1)
+                for row, name in enumerate(names):
+                    if name in estimates:
+                        _dot(axis, estimates[name], row + shift, color(index))
+            axis.set_yticks(range(len(names)), names, fontsize=10, color=INK)
+            axis.set_ylim(len(names) - 0.5, -0.5)
+            axis.tick_params(axis="y", length=0)
+            axis.xaxis.set_major_locator(MaxNLocator(6))
+            axis.grid(axis="y", visible=False)
+            for edge in range(1, len(names)):
+                axis.axhline(edge - 0.5, color=LINE, linewidth=0.7)
+            if share:
+                _percent_axis(axis.xaxis)
+            else:
+                axis.axvline(0, color=FAINT, linewidth=0.8, linestyle=(0, (3, 3)))
+        return to_svg(figure)
+
+
+def _dot(axis: Axes, estimate: dict[str, Any], y: float, tint: str) -> None:
+    axis.plot([estimate["low"], estimate["high"]], [y, y], color=tint, linewidth=2.2, alpha=0.45)
+    axis.plot(estimate["mean"], y, "o", color=tint, markersize=6.5)
+
+
+def _percent_axis(axis: Any) -> None:
+    axis.set_major_formatter(lambda value, _: f"{value:.0%}")
+
+
+def scatters(
+    objectives: Sequence[str], policies: Sequence[dict[str, Any]], on_front: Sequence[bool], share: bool
+) -> str:
+    """One panel for each pair of objectives; policies on the front are filled, the others hollow."""
+    pairs = list(itertools.combinations(objectives, 2))
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(pairs))
+        rows = -(-len(pairs) // columns)
+        figure, axes = new_figure(rows, columns, 3.2 * columns, 3.0 * rows)
+        for axis in axes[len(pairs) :]:
+            axis.set_visible(False)
+        for axis, (one, other) in zip(axes, pairs, strict=False):
+            for index, (estimates, front) in enumerate(zip(policies, on_front, strict=True)):
+                _cross(axis, estimates[one], estimates[other], color(index), front)
+            axis.set_xlabel(one)
+            axis.set_ylabel(other)
+            axis.margins(0.12)
+            for ticks in (axis.xaxis, axis.yaxis):
+                ticks.set_major_locator(MaxNLocator(5))
+                if share:
+                    _percent_axis(ticks)
+        return to_svg(figure)
+
+
+def _cross(axis: Axes, x: dict[str, Any], y: dict[str, Any], tint: str, filled: bool) -> None:
+    axis.plot([x["low"], x["high"]], [y["mean"]] * 2, color=tint, linewidth=1.4, alpha=0.45)
+    axis.plot([x["mean"]] * 2, [y["low"], y["high"]], color=tint, linewidth=1.4, alpha=0.45)
+    axis.plot(
+        x["mean"],
+        y["mean"],
+        "o",
+        markersize=9,
+        markeredgewidth=2,
+        markeredgecolor=tint,
+        markerfacecolor=tint if filled else "none",
+    )
+
+
+def bars(groups: Sequence[tuple[str, Sequence[tuple[str, dict[str, Any]]]]], tints: dict[str, str]) -> str:
+    """Shares as horizontal bars with intervals: each group is (name, [(which, estimate)]); `tints` colors
+    `which`."""
+    with matplotlib.rc_context(STYLE):
+        count = sum(len(items) + 1 for _, items in groups)
+        figure, (axis,) = new_figure(1, 1, 8.2, 0.55 + 0.27 * count)
+        ticks, labels, y = [], [], 0.0
+        for name, items in groups:
+            ticks.append(y + (len(items) - 1) / 2)
+            labels.append(name)
+            for which, estimate in items:
+                axis.barh(y, estimate["mean"], height=0.78, color=tints[which])
+                axis.plot([estimate["low"], estimate["high"]], [y, y], color=INK, linewidth=1.2)
+                edge = max(estimate["high"], estimate["mean"])
+                axis.text(
+                    edge + 0.012, y, f"{estimate['mean']:.1%}  {which}", va="center", fontsize=9, color=INK
+                )
+                y += 1
+            y += 0.8
+        axis.axvline(0.5, color=FAINT, linewidth=0.9, linestyle=(0, (3, 3)))
+        axis.set_xlim(0, 1.22)
+        axis.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+        _percent_axis(axis.xaxis)
+        axis.set_yticks(ticks, labels, fontsize=10, color=INK)
+        axis.tick_params(axis="y", length=0)
+        axis.set_ylim(y - 1.1, -0.8)
+        axis.grid(axis="y", visible=False)
+        return to_svg(figure)
+
+
+def curves(panels: Sequence[tuple[str, Sequence[tuple[int, str, list[tuple[float, float]]]]]]) -> str:
+    """Small line charts: each panel is (title, [(color index, line style, points)]); noisy lines are
+    smoothed, the raw ones stay faintly behind."""
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(panels))
+        rows = -(-len(panels) // columns)
+        figure, axes = new_figure(rows, columns, 3.2 * columns, 2.25 * rows)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (title, lines) in zip(axes, panels, strict=False):
+            axis.set_title(title)
+            for index, style, points in lines:
+                steps, values = [p[0] for p in points], [p[1] for p in points]
+                axis.plot(steps, values, style, color=color(index), linewidth=0.8, alpha=0.25)
+                axis.plot(steps, smooth(values), style, color=color(index), linewidth=1.7)
+            axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axis.yaxis.set_major_locator(MaxNLocator(4))
+        return to_svg(figure)
+
+
+def smooth(values: Sequence[float]) -> list[float]:
+    """A running mean over a window that is a tenth of the series, centred, shorter at the ends."""
+    reach = len(values) // 20
+    return [
+        sum(window) / len(window)
+        for i in range(len(values))
+        if (window := values[max(0, i - reach) : i + reach + 1])
+    ]

@@ -1,0 +1,248 @@
+"""Every policy of a run on the same prompts: what each objective gained, at whose cost, and which policies
+are on the Pareto front."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_tools.atomic import write_text
+from data_tools.balance.order import epoch_order
+from data_tools.errors import UserError
+from data_tools.images import encode_png, read_image
+from data_tools.manifest import read_manifest
+from data_tools.schema import ImageRef, PreferenceRecord
+from data_tools.shards import Kind, RecordSet, open_records
+from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
+from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
+from mmrlhf.evaluation.pareto import hypervolume, pareto_front
+from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
+from mmrlhf.evaluation.reward import evaluate_reward
+from mmrlhf.models.batch import PromptTooLong, encode_prompt
+from mmrlhf.models.vlm import VLM, load_vlm
+from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.terminal import progress
+
+FORMAT = 1
+NOT_JUDGED = "not judged exactly"
+THUMBNAIL = 192
+LEARNED_RULE = (
+    "the least mean of any policy, minus 10% of the range over policies, or 0.1 where all are equal"
+)
+GOLD_RULE = "0, the least gold score there is"
+
+
+def evaluate_tradeoffs(
+    policies: dict[str, Path],
+    reward_path: Path,
+    data: str,
+    config: RunConfig,
+    out: Path,
+    device: torch.device | str,
+) -> dict[str, Any]:
+    """Measures the reward model and every policy (the first is the one before PPO) on a split of the data,
+    and writes `out/reward.json` and `out/tradeoffs.json`, which is also what it returns.
+
+    Raises:
+        UserError: a model or the data can't be read, or every prompt is too long.
+    """
+    settings = config.evaluate or EvaluateConfig()
+    judge = load_reward_model(
+        reward_path, device, config.stage_model(config.reward) if config.reward else config.model
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "reward.json", _evaluate_judge(judge, data, config, settings))
+    stage: StageConfig = config.ppo or config.sft or StageConfig()
+    # a policy reads prompts as the reward model does: both come from the run's model
+    records, refused = _fitting(
+        judge.vlm, choose_prompts(data, settings, config.seed), stage.max_prompt_tokens
+    )
+    found = []
+    for name, path in policies.items():
+        vlm = load_vlm(config.model.model_copy(update={"path": str(path), "lora": None}), device)
+        with progress(f"evaluate {name}", len(records)) as bar:
+            found.append(
+                evaluate_policy(
+                    name, vlm, judge, records, settings, stage.max_answer_tokens, config.seed, bar
+                )
+            )
+        del vlm
+        _free()
+    result = compare(found, config.seed) | {
+        "split": settings.split,
+        "temperature": settings.temperature,
+        "refused": refused,
+        "samples": _samples(records, settings.samples),
+    }
+    _write(out / "tradeoffs.json", result)
+    return result
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _write(path: Path, row: dict[str, Any]) -> None:
+    write_text(path, json.dumps(row, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _evaluate_judge(
+    judge: RewardModel, data: str, config: RunConfig, settings: EvaluateConfig
+) -> dict[str, Any]:
+    stage: StageConfig = config.reward or StageConfig()
+    records, refused = _fitting(judge.vlm, choose_pairs(data, settings, config.seed), stage.max_prompt_tokens)
+    with progress("evaluate reward model", 3 * len(records)) as bar:
+        found = evaluate_reward(
+            judge, records, settings.batch_size, config.seed, stage.max_answer_tokens, bar
+        )
+    return {"format": FORMAT, "split": settings.split, "refused": refused, **found.to_json()}
+
+
+def _fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[list[PreferenceRecord], int]:
+    """The records whose prompt is short enough, and how many aren't."""
+    kept = []
+    for record in records:
+        try:
+            encode_prompt(vlm, record, limit)
+        except PromptTooLong:
+            continue
+        kept.append(record)
+    if records and not kept:
+        raise UserError(f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}")
+    return kept, len(records) - len(kept)
+
+
+def choose_prompts(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
+    """Prompts of the split, text and images mixed as in the data; where it has no prompt records, those of
+    its preferences.
+
+    Raises:
+        UserError: the split isn't there or has neither.
+    """
+    kinds = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == settings.split}
+    kind: Kind = "prompt" if "prompt" in kinds else "preference"
+    records = open_records(data, settings.split, kind=kind)
+    order = epoch_order(records.strata, seed, 0)
+    return [records[i] for i in order[: settings.prompts]]
+
+
+def choose_pairs(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
+    """Preference records of the split, mixed as in the data, flip pairs whole. At most one more than asked
+    for."""
+    records = open_records(data, settings.split, kind="preference")
+    partners = _flip_partners(records)
+    chosen: dict[int, None] = {}
+    for index in epoch_order(records.strata, seed, 0):
+        if len(chosen) >= settings.pairs:
+            break
+        chosen |= dict.fromkeys(partners.get(index, [index]))
+    return [records[index] for index in chosen]
+
+
+def _flip_partners(records: RecordSet) -> dict[int, list[int]]:
+    """The records of each flip pair, by the index of each of them."""
+    flips: dict[tuple[str, str], list[int]] = {}
+    for index, (source, _) in enumerate(records.strata):
+        flip = records.meta(index)["provenance"].get("flip")
+        if isinstance(flip, str):
+            flips.setdefault((source, flip), []).append(index)
+    return {index: both for both in flips.values() for index in both}
+
+
+def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:
+    """The policies' measures, what each changed against the first, and both fronts, as plain JSON values."""
+    learned = {policy.name: {n: e.mean for n, e in policy.learned.items()} for policy in found}
+    exact = {policy.name: {n: e.mean for n, e in policy.gold.items()} for policy in found}
+    return {
+        "format": FORMAT,
+        "seed": seed,
+        "objectives": list(found[0].objectives),
+        "prompts": {m: sum(a.modality == m for a in found[0].answers) for m in ("image-text", "text")},
+        "policies": [policy.to_json() for policy in found],
+        "changes": {policy.name: change(found[0], policy, seed) for policy in found[1:]},
+        "fronts": {"learned": front(learned, zero=False), "gold": front(exact, zero=True)},
+    }
+
+
+def front(means: dict[str, dict[str, float]], zero: bool) -> dict[str, Any] | str:
+    """Pareto front and hypervolume over the objectives that every policy has; `zero` puts the reference at
+    0."""
+    names = list(means)
+    objectives = [n for n in means[names[0]] if all(n in means[name] for name in names)]
+    if not objectives:
+        return NOT_JUDGED
+    points = [[means[name][n] for n in objectives] for name in names]
+    spans = [(min(column), max(column)) for column in zip(*points, strict=True)]
+    reference = [0.0 if zero else low - (0.1 * (high - low) or 0.1) for low, high in spans]
+    return {
+        "objectives": objectives,
+        "reference": reference,
+        "reference_rule": GOLD_RULE if zero else LEARNED_RULE,
+        "on_front": dict(zip(names, pareto_front(points), strict=True)),
+        "hypervolume": hypervolume(points, reference),
+        "hypervolume_before": hypervolume(points[:1], reference),
+    }
+
+
+def change(before: PolicyEvaluation, after: PolicyEvaluation, seed: int) -> dict[str, Any]:
+    """What a policy changed against the one before it, prompt by prompt, with intervals; `length` and
+    `image_length` are relative (0.1: 10% longer)."""
+    pairs = list(zip(before.answers, after.answers, strict=True))
+
+    def differences(kind: str) -> dict[str, Any]:
+        # which objectives are judged depends on the prompt alone, so both answers have the same ones
+        values = [(getattr(b, kind), getattr(a, kind)) for b, a in pairs]
+        found = {}
+        for name in dict.fromkeys(name for _, a in values for name in a):
+            both = [(b[name], a[name]) for b, a in values if name in a]
+            found[name] = vars(paired_difference([x for x, _ in both], [y for _, y in both], seed))
+        return found
+
+    counts_before, counts_after = claim_counts(before.answers), claim_counts(after.answers)
+    both_claim = sum(counts_before[1]) and sum(counts_after[1])
+
+    def longer(group: str) -> float | None:
+        known = group in before.length and group in after.length and before.length[group].mean > 0
+        return after.length[group].mean / before.length[group].mean - 1 if known else None
+
+    return {
+        "true_claims": vars(paired_ratio_difference(counts_before, counts_after, seed))
+        if both_claim
+        else None,
+        "learned": differences("rewards"),
+        "gold": differences("gold"),
+        "length": longer("all"),
+        "image_length": longer("image-text"),
+    }
+
+
+def _samples(records: Sequence[PreferenceRecord], count: int) -> list[dict[str, Any]]:
+    """The first `count` picture prompts and half as many of text, with small copies of the pictures."""
+    pictures = [record for record in records if record.images][:count]
+    words = [record for record in records if not record.images][: (count + 1) // 2]
+    return [
+        {
+            "record": record.id,
+            "modality": record.modality,
+            "prompt": "\n".join(f"{m.role}: {m.text}" for m in record.prompt)
+            if len(record.prompt) > 1
+            else record.prompt[0].text,
+            "images": [_thumbnail(image) for image in record.images],
+        }
+        for record in [*pictures, *words]
+    ]
+
+
+def _thumbnail(ref: ImageRef) -> str:
+    """An image as base64 PNG."""
+    image = read_image(ref)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return base64.b64encode(encode_png(image)).decode()

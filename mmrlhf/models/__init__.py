@@ -1,0 +1,1 @@
+"""Any vision-language model of transformers: loading, batches, log-probs, generation."""

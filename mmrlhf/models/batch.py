@@ -1,0 +1,176 @@
+"""From records to what a forward takes: encoding a prompt, an answer, and collating rows.
+
+Every family's own processor expands the image placeholders and prepares the pixels, one prompt at a time; the tensors
+stay with their sample and are joined only for the forward that needs them. So slicing, shuffling and mixing text-only
+rows with rows of one or many images can't send an image to another row (`hazards`: patch lists, tiles, grids).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_tools.errors import UserError
+from data_tools.images import read_image
+from data_tools.schema import Message, PreferenceRecord
+from mmrlhf.tensors import length_mask, pad_right
+from mmrlhf.types import EncodedPrompt, Row, TokenBatch
+
+if TYPE_CHECKING:
+    from mmrlhf.models.vlm import VLM
+
+TEXT_KEYS = {"input_ids", "attention_mask"}
+
+
+class PromptTooLong(UserError):
+    """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
+
+
+def encode_prompt(
+    vlm: VLM,
+    record: PreferenceRecord,
+    max_tokens: int | None = None,
+    images: Sequence[Image.Image] | None = None,
+) -> EncodedPrompt:
+    """The record's prompt with the family's chat template; `images` replaces the record's own (an empty list: none).
+
+    Raises:
+        PromptTooLong: over `max_tokens` tokens, image tokens included.
+        ImageError: an image can't be read.
+    """
+    if images is None:
+        images = [read_image(ref) for ref in record.images]
+    chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
+    text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    encoded = vlm.processor(
+        text=[text],
+        images=list(images) or None,
+        return_tensors="pt",
+        add_special_tokens=not vlm.template_adds_bos,
+    )
+    ids = encoded["input_ids"][0]
+    if max_tokens is not None and len(ids) > max_tokens:
+        raise PromptTooLong(
+            f"record {record.id}: a prompt of {len(ids)} tokens is over the limit of {max_tokens}"
+        )
+    fields = {k: v[0] for k, v in encoded.items() if k not in TEXT_KEYS and _is_token_field(v, ids)}
+    vision = {k: v for k, v in encoded.items() if k not in TEXT_KEYS and k not in fields} if images else {}
+    return EncodedPrompt(record, ids, fields, vision)
+
+
+def _is_token_field(value: object, ids: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == (1, len(ids)) and not value.is_floating_point()
+
+
+def _chat_message(vlm: VLM, message: Message, show_images: bool) -> dict[str, object]:
+    content: list[dict[str, str]] = []
+    for part in message.parts:
+        if part.text is None:
+            if show_images:
+                content.append({"type": "image"})
+        elif content and content[-1]["type"] == "text":
+            # neighbours are joined first: a special token could lie in two pieces
+            content[-1]["text"] += part.text
+        else:
+            content.append({"type": "text", "text": part.text})
+    for item in content:
+        if item["type"] == "text":
+            item["text"] = plain_text(vlm, item["text"])
+    return {"role": message.role, "content": content}
+
+
+def plain_text(vlm: VLM, text: str) -> str:
+    """The text with the tokenizer's special tokens taken apart (`<image>` becomes `< image>`).
+
+    Otherwise a user's own words could end a turn, or stand for an image that isn't there.
+    """
+    for token in vlm.special_tokens:
+        if token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
+
+
+def encode_answer(vlm: VLM, prompt: EncodedPrompt, text: str, max_tokens: int | None = None) -> Tensor:
+    """The tokens of an answer as the chat template writes it, up to and with the end token; cut to `max_tokens`."""
+    lead = vlm.answer_lead
+    ids = vlm.tokenizer(lead + plain_text(vlm, text), add_special_tokens=False)["input_ids"]
+    return torch.tensor([*ids, vlm.end_id][:max_tokens], dtype=torch.int64)
+
+
+def collate(vlm: VLM, rows: Sequence[Row], device: torch.device | None = None) -> TokenBatch:
+    """Rows as one forward's inputs, prompt and answer joined, padded on the right."""
+    ids = [torch.cat([row.prompt.input_ids, row.answer_ids]) for row in rows]
+    inputs = _join(vlm, [row.prompt for row in rows], ids, left=False)
+    prompt_B = torch.tensor([len(row.prompt.input_ids) for row in rows])
+    answer_B = torch.tensor([len(row.answer_ids) for row in rows])
+    answers_BT = pad_right([row.answer_ids for row in rows], vlm.pad_id)
+    at_BT = prompt_B.unsqueeze(1) - 1 + torch.arange(answers_BT.shape[1])
+    mask_BT = length_mask(answer_B, answers_BT.shape[1])
+    batch = TokenBatch(
+        inputs=inputs,
+        answer_ids_BT=answers_BT,
+        answer_mask_BT=mask_BT,
+        at_BT=at_BT.masked_fill(~mask_BT, 0),
+        last_B=prompt_B + answer_B - 1,
+        record_ids=tuple(row.prompt.record.id for row in rows),
+    )
+    return batch if device is None else to_device(batch, device)
+
+
+def collate_prompts(vlm: VLM, prompts: Sequence[EncodedPrompt], device: torch.device) -> dict[str, Tensor]:
+    """Prompts as `generate`'s inputs, padded on the left so that every answer starts at the same place."""
+    inputs = _join(vlm, prompts, [prompt.input_ids for prompt in prompts], left=True)
+    return {name: value.to(device) for name, value in inputs.items()}
+
+
+def to_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
+    """The batch with every tensor on `device`."""
+    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+    return TokenBatch(inputs=inputs, record_ids=batch.record_ids, **moved)
+
+
+def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor], left: bool) -> dict[str, Tensor]:
+    size = max(len(row) for row in ids)
+
+    def pad(row: Tensor, value: int) -> Tensor:
+        room = size - len(row)
+        return F.pad(row, (room, 0) if left else (0, room), value=value)
+
+    inputs = {
+        "input_ids": torch.stack([pad(row, vlm.pad_id) for row in ids]),
+        "attention_mask": torch.stack([pad(torch.ones_like(row), 0) for row in ids]),
+    }
+    for name in sorted({name for prompt in prompts for name in prompt.token_fields}):
+        # answer tokens are plain text: type 0
+        rows = [
+            F.pad(
+                prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)),
+                (0, len(row) - len(prompt.input_ids)),
+            )
+            for prompt, row in zip(prompts, ids, strict=True)
+        ]
+        inputs[name] = torch.stack([pad(row, 0) for row in rows])
+    for name in sorted({name for prompt in prompts for name in prompt.vision}):
+        inputs[name] = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
+    return inputs
+
+
+def _concat(parts: list[Tensor]) -> Tensor:
+    """Joins along the first dimension (images, patches or samples); the others are zero-padded to their largest.
+
+    Families that pad tiles (SmolVLM, LLaVA-OneVision) know them by their zeros or by a count beside them.
+    """
+    if parts[0].dim() > 1:
+        sizes = [max(part.shape[d] for part in parts) for d in range(1, parts[0].dim())]
+        padded = []
+        for part in parts:
+            room = [n for d in range(part.dim() - 1, 0, -1) for n in (0, sizes[d - 1] - part.shape[d])]
+            padded.append(F.pad(part, room) if any(room) else part)
+        parts = padded
+    return torch.cat(parts)

@@ -1,0 +1,54 @@
+"""The policy: a vision-language model's log-probs at answer positions, and a value head on its trunk."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mmrlhf.models.vlm import VLM, answer_logits, hidden_states
+from mmrlhf.tensors import entropy, token_logprobs
+from mmrlhf.types import TokenBatch
+
+
+class PolicyOutput(NamedTuple):
+    """What one forward tells of a batch's answers; padded on the right, what lies outside the mask means nothing."""
+
+    logprobs_BT: Tensor
+    entropy_BT: Tensor
+    values_BT: Tensor | None  # the value before each token; None without a value head
+
+
+class Policy(nn.Module):
+    """One module for SFT and PPO, so that both take log-probs in the same way.
+
+    Logits are computed at answer positions only. The value head reads the same hidden states; it starts at 0.
+    """
+
+    def __init__(self, vlm: VLM, value_head: bool = False) -> None:
+        super().__init__()
+        self.vlm = vlm
+        self.model = vlm.model
+        self.value_head: nn.Linear | None = None
+        if value_head:
+            width = vlm.core.get_output_embeddings().weight.shape[1]
+            self.value_head = nn.Linear(width, 1, device=vlm.device)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+
+    def forward(self, batch: TokenBatch, temperature: float = 1.0) -> PolicyOutput:
+        """Log-probs, entropies (nats) and values of the answers' tokens under sampling at `temperature`."""
+        hidden = hidden_states(self.vlm, batch)
+        rows = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
+        before = hidden[rows, batch.at_BT]  # B, T, D
+        logits = answer_logits(self.vlm, before, temperature)
+        values = None
+        if self.value_head is not None:
+            values = self.value_head(before.to(self.value_head.weight.dtype)).squeeze(-1)
+        return PolicyOutput(token_logprobs(logits, batch.answer_ids_BT), entropy(logits), values)
+
+
+def trainable_state(module: Any) -> dict[str, Tensor]:
+    """The parameters that training changes, by name."""
+    return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}

@@ -1,0 +1,53 @@
+"""Small tensor functions, each here once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def masked_sum(values: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
+    """The sum of `values` where `mask` is True; what lies outside may be NaN."""
+    kept = values.masked_fill(~mask, 0.0)
+    return kept.sum() if dim is None else kept.sum(dim)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of `values` where `mask` is True; 0 where nothing is."""
+    return masked_sum(values, mask) / mask.sum().clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
+    """`values` scaled to a variance of 1 over the mask (the biased estimate), 0 outside it.
+
+    The mean is taken away, unless `shift_mean` is False: then the values keep their mean.
+    """
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    out = (values - mean) * torch.rsqrt(variance + 1e-8)
+    return (out if shift_mean else out + mean).masked_fill(~mask, 0.0)
+
+
+def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
+    """The log-probability of each id: logits (..., V) and ids (...) to (...), in float32."""
+    logits = logits.float()
+    return logits.gather(-1, ids.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """The entropy of each distribution in nats: logits (..., V) to (...); a logit of -inf has probability 0."""
+    logprobs = logits.float().log_softmax(-1)
+    return -(logprobs.exp() * logprobs.clamp(min=torch.finfo(logprobs.dtype).min)).sum(-1)
+
+
+def pad_right(rows: Sequence[Tensor], value: float = 0) -> Tensor:
+    """1-D tensors of differing lengths as one (B, T)."""
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+
+
+def length_mask(lengths: Tensor, size: int | None = None) -> Tensor:
+    """(B,) lengths to a bool (B, T), True at the first `lengths[b]` places."""
+    size = int(lengths.max()) if size is None else size
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)

@@ -1,0 +1,148 @@
+"""Checkpoints: safetensors and JSON only, whole or not there at all.
+
+A checkpoint is written into a temporary folder, synced, and renamed; `state.json`, with the hash of every other file,
+is written last. A damaged or half-copied one is skipped with a warning, and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from data_tools.errors import UserError
+
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a run goes on from: everything that decides a number after `step`."""
+
+    step: int  # steps that are done
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    stage: dict[str, Any]  # the stage's own state, plain JSON values
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Writes `folder/step-N` and deletes all but the newest `keep`.
+
+    Raises:
+        UserError: the disk is full or can't be written; earlier checkpoints stay.
+    """
+    final = folder / f"step-{checkpoint.step:06d}"
+    partial = folder / f".step-{checkpoint.step:06d}.partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        tensors: dict[str, Tensor] = {}
+        scalars = _split(checkpoint.optimizer, "", tensors)
+        save_file({k: v.cpu().contiguous() for k, v in checkpoint.weights.items()}, partial / WEIGHTS)
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial / OPTIMIZER)
+        state = {"step": checkpoint.step, "optimizer": scalars, "stage": checkpoint.stage}
+        state["sha256"] = {name: _sha256(partial / name) for name in (WEIGHTS, OPTIMIZER)}
+        (partial / STATE).write_text(json.dumps(state))
+        for path in (*partial.iterdir(), partial):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(partial, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        why = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{final}: can't write the checkpoint ({why}); free some space and --resume"
+        ) from error
+    for old in _by_step(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint; warns of damaged ones that it passes over. None where there is none."""
+    for path in reversed(_by_step(folder)):
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
+    return None
+
+
+def _by_step(folder: Path) -> list[Path]:
+    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
+    return [steps[step] for step in sorted(steps)]
+
+
+def _load(path: Path) -> Checkpoint:
+    state = json.loads((path / STATE).read_text())
+    for name, expected in state["sha256"].items():
+        if _sha256(path / name) != expected:
+            raise ValueError(f"{name} doesn't have the hash it was written with")
+    tensors = load_file(path / OPTIMIZER)
+    return Checkpoint(
+        step=state["step"],
+        weights=load_file(path / WEIGHTS),
+        optimizer=_merge(state["optimizer"], tensors),
+        stage=state["stage"],
+    )
+
+
+def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Plain JSON with each tensor replaced by its place in `tensors`; dictionaries keep integer keys."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, dict):
+        return {"dict": [[key, _split(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"list": [_split(item, f"{path}/{index}", tensors) for index, item in enumerate(value)]}
+    return value
+
+
+def _merge(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "list" in value:
+        return [_merge(item, tensors) for item in value["list"]]
+    return {key: _merge(item, tensors) for key, item in value["dict"]}
+
+
+def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Copies a checkpoint's weights into the trainable parameters.
+
+    Raises:
+        UserError: the names or shapes differ from what this config trains.
+    """
+    own = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    if set(own) != set(weights) or any(own[name].shape != value.shape for name, value in weights.items()):
+        odd = sorted(set(own) ^ set(weights))[:3] or ["a shape"]
+        raise UserError(f"the checkpoint was made with another config or model (differs in {', '.join(odd)})")
+    with torch.no_grad():
+        for name, value in weights.items():
+            own[name].copy_(value)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,234 @@
+"""The only training loop: SFT, reward model and PPO are stages of it.
+
+accelerate brings devices, precision and processes; the loop adds what decides whether a run can be trusted: sums
+divided by what the whole update holds, a seed for each step that depends on the step alone (so a resumed run draws the
+same numbers), a stop on the first loss that isn't finite, and checkpoints that are whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from data_tools.errors import RunError
+from mmrlhf.config import EngineConfig, OptimConfig
+from mmrlhf.models.policy import trainable_state
+from mmrlhf.terminal import progress
+from mmrlhf.training.checkpoint import Checkpoint, latest_checkpoint, restore_weights, save_checkpoint
+from mmrlhf.training.metrics import Means, MetricsWriter, Sums
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer step: this process's micro-batches, and what the sum of their losses is divided by."""
+
+    micro_batches: Sequence[Any]
+    denominator: float  # over the micro-batches of all processes
+
+
+@dataclass(frozen=True)
+class LossSum:
+    """The loss of a micro-batch, summed (not averaged), with its metrics and the records it came from."""
+
+    loss: Tensor
+    sums: Sums
+    record_ids: tuple[str, ...]
+
+
+class Stage(Protocol):
+    """What the loop trains."""
+
+    name: str
+    module: nn.Module
+    optim: OptimConfig
+    num_steps: int
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for AdamW, each with its `peak_lr`."""
+
+    def updates(self, step: int) -> Iterator[Update]:
+        """The updates of a step (PPO: first the rollout). It may read the weights between updates."""
+
+    def loss(self, micro_batch: Any) -> LossSum:
+        """Forward and loss of one micro-batch."""
+
+    def step_metrics(self) -> Sums:
+        """What the step measured beside its losses."""
+
+    def note(self, metrics: dict[str, float]) -> str:
+        """A few words for the progress bar."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stage's own state as JSON values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C came; the run is saved up to its last whole step."""
+
+
+class NonFiniteLoss(RunError):
+    """A loss or gradient is NaN or infinite."""
+
+
+def make_accelerator(config: EngineConfig) -> Accelerator:
+    """accelerate's handle on devices and processes, with the precision that the config or the device asks for."""
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return Accelerator(mixed_precision=precision)
+
+
+def learning_rate(peak: float, step: int, steps: int, config: OptimConfig) -> float:
+    """The rate of a step (from 0), a function of the step alone: linear warm-up, then the schedule."""
+    warm = config.warmup * steps
+    if step + 1 < warm:
+        return peak * (step + 1) / warm
+    if config.schedule == "constant" or steps <= 1:
+        return peak
+    done = min(1.0, max(0.0, (step - warm) / max(1.0, steps - 1 - warm)))
+    left = 1 - done if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+    return peak * (config.final + (1 - config.final) * left)
+
+
+def weight_groups(
+    module: nn.Module, config: OptimConfig, own_lr: dict[str, float] | None = None
+) -> list[dict[str, Any]]:
+    """AdamW's groups: weight decay on matrices only; parameters under a prefix of `own_lr` at their own rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        peak = next((lr for prefix, lr in (own_lr or {}).items() if name.startswith(prefix)), config.lr)
+        decay = config.weight_decay if parameter.dim() >= 2 else 0.0
+        groups.setdefault((peak, decay), []).append(parameter)
+    return [
+        {"params": p, "peak_lr": lr, "lr": lr, "weight_decay": decay} for (lr, decay), p in groups.items()
+    ]
+
+
+class Engine:
+    """Trains one stage in its own folder."""
+
+    def __init__(self, folder: Path, config: EngineConfig, seed: int, accelerator: Accelerator) -> None:
+        self.folder, self.config, self.seed, self.accelerator = folder, config, seed, accelerator
+        self._stop = False
+
+    def train(self, stage: Stage) -> None:
+        """Runs the stage to its end, going on from the newest whole checkpoint in the folder.
+
+        Raises:
+            NonFiniteLoss: with the ids of the batch's records; nothing of the bad update is kept.
+            Stopped: on SIGTERM or Ctrl-C, after a checkpoint.
+        """
+        optimizer = torch.optim.AdamW(stage.parameter_groups(), betas=stage.optim.betas)
+        plain = stage.module
+        saved = latest_checkpoint(self.folder / "checkpoints")
+        if saved:
+            restore_weights(plain, saved.weights)
+            stage.load_state_dict(saved.stage)
+            optimizer.load_state_dict(saved.optimizer)
+        stage.module, optimizer = self.accelerator.prepare(plain, optimizer)
+        start = saved.step if saved else 0
+        main = self.accelerator.is_main_process
+        writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
+        with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
+            bar(start)
+            for step in range(start, stage.num_steps):
+                began = time.perf_counter()
+                torch.manual_seed(step_seed(self.seed, stage.name, step, self.accelerator.process_index))
+                metrics = self._step(stage, optimizer, step)
+                if writer:
+                    writer.write(step + 1, metrics, time.perf_counter() - began)
+                bar(step + 1, stage.note(metrics))
+                stopping = self._stopping()
+                if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
+                    self._save(stage, plain, optimizer, step + 1)
+                if stopping:
+                    raise Stopped(f"{stage.name} is saved at step {step + 1} of {stage.num_steps}")
+        if writer:
+            writer.close()
+        stage.module = plain
+
+    def _step(self, stage: Stage, optimizer: Any, step: int) -> dict[str, float]:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(group["peak_lr"], step, stage.num_steps, stage.optim)
+        means = Means()
+        for update in stage.updates(step):
+            self._update(stage, optimizer, update, means)
+        means.add(stage.step_metrics())
+        return {**means.means(self.accelerator), "lr": optimizer.param_groups[0]["lr"]}
+
+    def _update(self, stage: Stage, optimizer: Any, update: Update, means: Means) -> None:
+        records: list[str] = []
+        # DDP averages gradients over processes, while the denominator already counts all of them
+        scale = self.accelerator.num_processes / max(update.denominator, 1.0)
+        for index, micro_batch in enumerate(update.micro_batches):
+            last = index == len(update.micro_batches) - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(stage.module):
+                part = stage.loss(micro_batch)
+                records += part.record_ids
+                if not torch.isfinite(part.loss):
+                    raise NonFiniteLoss(
+                        f"{stage.name}: the loss is {part.loss.item()} on records {', '.join(part.record_ids)}. "
+                        "A lower optim.lr, or leaving these records out, may help; the last checkpoint is whole."
+                    )
+                self.accelerator.backward(part.loss * scale)
+            means.add(part.sums)
+        norm = self.accelerator.clip_grad_norm_(stage.module.parameters(), stage.optim.max_grad_norm)
+        if not torch.isfinite(torch.as_tensor(norm)) and self.accelerator.scaler is None:
+            raise NonFiniteLoss(
+                f"{stage.name}: the gradient is {float(norm)} on records {', '.join(records)}"
+            )
+        means.add({"grad_norm": (float(norm), 1.0)})
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def _save(self, stage: Stage, plain: nn.Module, optimizer: Any, step: int) -> None:
+        if self.accelerator.is_main_process:
+            state = getattr(optimizer, "optimizer", optimizer).state_dict()
+            checkpoint = Checkpoint(step, trainable_state(plain), state, stage.state_dict())
+            save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _stopping(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self._stop
+        flag = torch.tensor([float(self._stop)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag).item())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and the first Ctrl-C end the run after the step at work; a second Ctrl-C ends it at once."""
+
+        def ask(number: int, frame: Any) -> None:
+            if self._stop and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def step_seed(seed: int, stage: str, step: int, process: int) -> int:
+    """A seed for a step's draws: a hash, so that neighbouring steps and processes share nothing."""
+    import hashlib
+
+    digest = hashlib.sha256(f"{seed}/{stage}/{step}/{process}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

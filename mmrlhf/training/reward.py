@@ -1,0 +1,172 @@
+"""Training the reward model: Bradley-Terry on each objective's comparisons, one forward for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from data_tools.errors import UserError
+from data_tools.manifest import read_manifest
+from data_tools.schema import Modality, PreferenceRecord
+from mmrlhf.config import RewardConfig
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt
+from mmrlhf.models.vlm import VLM
+from mmrlhf.rewards.losses import bradley_terry, centering
+from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.training.engine import LossSum, Update, weight_groups
+from mmrlhf.training.feed import Refusals, open_feed
+from mmrlhf.training.metrics import Sums
+from mmrlhf.types import PairBatch, Row
+
+CALIBRATION_RECORDS = 256
+
+
+class RewardStage:
+    """Learns a head an objective from the comparisons that were made on it."""
+
+    name = "reward model"
+
+    def __init__(
+        self, vlm: VLM, config: RewardConfig, data: str, seed: int, accelerator: Accelerator
+    ) -> None:
+        self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
+        self.reward_model = RewardModel(vlm, RewardCard(list(config.objectives)))
+        self.module: Any = self.reward_model
+        self.data = data
+        self._check_objectives()
+        self.feed = open_feed(data, "train", ["preference"], seed)
+        self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
+        self.refusals = Refusals(config.max_prompt_tokens)
+        self.learnt: set[tuple[str, Modality]] = set()  # objectives and the modalities they were compared on
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return weight_groups(self.module, self.optim)
+
+    def updates(self, step: int) -> Iterator[Update]:
+        records = self.feed.batch(step, self.config.batch_size, self.accelerator)
+        items = self.refusals.keep(records, self._encode)
+        self.learnt |= {(c.objective, record.modality) for record, _ in items for c in record.comparisons}
+        items.sort(key=lambda item: len(item[1][0].prompt.input_ids))
+        size = max(1, self.config.micro_batch_size // 2)  # a record is two rows or more
+        batches = [
+            pair_batch(items[i : i + size], self.config.objectives) for i in range(0, len(items), size)
+        ]
+        batches = [batch for batch in batches if len(batch.better_N)]
+        count = torch.tensor(float(sum(len(b.better_N) for b in batches)), device=self.accelerator.device)
+        yield Update(batches, self.accelerator.reduce(count).item())
+
+    def _encode(self, record: PreferenceRecord) -> tuple[PreferenceRecord, list[Row]]:
+        return record, encode_responses(
+            self.vlm, record, self.config.max_prompt_tokens, self.config.max_answer_tokens
+        )
+
+    def loss(self, micro_batch: PairBatch) -> LossSum:
+        pairs = micro_batch
+        batch = collate(self.vlm, pairs.rows, self.accelerator.device)
+        rewards_BK = self.module(batch)
+        better, worse, objective, tie = (
+            t.to(rewards_BK.device) for t in (pairs.better_N, pairs.worse_N, pairs.objective_N, pairs.tie_N)
+        )
+        better_N, worse_N = rewards_BK[better, objective], rewards_BK[worse, objective]
+        loss_N = bradley_terry(better_N, worse_N, tie)
+        loss = (loss_N + self.config.center * centering(better_N, worse_N)).sum()
+        sums: Sums = {}
+        for k, name in enumerate(self.config.objectives):
+            # a tie has no right order
+            decided = (objective == k) & ~tie
+            right = ((better_N > worse_N) & decided).sum()
+            sums[f"accuracy/{name}"] = (right, decided.sum())
+            sums[f"loss/{name}"] = ((loss_N.detach() * (objective == k)).sum(), (objective == k).sum())
+        return LossSum(loss, sums, batch.record_ids)
+
+    def step_metrics(self) -> Sums:
+        return {"refused": (self.refusals.refused, self.refusals.seen)}
+
+    def note(self, metrics: dict[str, float]) -> str:
+        shown = {n.removeprefix("accuracy/"): v for n, v in metrics.items() if n.startswith("accuracy/")}
+        return " ".join(f"{name} {value:.0%}" for name, value in shown.items())
+
+    def state_dict(self) -> dict[str, Any]:
+        learnt = sorted(self.learnt)
+        return {"refused": self.refusals.refused, "seen": self.refusals.seen, "learnt": learnt}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
+        self.learnt = {(name, modality) for name, modality in state["learnt"]}
+
+    def finish(self) -> None:
+        """Fills the card: each head's mean and deviation on judged training responses, and what it learnt from.
+
+        Raises:
+            UserError: an objective was compared in no batch.
+        """
+        everywhere = set(gather_object(sorted(self.learnt)))
+        judged = {o: sorted(m for name, m in everywhere if name == o) for o in self.config.objectives}
+        unlearnt = [name for name, modalities in judged.items() if not modalities]
+        if unlearnt:
+            raise UserError(
+                f"reward.objectives: training met no comparison on {', '.join(unlearnt)}; train for longer"
+            )
+        rows: list[Row] = []
+        marks: list[list[bool]] = []
+        for position in range(min(CALIBRATION_RECORDS, len(self.feed))):
+            record = self.feed.records[self.feed.index(position)]
+            for _, encoded in self.refusals.keep([record], self._encode):
+                rows += encoded
+                compared = {c.objective for c in record.comparisons}
+                marks += [[name in compared for name in self.config.objectives]] * len(encoded)
+        rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
+        mean, std = [], []
+        for k, marked_B in enumerate(torch.tensor(marks).T):
+            # few records of an objective may be among them: then all responses stand in
+            values = rewards_BK[marked_B, k] if marked_B.sum() >= 8 else rewards_BK[:, k]
+            mean.append(values.mean().item())
+            std.append(max(values.std().item(), 1e-6))
+        card = self.reward_model.card
+        card.mean, card.std, card.judged = mean, std, judged
+
+    def _check_objectives(self) -> None:
+        judged: set[str] = set()
+        for shard in read_manifest(Path(self.data)).shards:
+            if shard.split == "train" and shard.kind == "preference":
+                judged |= shard.objectives.keys()
+        missing = [name for name in self.config.objectives if name not in judged]
+        if missing:
+            raise UserError(
+                f"reward.objectives: no training record of {self.data} judges {', '.join(missing)}; it judges "
+                f"{', '.join(sorted(judged)) or 'nothing'}"
+            )
+
+
+def encode_responses(vlm: VLM, record: PreferenceRecord, max_prompt: int, max_answer: int) -> list[Row]:
+    """A row for each response of the record, all with the same prompt."""
+    prompt = encode_prompt(vlm, record, max_prompt)
+    return [
+        Row(prompt, encode_answer(vlm, prompt, response.text, max_answer)) for response in record.responses
+    ]
+
+
+def pair_batch(items: Sequence[tuple[PreferenceRecord, list[Row]]], objectives: Sequence[str]) -> PairBatch:
+    """The comparisons of some records on the objectives that are learnt, over their rows put together."""
+    rows: list[Row] = []
+    found: list[tuple[int, int, int, bool]] = []
+    for record, encoded in items:
+        for c in record.comparisons:
+            if c.objective in objectives:
+                found.append(
+                    (len(rows) + c.better, len(rows) + c.worse, objectives.index(c.objective), c.tie)
+                )
+        rows += encoded
+    better, worse, objective, tie = zip(*found, strict=True) if found else ((), (), (), ())
+    return PairBatch(
+        rows=tuple(rows),
+        better_N=torch.tensor(better, dtype=torch.int64),
+        worse_N=torch.tensor(worse, dtype=torch.int64),
+        objective_N=torch.tensor(objective, dtype=torch.int64),
+        tie_N=torch.tensor(tie, dtype=torch.bool),
+    )

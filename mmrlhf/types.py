@@ -1,0 +1,93 @@
+"""The nouns of the suite, one frozen record a stage.
+
+Dimension suffixes, used everywhere: B responses of a batch, P prompts, T tokens, K objectives, D width. Tensors of
+answers are padded on the right and come with a mask; image tensors stay per sample until a forward needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from data_tools.schema import Modality, PreferenceRecord
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One prompt as the model reads it."""
+
+    record: PreferenceRecord
+    input_ids: Tensor  # T, int64; image placeholders are already expanded to one a vision token
+    token_fields: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # name -> T: token types, where the family has them
+    vision: dict[str, Tensor] = field(
+        default_factory=dict
+    )  # as the family's processor gives it for this sample
+
+    @property
+    def modality(self) -> Modality:
+        """Whether the prompt shows an image."""
+        return "image-text" if self.vision else "text"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and one answer's tokens, the end token included where the answer ended."""
+
+    prompt: EncodedPrompt
+    answer_ids: Tensor  # T, int64
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Rows collated for one forward, padded on the right."""
+
+    inputs: dict[str, Tensor]  # what the model's forward takes
+    answer_ids_BT: Tensor  # the answers' tokens, int64
+    answer_mask_BT: Tensor  # bool, True at real tokens
+    at_BT: Tensor  # the position whose hidden state predicts each answer token
+    last_B: Tensor  # the position of each row's last real token
+    record_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Responses to score, and what was judged between them: N comparisons over B responses."""
+
+    rows: tuple[Row, ...]  # B
+    better_N: Tensor  # index of the better response
+    worse_N: Tensor  # index of the worse one
+    objective_N: Tensor  # index of the objective
+    tie_N: Tensor  # bool: the judge saw no difference
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Sampled answers and what is known of them before any update."""
+
+    rows: tuple[Row, ...]  # B
+    texts: tuple[str, ...]  # B, decoded answers
+    ended_B: Tensor  # bool: the answer ended with an end token
+    rewards_BK: Tensor  # normalised rewards, 0 where the objective was not judged on such prompts
+    judged_BK: Tensor  # bool: the objective applies
+    scores_B: Tensor  # rewards_BK scalarized
+
+
+@dataclass(frozen=True)
+class ExperienceBatch:
+    """What PPO's epochs train on."""
+
+    rows: tuple[Row, ...]  # B
+    mask_BT: Tensor  # bool, True at real answer tokens
+    logprobs_BT: Tensor  # of the policy that sampled
+    ref_logprobs_BT: Tensor
+    values_BT: Tensor  # before each token
+    advantages_BT: Tensor
+    returns_BT: Tensor
+
+    def select(self, index: list[int]) -> ExperienceBatch:
+        """The experience of some rows."""
+        tensors = {name: value[index] for name, value in vars(self).items() if name != "rows"}
+        return ExperienceBatch(rows=tuple(self.rows[i] for i in index), **tensors)

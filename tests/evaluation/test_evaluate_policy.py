@@ -1,0 +1,96 @@
+import dataclasses
+
+import pytest
+from evaluation_stubs import OBJECTIVES, RuleModel, looks
+
+from data_tools.scenes.structure import Scene, SceneObject
+from data_tools.schema import ImageRef, PreferenceRecord, user
+from data_tools.synth.prompts import Prompts
+from mmrlhf.config import EvaluateConfig
+from mmrlhf.evaluation.policy import Answer, caption_claims, evaluate_policy, summarise
+
+SCENE = Scene(
+    (SceneObject("circle", "red", "small", 0.2, 0.2), SceneObject("square", "blue", "large", 0.8, 0.8))
+)
+PICTURE = PreferenceRecord(
+    id="p",
+    source="test",
+    prompt=(user(0, "Describe the picture."),),
+    images=(ImageRef(data=b"not read here"),),
+    scenes=(SCENE.to_json(),),
+)
+
+
+def answer(record, claims, tokens, modality="image-text", **more):
+    return Answer(
+        record,
+        modality,
+        "text",
+        tokens,
+        True,
+        **{"rewards": {}, "gold": {}, "swap_gap": {}} | more,
+        claims=claims,
+    )
+
+
+def test_claims_of_a_caption():
+    text = "There is a red circle and a green square. There are two objects. It is nice."
+    assert caption_claims(PICTURE, text) == [
+        ("there is a red circle", True),
+        ("a green square", False),
+        ("there are two objects", True),
+        ("it is nice", None),
+    ]
+
+
+def test_only_captions_of_known_scenes_have_claims():
+    assert caption_claims(dataclasses.replace(PICTURE, scenes=()), "There is a cross.") is None
+    assert caption_claims(dataclasses.replace(PICTURE, reference={"answer": "red"}), "Red.") is None
+    other = dataclasses.replace(PICTURE, prompt=(user(0, "What color is the circle?"),))
+    assert caption_claims(other, "Red.") is None
+
+
+def test_true_claims_are_pooled():
+    answers = [
+        answer("a", [("x", True), ("y", True), ("z", None)], 6, rewards={"factuality": 1.0}),
+        answer("b", [("x", False)], 2, rewards={"factuality": -0.5}, gold={"factuality": 0.0}),
+        answer("c", [], 1),
+        answer("d", None, 5, modality="text", gold={"safety": 1.0}),
+    ]
+    found = summarise("it", OBJECTIVES, answers, seed=0)
+    # 2 of 4 pieces are true; an empty caption weighs nothing
+    assert found.true_claims.mean == 0.5
+    assert (found.claims.mean, found.claims.n) == (pytest.approx(4 / 3), 3)
+    assert {k: e.mean for k, e in found.length.items()} == {"all": 3.5, "image-text": 3.0, "text": 5.0}
+    assert {k: (e.mean, e.n) for k, e in found.learned.items()} == {"factuality": (0.25, 2)}
+    assert {k: e.mean for k, e in found.gold.items()} == {"factuality": 0.0, "safety": 1.0}
+    assert found.ended.mean == 1.0
+
+
+def test_without_captions_nothing_is_said_of_claims():
+    found = summarise("it", OBJECTIVES, [answer("a", None, 3, modality="text")], seed=0)
+    assert found.true_claims is None
+    assert found.claims is None
+
+
+def test_evaluates_a_policy(tiny):
+    records = list(Prompts(images=3, texts=3).generate(0))
+    config = EvaluateConfig(batch_size=4)
+    model = RuleModel(tiny, looks_or_length)
+    found = evaluate_policy("it", tiny, model, records, config, 24, seed=1)
+    assert [a.record for a in found.answers] == [record.id for record in records]
+    assert all(0 < a.tokens <= 24 for a in found.answers)
+    for a in found.answers[:3]:
+        # factuality was judged on pictures, safety on text only
+        assert set(a.rewards) == set(a.swap_gap) == {"factuality", "helpfulness"}
+        true = sum(verdict is True for _, verdict in a.claims) / max(len(a.claims), 1)
+        assert a.rewards["factuality"] == pytest.approx(true) == pytest.approx(a.gold["factuality"])
+    for a in found.answers[3:]:
+        assert set(a.rewards) == {"helpfulness", "safety"}
+        assert (a.swap_gap, a.claims) == ({}, None)
+    again = evaluate_policy("other name", tiny, model, records, config, 24, seed=1)
+    assert [a.text for a in again.answers] == [a.text for a in found.answers]
+
+
+def looks_or_length(record, text, shown):
+    return looks(record, text, shown) if record.scenes else float(len(text))

@@ -1,0 +1,238 @@
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from data_tools.errors import UserError
+from mmrlhf.config import RunConfig
+from mmrlhf.evaluation.policy import Answer, summarise
+from mmrlhf.evaluation.report import summary_table, write_report
+from mmrlhf.evaluation.report.figures import series
+from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
+from mmrlhf.evaluation.report.plots import smooth
+from mmrlhf.evaluation.tradeoffs import compare
+
+OBJECTIVES = ("factuality", "helpfulness", "safety")
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+HOSTILE = "There is a red circle. <script>alert(1)</script>"
+CONFIG = RunConfig.model_validate(
+    {
+        "name": "demo-run",
+        "data": "data",
+        "sft": {},
+        "reward": {},
+        "ppo": {
+            "variants": [
+                {"name": "grounded", "scalarizer": {"type": "weighted_sum", "weights": {"factuality": 3}}},
+                {"name": "maximin", "scalarizer": {"type": "worst_case"}},
+            ]
+        },
+        "evaluate": {},
+    }
+)
+
+
+def policy(name, true, tokens, reward):
+    """Ten captions of ten claims, `true` of them true, and two text answers."""
+    claims = [("there is a red circle", True), *(("x", i < true - 1) for i in range(9))]
+    gold = {"factuality": true / 10, "helpfulness": 0.5}
+    answers = []
+    for i in range(10):
+        rewards = {"factuality": reward + i / 10, "helpfulness": 0.2}
+        gap = {"factuality": 0.3}
+        answers.append(Answer(f"p{i}", "image-text", HOSTILE, tokens, True, rewards, gold, gap, claims))
+    answers += [
+        Answer(f"t{i}", "text", "No.", 3, False, {"safety": -0.5}, {"safety": 1.0}, {}, None) for i in (0, 1)
+    ]
+    return summarise(name, OBJECTIVES, answers, 0)
+
+
+def tradeoffs():
+    found = [policy("sft", 5, 20, -0.2), policy("grounded", 8, 21, 0.9), policy("maximin", 6, 19, 0.4)]
+    samples = [
+        {"record": "p0", "modality": "image-text", "prompt": "What do you <b>see</b>?", "images": [PIXEL]},
+        {"record": "t0", "modality": "text", "prompt": "How?", "images": []},
+    ]
+    return compare(found, 0) | {"split": "test", "temperature": 1.0, "refused": 0, "samples": samples}
+
+
+def share(mean):
+    return {"mean": mean, "low": mean - 0.05, "high": mean + 0.05, "n": 40}
+
+
+REWARD = {
+    "objectives": list(OBJECTIVES),
+    "records": 40,
+    "accuracy": {
+        "factuality": {"image-text": {"true": share(0.81), "swapped": share(0.52), "none": share(0.5)}},
+        "helpfulness": {"text": {"true": share(0.9)}},
+    },
+    "ties": {"factuality": 0, "helpfulness": 2, "safety": 0},
+    "flip": {"true": share(0.6172), "none": share(0.0)},
+    "flip_edits": {"count": share(0.4)},
+    "length": {"factuality": {"correlation": -0.11, "longer_is_better": share(0.5), "n": 40}},
+    "agreement": {"helpfulness & safety": {"judges": share(0.1), "heads": share(0.2)}},
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return render(make_run(tmp_path_factory.mktemp("run")))
+
+
+def make_run(folder):
+    """A run's folder as the stages leave it."""
+
+    def write(name, rows):
+        path = folder / name / "metrics.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(json.dumps({"step": i + 1, **row}) + "\n" for i, row in enumerate(rows)))
+
+    write("sft", [{"loss": 1 / (i + 1)} for i in range(30)])
+    write(
+        "reward", [{"accuracy/factuality": 0.5 + i / 80, "loss/factuality": 0.7 - i / 90} for i in range(30)]
+    )
+    for name in ("grounded", "maximin"):
+        write(
+            f"ppo/{name}",
+            [{"reward/factuality/image-text": i / 20, "reward/safety/text": 0.1, "kl": i / 9, "length": 20.0,
+              "entropy": 1.0, "ended": 1.0} for i in range(20)],
+        )  # fmt: skip
+    (folder / "evaluate").mkdir()
+    (folder / "evaluate" / "tradeoffs.json").write_text(json.dumps(tradeoffs()))
+    (folder / "evaluate" / "reward.json").write_text(json.dumps(REWARD))
+    (folder / "data").mkdir()
+    count = {
+        "split": "train",
+        "kind": "preference",
+        "modality": "image-text",
+        "source": "flips",
+        "records": 1234,
+    }
+    stats = {
+        "records": 1234,
+        "counts": [count],
+        "objectives": {"train": {"factuality": {"comparisons": 1234, "ties": 0, "ratings": 0}}},
+        "length": {"train": {"factuality": {"chosen_longer": 0.41}}},
+        "flip_pairs": {"train": 617},
+        "rejected": {"flips": {"no image": 3}},
+        "duplicates": {},
+        "dropped": {},
+    }
+    (folder / "data" / "stats.json").write_text(json.dumps(stats))
+    return folder
+
+
+def render(run):
+    config = CONFIG.model_copy(update={"data": str(run / "data")})
+    path = write_report(run, config)
+    assert path == run / "report.html"
+    return path.read_text()
+
+
+def test_the_page_says_the_numbers(page):
+    words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
+    assert "80% of what the policy says about pictures is true; before PPO it was 50%." in words
+    assert "share of true claims 50.0% → 80.0% (+30.0 points, 95% interval +30.0 to +30.0)" in words
+    assert "Its answers about pictures are 5% longer." in words
+    assert "both halves of 61.7% of image-flip pairs right; without the image, 0.0%" in words
+    assert "weighted sum, factuality 3" in words
+    assert "worst case" in words
+    assert "1,234" in words
+    assert "Rejected from flips: 3 × no image." in words
+    assert "On the front: grounded." in words
+    assert "demo-run" in words
+
+
+def test_answers_are_escaped(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "What do you &lt;b&gt;see&lt;/b&gt;?" in page
+
+
+def test_nothing_is_fetched(page):
+    assert "http" not in page
+    assert "@import" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
+    assert addresses
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in addresses)
+
+
+def test_plots_follow_the_page_colors(page):
+    assert page.count("<svg") == 7  # means, two scatters, looking, and three stages
+    assert "#0101" not in page
+    assert "#0404" not in page
+    assert "var(--series-2)" in page
+
+
+def test_the_same_results_give_the_same_page(run, page):
+    # the config on the page names the data folder, which is another one
+    plots = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert re.findall(r"<svg.*?</svg>", render(run), flags=re.DOTALL) == plots
+
+
+def test_every_part_may_be_missing(tmp_path):
+    page = render(tmp_path)
+    assert "Nothing was evaluated yet." in page
+    assert "Trade-offs" not in page
+
+
+def test_data_without_scenes(run):
+    result = tradeoffs()
+    for found in result["policies"]:
+        found["gold"], found["true_claims"], found["claims"] = {}, None, None
+    result["fronts"]["gold"] = "not judged exactly"
+    result["changes"]["grounded"]["true_claims"] = None
+    (run / "evaluate" / "tradeoffs.json").write_text(json.dumps(result))
+    page = render(run)
+    assert page.count("not judged exactly") + page.count("Not judged exactly") >= 4
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+
+
+def test_a_damaged_result_is_named(run):
+    (run / "evaluate" / "reward.json").write_text("{")
+    with pytest.raises(UserError, match=r"reward\.json"):
+        render(run)
+
+
+def test_claims_are_marked_in_the_answer():
+    text = "There is a Red  circle and a cross. Hm."
+    claims = [("there is a red circle", True), ("a cross", False), ("hm", None)]
+    assert mark_claims(text, claims) == [
+        ("There is a Red  circle", "true"),
+        (" and ", ""),
+        ("a cross", "false"),
+        (". ", ""),
+        ("Hm", "unknown"),
+        (".", ""),
+    ]
+    assert mark_claims("Yes.", None) == [("Yes.", "")]
+    assert mark_claims("", []) == []
+
+
+def test_scalarizers_in_words():
+    variants = CONFIG.ppo.variants
+    assert [scalarizer_label(v.scalarizer) for v in variants] == ["weighted sum, factuality 3", "worst case"]
+
+
+def test_summary_table():
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(summary_table(tradeoffs()))
+    row = next(line for line in capture.get().splitlines() if "grounded" in line)
+    # true claims, gold of three objectives, learned of three, tokens: (10 * 21 + 2 * 3) / 12
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == [
+        "80.0%", "80.0%", "50.0%", "100.0%", "+1.35", "+0.20", "-0.50", "18.0",
+    ]  # fmt: skip
+
+
+def test_smooth_and_series():
+    assert smooth([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
+    assert smooth([0.0] * 10 + [3.0] + [0.0] * 10)[9:12] == pytest.approx([1.0, 1.0, 1.0])
+    assert series([{"step": 1, "a": 2.0}, {"step": 2}, {"step": 3, "a": float("nan")}], "a") == [(1, 2.0)]

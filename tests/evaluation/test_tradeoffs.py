@@ -1,0 +1,166 @@
+import json
+import math
+
+import pytest
+from evaluation_stubs import JUDGED, OBJECTIVES, everything, flips, pair
+
+from data_tools.build import DataConfig, build
+from data_tools.errors import UserError
+from data_tools.shards import open_records, write_shards
+from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig
+from mmrlhf.evaluation.policy import Answer, summarise
+from mmrlhf.evaluation.tradeoffs import (
+    NOT_JUDGED,
+    choose_pairs,
+    choose_prompts,
+    compare,
+    evaluate_tradeoffs,
+    front,
+)
+from mmrlhf.models.vlm import load_vlm, save_vlm
+from mmrlhf.rewards.model import RewardCard, RewardModel
+
+
+def in_test_split(records):
+    import dataclasses
+
+    return [dataclasses.replace(record, split="test") for record in records]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A policy's and a reward model's folder, both from the bundled model."""
+    folder = tmp_path_factory.mktemp("models")
+    vlm = load_vlm(ModelConfig())
+    save_vlm(vlm, folder / "policy")
+    RewardModel(vlm, RewardCard(list(OBJECTIVES), [0.0] * 3, [1.0] * 3, dict(JUDGED))).save(folder / "reward")
+    return folder
+
+
+def run_config(data, **evaluate):
+    return RunConfig.model_validate(
+        {
+            "name": "t",
+            "data": str(data),
+            "reward": {},
+            "ppo": {"variants": [{"name": "balanced"}], "max_answer_tokens": 16},
+            "evaluate": evaluate,
+        }
+    )
+
+
+def evaluate(models, config, out):
+    policies = {"sft": models / "policy", "balanced": models / "policy"}
+    return evaluate_tradeoffs(policies, models / "reward", config.data, config, out, "cpu")
+
+
+def no_nan(text):
+    def refuse(name):
+        raise AssertionError(f"{name} in JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_tradeoffs_of_scenes(models, tmp_path):
+    write_shards(in_test_split(everything()), tmp_path / "data")
+    config = run_config(tmp_path / "data", prompts=6, pairs=8, samples=2, batch_size=4)
+    result = evaluate(models, config, tmp_path / "out")
+    assert no_nan((tmp_path / "out" / "tradeoffs.json").read_text()) == json.loads(json.dumps(result))
+    # the same model from the same seed answers the same
+    one, two = result["policies"]
+    assert [a["text"] for a in one["answers"]] == [a["text"] for a in two["answers"]]
+    change = result["changes"]["balanced"]
+    assert (change["length"], change["true_claims"]["mean"], change["learned"]["helpfulness"]["mean"]) == (
+        0,
+        0,
+        0,
+    )
+    assert result["prompts"] == {"image-text": 3, "text": 3}
+    assert set(result["fronts"]["gold"]["on_front"].values()) == {True}
+    assert result["fronts"]["gold"]["reference"] == [0.0] * len(result["fronts"]["gold"]["objectives"])
+    # all equal: the reference lies 0.1 below in each of 3 objectives
+    assert result["fronts"]["learned"]["hypervolume"] == pytest.approx(0.001)
+    assert [len(s["images"]) for s in result["samples"]] == [1, 1, 0]
+    judged = no_nan((tmp_path / "out" / "reward.json").read_text())
+    assert judged["flip"]["none"]["mean"] == 0.0
+    assert set(judged["accuracy"]["factuality"]["image-text"]) == {"true", "swapped", "none"}
+
+
+def test_tradeoffs_without_scenes_say_so(models, tmp_path):
+    records = in_test_split([pair(i, f"{i} is it", "no") for i in range(3)])
+    write_shards(records, tmp_path / "data")
+    result = evaluate(models, run_config(tmp_path / "data"), tmp_path / "out")
+    assert result["fronts"]["gold"] == NOT_JUDGED == "not judged exactly"
+    assert (result["policies"][0]["true_claims"], result["policies"][0]["gold"]) == (None, {})
+    assert result["changes"]["balanced"]["true_claims"] is None
+    no_nan((tmp_path / "out" / "tradeoffs.json").read_text())
+
+
+def test_all_prompts_too_long_are_refused(models, tmp_path):
+    write_shards(in_test_split([pair(0, "a", "b")]), tmp_path / "data")
+    config = run_config(tmp_path / "data")
+    config = config.model_copy(update={"reward": config.reward.model_copy(update={"max_prompt_tokens": 1})})
+    with pytest.raises(UserError, match="max_prompt_tokens 1"):
+        evaluate(models, config, tmp_path / "out")
+
+
+def test_flip_pairs_are_chosen_whole(tmp_path):
+    write_shards(in_test_split(flips(5)), tmp_path / "data")
+    chosen = choose_pairs(str(tmp_path / "data"), EvaluateConfig(pairs=4), seed=0)
+    found = [record.provenance["flip"] for record in chosen]
+    assert len(found) == 4
+    assert all(found.count(flip) == 2 for flip in found)
+
+
+def test_prompts_are_mixed_as_in_the_data(tmp_path):
+    source = {"type": "prompts", "images": 60, "texts": 60, "splits": {"train": 0.5, "test": 0.5}}
+    build(DataConfig.model_validate({"sources": [source]}), tmp_path / "data")
+    strata = open_records(tmp_path / "data", "test", kind="prompt").strata
+    share = sum(modality == "image-text" for _, modality in strata) / len(strata)
+    chosen = choose_prompts(str(tmp_path / "data"), EvaluateConfig(prompts=10), seed=0)
+    assert sum(record.modality == "image-text" for record in chosen) == pytest.approx(10 * share, abs=1.01)
+
+
+def test_front_of_learned_rewards():
+    found = front(
+        {"sft": {"a": 0.0, "b": 1.0}, "x": {"a": 1.0, "b": 0.0}, "y": {"a": -1.0, "b": 0.0}}, zero=False
+    )
+    assert found["on_front"] == {"sft": True, "x": True, "y": False}
+    # 10% of the ranges 2 and 1 below the least
+    assert found["reference"] == pytest.approx([-1.2, -0.1])
+    # sft covers 1.2 x 1.1, x covers 2.2 x 0.1, both 1.2 x 0.1
+    assert found["hypervolume"] == pytest.approx(1.32 + 0.22 - 0.12)
+    assert found["hypervolume_before"] == pytest.approx(1.32)
+
+
+def test_an_objective_that_one_policy_lacks_is_left_out():
+    assert front({"sft": {"a": 0.5, "b": 1.0}, "x": {"a": 1.0}}, zero=True)["objectives"] == ["a"]
+    assert front({"sft": {}, "x": {}}, zero=True) == NOT_JUDGED
+
+
+def test_changes_are_paired_by_prompt():
+    def policy(name, texts):
+        answers = [
+            Answer(
+                str(i),
+                "image-text",
+                "",
+                n,
+                True,
+                {"factuality": r},
+                {"factuality": t / m},
+                {},
+                [("x", k < t) for k in range(m)],
+            )
+            for i, (n, r, t, m) in enumerate(texts)
+        ]
+        return summarise(name, OBJECTIVES, answers, 0)
+
+    before = policy("sft", [(10, 0.0, 1, 2), (10, 2.0, 1, 2)])
+    after = policy("x", [(11, 1.0, 2, 2), (13, 3.0, 2, 2)])
+    change = compare([before, after], seed=0)["changes"]["x"]
+    assert change["length"] == change["image_length"] == pytest.approx(0.2)
+    assert change["learned"]["factuality"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 2}
+    assert change["gold"]["factuality"]["mean"] == 0.5
+    assert change["true_claims"]["mean"] == 0.5
+    assert all(math.isfinite(v) for v in change["true_claims"].values())

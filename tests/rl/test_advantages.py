@@ -1,0 +1,45 @@
+"""Expected values are worked out by hand from equations 11 to 16 of Schulman et al. 2016."""
+
+import pytest
+import torch
+
+from mmrlhf.rl.advantages import gae, token_rewards
+
+
+def test_gae_by_hand() -> None:
+    # row 0: deltas -0.14, -0.13, 0.7 and gamma lam = 0.72; row 1: one token, then padding that must not count
+    rewards = torch.tensor([[0.0, 0.0, 1.0], [2.0, 9.0, 9.0]])
+    values = torch.tensor([[0.5, 0.4, 0.3], [0.5, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    advantages, returns = gae(rewards, values, mask, gamma=0.9, lam=0.8, whitened=False)
+    torch.testing.assert_close(advantages, torch.tensor([[0.12928, 0.374, 0.7], [1.5, 0.0, 0.0]]))
+    torch.testing.assert_close(returns, torch.tensor([[0.62928, 0.774, 1.0], [2.0, 0.0, 0.0]]))
+
+
+def test_gae_whitened_over_real_tokens_only() -> None:
+    rewards = torch.tensor([[3.0, 0.0], [1.0, 0.0]])
+    mask = torch.tensor([[True, False], [True, False]])
+    advantages, returns = gae(rewards, torch.zeros(2, 2), mask, gamma=1.0, lam=0.95)
+    torch.testing.assert_close(advantages, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    torch.testing.assert_close(returns, torch.tensor([[3.0, 0.0], [1.0, 0.0]]))
+
+
+@pytest.mark.parametrize(("lam", "expected"), [(0.0, [0.0, 0.5]), (1.0, [0.5, 0.5])])
+def test_gae_ends(lam: float, expected: list[float]) -> None:
+    """lambda 0 is the one-step error, lambda 1 the return minus the value."""
+    advantages, _ = gae(
+        torch.tensor([[0.0, 1.0]]),
+        torch.tensor([[0.5, 0.5]]),
+        torch.ones(1, 2, dtype=torch.bool),
+        gamma=1.0,
+        lam=lam,
+        whitened=False,
+    )
+    torch.testing.assert_close(advantages, torch.tensor([expected]))
+
+
+def test_score_lands_on_the_last_real_token() -> None:
+    kl = torch.tensor([[0.1, 0.2, 0.3], [0.5, 7.0, 7.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    rewards = token_rewards(torch.tensor([1.0, -1.0]), kl, kl_coef=0.5, mask_BT=mask)
+    torch.testing.assert_close(rewards, torch.tensor([[-0.05, -0.1, 0.85], [-1.25, 0.0, 0.0]]))

@@ -1,0 +1,51 @@
+"""Tensor helpers against numbers worked out by hand."""
+
+import pytest
+import torch
+
+from mmrlhf.tensors import entropy, length_mask, masked_mean, pad_right, token_logprobs, whiten
+
+VALUES = torch.tensor([[1.0, 2.0, 99.0], [3.0, 4.0, float("nan")]])
+MASK = torch.tensor([[True, True, False], [True, True, False]])
+
+
+def test_whiten_centers_and_scales() -> None:
+    # mean 2.5, variance 1.25
+    expected = torch.tensor([[-1.3416408, -0.4472136, 0.0], [0.4472136, 1.3416408, 0.0]])
+    torch.testing.assert_close(whiten(VALUES, MASK), expected)
+
+
+def test_whiten_may_keep_the_mean() -> None:
+    expected = torch.tensor([[1.1583592, 2.0527864, 0.0], [2.9472136, 3.8416408, 0.0]])
+    torch.testing.assert_close(whiten(VALUES, MASK, shift_mean=False), expected)
+
+
+def test_masked_mean() -> None:
+    assert masked_mean(VALUES, MASK).item() == 2.5
+    assert masked_mean(VALUES, torch.zeros_like(MASK)).item() == 0.0
+
+
+def test_token_logprobs() -> None:
+    logits = torch.tensor([[0.0, 0.0, float("-inf")], [1.0, 2.0, 3.0]])
+    torch.testing.assert_close(
+        token_logprobs(logits, torch.tensor([1, 2])), torch.tensor([-0.693147, -0.407606])
+    )
+
+
+def test_entropy_of_impossible_tokens_is_zero() -> None:
+    assert entropy(torch.tensor([0.0, 0.0, float("-inf")])).item() == pytest.approx(0.693147, abs=1e-5)
+    assert entropy(torch.zeros(4)).item() == pytest.approx(1.386294, abs=1e-5)
+
+
+def test_entropy_gradient_is_finite_beside_impossible_tokens() -> None:
+    logits = torch.tensor([0.3, 0.0, 0.0], requires_grad=True)
+    masked = logits.masked_fill(torch.tensor([False, False, True]), float("-inf"))
+    entropy(masked).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+def test_padding() -> None:
+    rows = pad_right([torch.tensor([1, 2]), torch.tensor([3])], 9)
+    assert rows.tolist() == [[1, 2], [3, 9]]
+    assert length_mask(torch.tensor([2, 0])).tolist() == [[True, True], [False, False]]
