@@ -160,6 +160,15 @@ def dump_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
+def validate_nested(row: Any, model: type[ConfigT]) -> ConfigT:
+    """For a validator of a field that holds a `model`: validates so that mistakes inside keep the path of their key."""
+    try:
+        return model.model_validate(row)
+    except ValidationError as error:
+        # `_explain` puts these lines behind the path of the field
+        raise PydanticCustomError("nested", "{lines}", {"lines": _explain(error, model)}) from None
+
+
 def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     lines = []
     for item in error.errors():
@@ -174,7 +183,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             lines.append(f"{path}: unknown key; {hint}")
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; it has no default")
-        elif item["type"] == "plugin":
+        elif item["type"] == "nested":
             lines += [f"{path}.{line}" for line in item["ctx"]["lines"]]
         else:
             got = item.get("input")
@@ -226,11 +235,7 @@ class _Plugins:
             near = difflib.get_close_matches(name, self.members, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"unknown type {name!r}.{hint} Known: {', '.join(self.members)}")
-        try:
-            return member.model_validate(row)
-        except ValidationError as error:
-            # a nested error would lose its path; _explain puts these lines behind the path of this field
-            raise PydanticCustomError("plugin", "{lines}", {"lines": _explain(error, member)}) from None
+        return validate_nested(row, member)
 
 
 def plugin(*members: type[Config]) -> Any:

@@ -3,7 +3,7 @@
     python examples/train_tiny_vlm.py --out my_tiny            # as shipped
     python examples/train_tiny_vlm.py --out /tmp/x --steps 20  # a look at how it goes
 
-A LLaVA of 1.9 M parameters: a SigLIP tower (48-pixel images, 36 image tokens), a two-layer projector, a Llama of 4
+A LLaVA of 1.9 M parameters: a SigLIP tower (48-pixel images in 9 patches, one image token each), a two-layer projector, a Llama of 4
 layers over a byte-level BPE. In two phases:
 
 1. Dense warm-up: tower and projector learn what stands at each patch (shape, color, size, place), read off by the
@@ -35,10 +35,19 @@ from torch.nn import functional as F
 from data_tools.scenes.claims import article, check
 from data_tools.scenes.language import DESCRIBE, ask, falsify, noisy_claims, say, true_claims, verify_prompt
 from data_tools.scenes.render import draw
-from data_tools.scenes.structure import COLORS, DIAMETER, PLACES, SHAPES, SIZES, Scene, random_scene
+from data_tools.scenes.structure import (
+    COLORS,
+    DIAMETER,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    random_scene,
+)
 from data_tools.synth.text_cases import random_case
 
-PIXELS, PATCH, GRID = 48, 8, 6
+PIXELS, PATCH, GRID = 48, 16, 3
 VOCABULARY = 768
 SPECIAL = ["<pad>", "<end>", "<system>", "<user>", "<assistant>", "<image>"]
 TEMPLATE = (
@@ -169,13 +178,14 @@ def load(folder: Path):
 
 @dataclass
 class Row:
-    """Token ids of one conversation; per position whether it is to be predicted, whether it belongs to a caption, and
-    the claim label there."""
+    """Token ids of one conversation; per position whether it is to be predicted, whether it belongs to a caption,
+    the claim label there, and the labels of the object asked about up to there."""
 
     ids: list[int] = field(default_factory=list)
     learn: list[bool] = field(default_factory=list)
     caption: list[bool] = field(default_factory=list)
     claims: dict[int, bool] = field(default_factory=dict)
+    about: dict[int, tuple[int, ...]] = field(default_factory=dict)
     scene: Scene | None = None
 
     def add(self, ids: list[int], learn: bool, caption: bool = False) -> None:
@@ -194,11 +204,21 @@ class RowMaker:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def turn(self, row: Row, prompt: str, pieces: list[tuple[str, bool | None]], image: bool = False) -> None:
+    def turn(
+        self,
+        row: Row,
+        prompt: str,
+        pieces: list[tuple[str, bool | None]],
+        image: bool = False,
+        about: SceneObject | None = None,
+    ) -> None:
         """A user's turn and the reply in pieces, each with its claim label or None."""
         special = self.special
         row.add([special["<user>"], *[special["<image>"]] * (GRID * GRID if image else 0)], False)
-        row.add(self.encode(prompt) + [special["<end>"], special["<assistant>"]], False)
+        row.add(self.encode(prompt), False)
+        if about:
+            row.about[len(row.ids) - 1] = labels_of(about)
+        row.add([special["<end>"], special["<assistant>"]], False)
         caption = any(label is not None for _, label in pieces)
         for text, label in pieces:
             row.add(self.encode(text), True, caption)
@@ -221,7 +241,11 @@ class RowMaker:
         scene = random_scene(rng)
         row = Row(scene=scene)
         turns = [lambda first, kind=kind: self.question(rng, row, kind, first) for kind in QUESTION_KINDS]
-        turns += [lambda first: self.caption(rng, row, first), lambda first: self.verify(rng, row, first)]
+        turns += [
+            lambda first, make=make: make(rng, row, first)
+            for make in (self.caption, self.verify)
+            if rng.random() < 0.6
+        ]
         rng.shuffle(turns)
         for turn in turns[: rng.randint(5, len(turns))]:
             turn(not row.ids)
@@ -230,7 +254,7 @@ class RowMaker:
     def question(self, rng: random.Random, row: Row, kind: str, first: bool) -> None:
         question = ask(rng, row.scene, kind)
         if question:
-            self.turn(row, question.text, [(question.reply, None)], image=first)
+            self.turn(row, question.text, [(question.reply, None)], image=first, about=question.about)
 
     def caption(self, rng: random.Random, row: Row, first: bool) -> None:
         claims = noisy_claims(rng, row.scene, self.error)
@@ -265,16 +289,21 @@ def pieces_of(claims, scene: Scene) -> list[tuple[str, bool | None]]:
     return pieces
 
 
+def labels_of(item: SceneObject) -> tuple[int, ...]:
+    """The object's labels as indices into `LABELS`."""
+    values = (item.shape, item.color, item.size, item.place)
+    return tuple(names.index(value) for names, value in zip(LABELS, values, strict=True))
+
+
 def patch_targets(scene: Scene) -> Tensor:
-    """For each patch the labels of the object there, -1 for none: 36 x 4."""
+    """For each patch the labels of the object there, -1 for none: 9 x 4."""
     targets = torch.full((GRID * GRID, len(LABELS)), -1)
     for item in scene.objects:
         reach = DIAMETER[item.size] / 2 + 0.25 / GRID
         for index in range(GRID * GRID):
             y, x = (index // GRID + 0.5) / GRID, (index % GRID + 0.5) / GRID
             if max(abs(x - item.x), abs(y - item.y)) < reach:
-                values = (item.shape, item.color, item.size, item.place)
-                targets[index] = torch.tensor([n.index(v) for n, v in zip(LABELS, values, strict=True)])
+                targets[index] = torch.tensor(labels_of(item))
     return targets
 
 
@@ -284,6 +313,7 @@ class Heads(nn.Module):
     def __init__(self, model, tokenizer) -> None:
         super().__init__()
         self.claim = nn.Linear(160, 1)
+        self.about = nn.Linear(160, sum(len(names) for names in LABELS))
         self.nothing = nn.Parameter(torch.randn(len(LABELS), 160) * 0.02)  # stands for "no object here"
         self.words = [[tokenizer(f" {word}")["input_ids"] for word in names] for names in LABELS]
         self.embedding = [model.get_input_embeddings().weight]  # in a list: not this module's own parameter
@@ -306,6 +336,13 @@ class Heads(nn.Module):
             loss = loss + F.cross_entropy(logits.flatten(0, 1), target.flatten())
             right = right & (logits.argmax(-1) == target)
         return loss, right[there].float().mean()
+
+    def about_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy of the labels of the object asked about, from the hidden state at the question's end."""
+        parts = self.about(hidden).split([len(names) for names in LABELS], dim=-1)
+        return torch.stack(
+            [F.cross_entropy(part, target) for part, target in zip(parts, targets.T, strict=True)]
+        ).sum()
 
 
 def pixels_of(processor, scenes: list[Scene]) -> Tensor:
@@ -362,6 +399,7 @@ def batch_of(rows: list[Row], pad: int) -> dict[str, Tensor]:
         mask[index, : len(row.ids)] = 1
         learn[index, : len(row.ids)] = torch.tensor(row.learn)
         caption[index, : len(row.ids)] = torch.tensor(row.caption)
+    about = [(i, at, *labels) for i, row in enumerate(rows) for at, labels in row.about.items()]
     claims = [(i, at, label) for i, row in enumerate(rows) for at, label in row.claims.items()]
     return {
         "ids": ids,
@@ -369,6 +407,7 @@ def batch_of(rows: list[Row], pad: int) -> dict[str, Tensor]:
         "learn": learn,
         "caption": caption,
         "claims": torch.tensor(claims).reshape(-1, 3),
+        "about": torch.tensor(about),
     }
 
 
@@ -380,7 +419,7 @@ def joint(model, heads: Heads, processor, maker: RowMaker, steps: int, seed: int
     pad = maker.special["<pad>"]
     began, averages = time.time(), {}
     for step in range(steps):
-        set_lr(optimizer, step, steps, 2e-3)
+        set_lr(optimizer, step, steps, 1.5e-3)
         rows = [maker.text_row(rng) for _ in range(4)] + [maker.scene_row(rng) for _ in range(28)]
         scenes = [row.scene for row in rows if row.scene]
         batch, pixels = batch_of(rows, pad), pixels_of(processor, scenes)
@@ -397,13 +436,22 @@ def joint(model, heads: Heads, processor, maker: RowMaker, steps: int, seed: int
         truth = heads.claim(hidden[claims[:, 0], claims[:, 1]]).squeeze(-1)
         verdict = F.binary_cross_entropy_with_logits(truth, claims[:, 2].float())
         patch, _ = heads.patch_loss(projected, torch.stack([patch_targets(scene) for scene in scenes]))
-        loss = answer + 0.5 * lm + 0.5 * verdict + 0.05 * patch
+        asked = batch["about"]
+        about = heads.about_loss(hidden[asked[:, 0], asked[:, 1]], asked[:, 2:])
+        loss = answer + 0.5 * lm + 0.5 * verdict + 0.1 * patch + 0.3 * about
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         right = ((truth > 0) == (claims[:, 2] > 0)).float().mean()
-        parts = {"answer": answer, "caption": lm, "claim": verdict, "claim_right": right, "patch": patch}
+        parts = {
+            "answer": answer,
+            "about": about,
+            "caption": lm,
+            "claim": verdict,
+            "claim_right": right,
+            "patch": patch,
+        }
         for name, value in {name: part.item() for name, part in parts.items()}.items():
             averages[name] = 0.98 * averages.get(name, value) + 0.02 * value
         if step % 50 == 0:

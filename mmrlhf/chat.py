@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from data_tools.errors import UserError
-from data_tools.images import read_image
+from data_tools.images import ImageError, read_image
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
@@ -28,7 +28,10 @@ def converse(
         raise UserError(f"{image}: no such image file")
     refs = (ImageRef(path=str(image)),) if image else ()
     for ref in refs:
-        read_image(ref)  # a bad picture is told before the model is loaded
+        try:
+            read_image(ref)  # a bad picture is told before the model is loaded
+        except ImageError as error:
+            raise UserError(f"{image}: {error}") from error
     vlm = load_vlm(ModelConfig(path=model), "cuda" if torch.cuda.is_available() else "cpu")
     turns: list[Message] = []
     if question is not None:

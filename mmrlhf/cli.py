@@ -54,7 +54,7 @@ def _read(config: Path, overrides: list[str] | None) -> RunConfig:
 def _open(
     config: Path | None, option: Path | None, overrides: list[str] | None, resume: bool, restart: bool
 ) -> Run:
-    """The run of a config file, its folder made and its config written there."""
+    """The run of a config file, its folder made."""
     config = config or option
     if config is None:
         raise UserError("which config? Name one, such as configs/quickstart.yaml")
@@ -62,12 +62,9 @@ def _open(
         raise UserError("--resume and --restart contradict each other")
     settings = _read(config, overrides)
     quiet_libraries()
-    from mmrlhf.pipeline import Run, RunMode, save_config
+    from mmrlhf.pipeline import Run, RunMode
 
-    run = Run(settings, RunMode(resume, restart))
-    if run.accelerator.is_main_process:
-        save_config(settings)
-    return run
+    return Run(settings, RunMode(resume, restart))
 
 
 @app.command("run")
@@ -251,6 +248,12 @@ def _main(arguments: list[str] | None) -> int:
         return _bug(error)
     except Exception as error:
         # the one place that catches everything: it only turns a bug into a message with its traceback
+        if type(error).__name__ == "OutOfMemoryError":
+            _tell(
+                f"error: the GPU's memory is full ({error}); a smaller micro_batch_size, lora or "
+                "model.gradient_checkpointing need less. Then --resume"
+            )
+            return 2
         if type(error).__name__ == "Stopped":
             _tell(f"{error}; the same command with --resume goes on")
             return 0

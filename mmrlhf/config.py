@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from data_tools.build import DataConfig
-from data_tools.config import Config
+from data_tools.config import Config, validate_nested
 from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
 
 if TYPE_CHECKING:
@@ -205,6 +205,15 @@ class EngineConfig(Config):
     tensorboard: bool = Field(True, description="write TensorBoard files beside metrics.jsonl")
 
 
+def _read_data(value: Any) -> Any:
+    """A section of its own, or a folder's name; a mistake keeps the path of its key, which a union would blur."""
+    if isinstance(value, dict):
+        return validate_nested(value, DataConfig)
+    if not isinstance(value, DataConfig | str):
+        raise ValueError("needs a section with sources, or the folder of a data set that is built")
+    return value
+
+
 class RunConfig(Config):
     """A whole run: data, then each stage that is there, then the report."""
 
@@ -212,9 +221,9 @@ class RunConfig(Config):
         description="the run's folder is output_dir/name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
     )
     output_dir: str = Field("runs", description="where run folders are made")
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: int = Field(0, ge=0, description="seeds the order of the data, new weights and sampling")
     model: ModelConfig = ModelConfig()
-    data: DataConfig | str = Field(
+    data: Annotated[DataConfig | str, BeforeValidator(_read_data)] = Field(
         description="how to build the data set, or the folder of one that is built"
     )
     sft: SftConfig | None = None

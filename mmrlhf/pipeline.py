@@ -55,6 +55,7 @@ class Run:
         self.config, self.mode = config, mode
         self.folder = Path(config.output_dir) / config.name
         self.accelerator: Accelerator = make_accelerator(config.engine)
+        self._data_ready = False
         if self.accelerator.is_main_process:
             _make_folder(self.folder)
         self.accelerator.wait_for_everyone()
@@ -76,7 +77,10 @@ class Run:
         return self.evaluate() if self.config.evaluate else None
 
     def data(self) -> None:
-        """Builds the data set, unless it is there."""
+        """Builds the data set, unless it is there (once a run: stages call it too)."""
+        if self._data_ready:
+            return
+        self._data_ready = True
         if isinstance(self.config.data, str):
             if not (Path(self.config.data) / "manifest.json").is_file():
                 raise UserError(
@@ -164,6 +168,7 @@ class Run:
         self._section("evaluate")
         reward_path = self._need("reward")
         if self.accelerator.is_main_process:
+            save_config(self.config)
             evaluate_tradeoffs(
                 self.policies(),
                 reward_path,
@@ -243,6 +248,7 @@ class Run:
         if main:
             folder.mkdir(parents=True, exist_ok=True)
             _write_state(folder, fingerprint, made_of, done=False)
+            save_config(self.config)  # not before: a run that is refused leaves the folder's own
         # new adapters and heads are drawn from the seed alone, whatever this process did before
         torch.manual_seed(step_seed(self.config.seed, name, -1, 0))
         save = train(folder)

@@ -36,12 +36,13 @@ DESCRIBE = (
 @dataclasses.dataclass(frozen=True)
 class Question:
     """A question with its one right answer; `kind` is color, shape, count, position, size, exists or
-    relation.
+    relation. `about` is the object that is asked about, where it is one.
     """
 
     kind: str
     text: str
     answer: str
+    about: SceneObject | None = None
 
     @property
     def reply(self) -> str:
@@ -174,25 +175,25 @@ def noisy_claims(rng: random.Random, scene: Scene, error: float, high: int = 3) 
 def color_question(rng: random.Random, scene: Scene) -> Question | None:
     """ "What color is the large circle?", about an object that its other looks tell apart."""
     asked = _ask_about(rng, scene, "color")
-    return asked and Question("color", f"What color is the {asked[1].words()}?", asked[0].color)
+    return asked and Question("color", f"What color is the {asked[1].words()}?", asked[0].color, asked[0])
 
 
 def shape_question(rng: random.Random, scene: Scene) -> Question | None:
     """ "What shape is the red object?" """
     asked = _ask_about(rng, scene, "shape")
-    return asked and Question("shape", f"What shape is the {asked[1].words()}?", asked[0].shape)
+    return asked and Question("shape", f"What shape is the {asked[1].words()}?", asked[0].shape, asked[0])
 
 
 def size_question(rng: random.Random, scene: Scene) -> Question | None:
     """ "How big is the red circle?" -> small or large."""
     asked = _ask_about(rng, scene, "size")
-    return asked and Question("size", f"How big is the {asked[1].words()}?", asked[0].size)
+    return asked and Question("size", f"How big is the {asked[1].words()}?", asked[0].size, asked[0])
 
 
 def position_question(rng: random.Random, scene: Scene) -> Question | None:
     """ "Where is the red circle?" -> "top left"."""
     asked = _ask_about(rng, scene, "place")
-    return asked and Question("position", f"Where is the {asked[1].words()}?", asked[0].place)
+    return asked and Question("position", f"Where is the {asked[1].words()}?", asked[0].place, asked[0])
 
 
 def _ask_about(rng: random.Random, scene: Scene, hidden: str) -> tuple[SceneObject, Phrase] | None:
@@ -224,8 +225,10 @@ def count_question(rng: random.Random, scene: Scene) -> Question:
 
 
 def exists_question(rng: random.Random, scene: Scene) -> Question | None:
-    """ "Is there a red circle at the top left?" -> yes or no, evenly."""
-    claim = Claim("exists", describe_object(rng, rng.choice(scene.objects), place=0.4))
+    """ "Is there a red circle at the top left?" -> yes or no, evenly; about any of an object's looks, one or more."""
+    item = rng.choice(scene.objects)
+    names = rng.sample(("shape", "color", "place", "size"), rng.choice((1, 1, 2, 2, 3)))
+    claim = Claim("exists", Phrase(**{name: getattr(item, name) for name in names}))
     return _yes_no(rng, scene, claim, "exists", lambda c: f"Is there {article(c.subject.words())}?")
 
 

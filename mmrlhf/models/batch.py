@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_tools.errors import UserError
-from data_tools.images import read_image
+from data_tools.images import ImageError, read_image
 from data_tools.schema import Message, PreferenceRecord
 from mmrlhf.tensors import length_mask, pad_right
 from mmrlhf.types import EncodedPrompt, Row, TokenBatch
@@ -44,7 +44,7 @@ def encode_prompt(
         ImageError: an image can't be read.
     """
     if images is None:
-        images = [read_image(ref) for ref in record.images]
+        images = [_picture(record, index) for index in range(len(record.images))]
     chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
     text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     encoded = vlm.processor(
@@ -61,6 +61,13 @@ def encode_prompt(
     fields = {k: v[0] for k, v in encoded.items() if k not in TEXT_KEYS and _is_token_field(v, ids)}
     vision = {k: v for k, v in encoded.items() if k not in TEXT_KEYS and k not in fields} if images else {}
     return EncodedPrompt(record, ids, fields, vision)
+
+
+def _picture(record: PreferenceRecord, index: int) -> Image.Image:
+    try:
+        return read_image(record.images[index])
+    except ImageError as error:
+        raise ImageError(f"record {record.id}, image {index}: {error}") from error
 
 
 def _is_token_field(value: object, ids: Tensor) -> bool:

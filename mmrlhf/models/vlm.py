@@ -266,7 +266,7 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
             f"model {path}: lora.targets {lora.targets} names no linear layer; there are {', '.join(known)}"
         )
     config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=chosen)
-    return get_peft_model(model, config)  # type: ignore[arg-type]
+    return get_peft_model(model, config)
 
 
 def hidden_states(vlm: VLM, batch: TokenBatch) -> Tensor:

@@ -100,7 +100,7 @@ class PpoStage:
 
     @torch.no_grad()
     def _forward(self, rows: Sequence[Row], reference: bool) -> PolicyOutput:
-        """Log-probs, entropies and values of all rows (B, T), by micro-batches of like length, in float32 on the CPU."""
+        """Log-probs, entropies and values of all rows (B, T), by micro-batches of like length: float32, on the CPU."""
         order = sorted(range(len(rows)), key=lambda i: _row_length(rows[i]))
         size = max(len(row.answer_ids) for row in rows)
         full = [torch.zeros(len(rows), size) for _ in PolicyOutput._fields]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ScalarizerBase(Config):
-    """Turns `rewards_BK` into `scores_B`. `judged_BK` (bool) says where an objective applies: the others don't count."""
+    """Turns `rewards_BK` into `scores_B`. `judged_BK` (bool) says where an objective applies; others don't count."""
 
     def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
         """The score of each response: (B, K), (B, K) and K names to (B,)."""

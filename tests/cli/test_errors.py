@@ -1,0 +1,420 @@
+"""What goes wrong is told in one clear message, with the right exit code, and without a traceback."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from data_tools.scenes.render import to_png
+from data_tools.scenes.structure import Scene, SceneObject
+from mmrlhf import cli
+from mmrlhf.cli import _main
+
+Tell = Callable[..., tuple[int, str, str]]
+
+DATA = {
+    "sources": [
+        {"type": "demonstrations", "images": 8, "texts": 0},
+        {"type": "flip_pairs", "count": 6},
+        {"type": "prompts", "images": 4, "texts": 4},
+    ]
+}
+
+
+@pytest.fixture
+def tell(capfd: pytest.CaptureFixture[str]) -> Tell:
+    """Runs a command line: its exit code, what it printed, and what it said on stderr."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = _main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a run config with some sections replaced."""
+
+    def write(file: str = "run.yaml", /, **sections: object) -> Path:
+        row = {
+            "name": "r",
+            "output_dir": str(tmp_path / "runs"),
+            "data": DATA,
+            "sft": {"batch_size": 4},
+            **sections,
+        }
+        path = tmp_path / file
+        path.write_text(yaml.safe_dump(row))
+        return path
+
+    return write
+
+
+def is_clear(code: int, err: str, *words: str) -> None:
+    """A mistake of the user: code 2, and everything that helps in the message."""
+    assert code == 2, err
+    assert "Traceback" not in err
+    assert err.count("error: ") == 1  # behind the lines that say how far the run is
+    message = err[err.index("error: ") :]
+    for word in words:
+        assert word in message, err
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"ppo": {"kl_coeff": 0.1}, "reward": {}}, ["ppo.kl_coeff: unknown key; did you mean 'kl_coef'?"]),
+        ({"sft": {"optim": {"learning_rate": 1}}}, ["sft.optim.learning_rate: unknown key"]),
+        ({"pp0": {}}, ["pp0: unknown key; did you mean 'ppo'?"]),
+        ({"sft": {"batch_size": "many"}}, ["sft.batch_size: ", "'many'"]),
+        ({"sft": {"batch_size": 0}}, ["sft.batch_size: ", "greater than or equal to 1", "0"]),
+        ({"sft": {"optim": {"lr": -1.0}}}, ["sft.optim.lr: ", "greater than 0"]),
+        ({"sft": {"optim": {"lr": float("nan")}}}, ["sft.optim.lr: "]),
+        ({"sft": {"batch_size": 0, "epochs": -1}}, ["sft.batch_size: ", "sft.epochs: "]),
+        ({"engine": {"mixed_precision": "fp8"}}, ["engine.mixed_precision: ", "'fp8'"]),
+        ({"name": "../up"}, ["name: "]),
+        ({"ppo": {}}, ["ppo needs a reward section"]),
+        ({"reward": {}, "ppo": {"batch_size": 5}}, ["batch_size 5 can't be cut into 2 mini-batches"]),
+        ({"reward": {}, "ppo": {"variants": [{"name": "a"}, {"name": "a"}]}}, ["two have the same name"]),
+        ({"reward": {}, "ppo": {"variants": []}}, ["ppo.variants: "]),
+        (
+            {"data": {"sources": [{"type": "demonstration"}]}},
+            ["data.sources.0: unknown type", "'demonstration'", "'demonstrations'"],
+        ),
+        ({"data": {"sources": []}}, ["data.sources: ", "at least 1"]),
+        ({"data": None}, ["data: needs a section with sources, or the folder"]),
+        ({"data": {"sources": DATA["sources"], "sead": 1}}, ["data.sead: unknown key; did you mean 'seed'?"]),
+        (
+            {"data": {"sources": [{"type": "prompts", "image": 3}]}},
+            ["data.sources.0.image: unknown key; did you mean 'images'?"],
+        ),
+    ],
+)
+def test_a_config_that_is_wrong(
+    tell: Tell, config: Callable[..., Path], sections: dict, words: list[str]
+) -> None:
+    path = config(**sections)
+    code, _, err = tell("run", path)
+    is_clear(code, err, str(path), *words)
+    assert not (path.parent / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("sft.batch_sise=3", ["sft.batch_sise: unknown key; did you mean 'batch_size'?"]),
+        ("sft.batch_size", ["--set sft.batch_size: write it as a.b=value"]),
+        ("=3", ["--set =3: write it as a.b=value"]),
+        ("name.first=3", ["name"]),
+        ("data.sources.9.count=3", ["'9' is no index of a list of 3"]),
+        ("sft.optim={lr: 1", ["--set sft.optim={lr: 1: the value is not valid YAML"]),
+        ("sft.batch_size=four", ["sft.batch_size", "'four'"]),
+    ],
+)
+def test_a_setting_that_is_wrong(
+    tell: Tell, config: Callable[..., Path], value: str, words: list[str]
+) -> None:
+    is_clear(*_code_and_err(tell("run", config(), "--set", value)), *words)
+
+
+def _code_and_err(told: tuple[int, str, str]) -> tuple[int, str]:
+    return told[0], told[2]
+
+
+def test_a_config_that_is_not_there(tell: Tell, config: Callable[..., Path]) -> None:
+    there = config("quickstart.yaml")
+    code, _, err = tell("run", there.with_name("quickstrat.yaml"))
+    is_clear(code, err, "quickstrat.yaml: no such config file.", f"Did you mean {there}?")
+    code, _, err = tell("run", "/no/such/folder/run.yaml")
+    is_clear(code, err, "/no/such/folder/run.yaml: no such config file.")
+
+
+@pytest.mark.parametrize("text", ["name: [1, 2", "- a\n- b\n", "", "name: a\nname: b\n"])
+def test_a_config_that_is_no_mapping(tell: Tell, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    code, _, err = tell("sft", "--config", path)
+    is_clear(code, err, str(path))
+
+
+def test_a_config_that_is_no_text(tell: Tell, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    is_clear(*_code_and_err(tell("sft", "--config", path)), str(path))
+    is_clear(*_code_and_err(tell("sft", "--config", tmp_path)), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fly"],
+        ["run", "a.yaml", "--fast"],
+        ["chat", "--temperature", "-1"],
+        ["chat", "--max-new-tokens", "x"],
+    ],
+)
+def test_a_command_line_that_is_wrong(tell: Tell, arguments: list[str]) -> None:
+    code, _, err = tell(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+    assert "Usage" in err
+
+
+@pytest.mark.parametrize("command", ["run", "sft", "reward", "ppo"])
+def test_no_config_at_all(tell: Tell, command: str) -> None:
+    is_clear(*_code_and_err(tell(command)), "which config?", "configs/quickstart.yaml")
+
+
+def test_options_that_contradict(tell: Tell, config: Callable[..., Path]) -> None:
+    is_clear(*_code_and_err(tell("sft", "-c", config(), "--resume", "--restart")), "contradict each other")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [("nothing", "no such directory"), ("file", "is a file"), ("empty", "no config.json")]
+)
+def test_a_model_that_is_none(
+    tell: Tell, config: Callable[..., Path], tmp_path: Path, make: str, words: str
+) -> None:
+    model = tmp_path / "model"
+    if make == "file":
+        model.write_text("x")
+    elif make == "empty":
+        model.mkdir()
+    is_clear(*_code_and_err(tell("chat", "--model", model, "Hello?")), str(model), words)
+    is_clear(*_code_and_err(tell("sft", "-c", config(), "--set", f"model.path={model}")), str(model), words)
+
+
+def test_data_that_is_not_built(tell: Tell, config: Callable[..., Path], tmp_path: Path) -> None:
+    is_clear(
+        *_code_and_err(tell("sft", "-c", config(data=str(tmp_path / "data")))),
+        "is no built data set",
+        "mmrlhf data build",
+    )
+
+
+def test_stages_in_the_wrong_order(tell: Tell, config: Callable[..., Path]) -> None:
+    path = config(reward={"objectives": ["factuality"]}, ppo={}, evaluate={})
+    is_clear(*_code_and_err(tell("ppo", "-c", path)), "reward: that stage isn't done; first: mmrlhf reward")
+    is_clear(*_code_and_err(tell("evaluate", "tradeoffs", "-c", path)), "that stage isn't done")
+    is_clear(*_code_and_err(tell("reward", "-c", path)), "sft: that stage isn't done; first: mmrlhf sft")
+
+
+def test_a_section_that_is_not_there(tell: Tell, config: Callable[..., Path]) -> None:
+    for command in ("reward", "ppo"):
+        is_clear(*_code_and_err(tell(command, "-c", config())), f"the config has no {command}: section")
+    is_clear(
+        *_code_and_err(tell("evaluate", "tradeoffs", "-c", config())), "the config has no evaluate: section"
+    )
+
+
+def test_an_output_folder_that_cannot_be_made(
+    tell: Tell, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    path = config(output_dir=str(tmp_path / "taken"))
+    is_clear(
+        *_code_and_err(tell("sft", "-c", path)), f"{tmp_path / 'taken' / 'r'}: can't be made", "output_dir"
+    )
+
+
+def test_an_objective_that_nothing_compares(tell: Tell, config: Callable[..., Path]) -> None:
+    path = config(
+        sft=None, reward={"objectives": ["factuality", "beauty"], "batch_size": 2, "max_answer_tokens": 4}
+    )
+    is_clear(*_code_and_err(tell("reward", "-c", path)), "reward.objectives", "beauty")
+
+
+def test_prompts_that_are_all_too_long(tell: Tell, config: Callable[..., Path]) -> None:
+    code, _, err = tell("sft", "-c", config(sft={"batch_size": 2, "max_prompt_tokens": 20}))
+    is_clear(code, err, "longer than max_prompt_tokens 20")
+
+
+def test_an_unfinished_run_a_finished_one_and_other_settings(
+    tell: Tell, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = config(sft={"batch_size": 4, "max_answer_tokens": 6}, engine={"tensorboard": False})
+    folder = tmp_path / "runs" / "r" / "sft"
+    code, out, _ = tell("sft", "-c", path)
+    assert code == 0
+    assert out.strip() == str(folder / "model")
+    metrics = (folder / "metrics.jsonl").read_text()
+
+    code, _, err = tell("sft", "-c", path)
+    assert (code, "sft: kept, it is done" in err) == (0, True)
+    code, _, err = tell("sft", "-c", path, "--set", "sft.optim.lr=1e-3", "--set", "seed=5")
+    is_clear(code, err, "made with other settings (config.optim.lr, seed)", "--restart", "--set name=")
+    assert (
+        yaml.safe_load((tmp_path / "runs/r/config.yaml").read_text())["seed"] == 0
+    )  # that of the run that is there
+
+    state = (folder / "stage.json").read_text()
+    (folder / "stage.json").write_text(state.replace('"done": true', '"done": false'))
+    code, _, err = tell("sft", "-c", path)
+    is_clear(code, err, f"{folder}: is unfinished", "--resume", "--restart")
+    assert tell("sft", "-c", path, "--resume")[0] == 0
+    assert (folder / "metrics.jsonl").read_text() == metrics
+
+    (folder / "stage.json").write_text("{")
+    is_clear(*_code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
+    assert tell("sft", "-c", path, "--restart")[0] == 0
+    assert (folder / "metrics.jsonl").read_text() == metrics
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "circle.png"
+    path.write_bytes(to_png(Scene((SceneObject("circle", "red", "large", 0.5, 0.5),))))
+    return path
+
+
+def test_pictures_that_cannot_be_read(tell: Tell, tmp_path: Path, picture: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(picture.read_bytes()[:100])
+    words = tmp_path / "words.png"
+    words.write_text("not a picture")
+    empty = tmp_path / "empty.png"
+    empty.write_bytes(b"")
+    for path in (cut, words, empty, tmp_path, tmp_path / "nowhere.png"):
+        is_clear(*_code_and_err(tell("chat", "--image", path, "What is it?")), str(path))
+
+
+def test_chat_answers(tell: Tell, picture: Path) -> None:
+    code, out, err = tell("chat", "--model", "tiny", "--image", picture, "What color is the circle?")
+    assert code == 0, err
+    assert out.count("\n") == 1
+    assert out.strip()
+    code, sampled, _ = tell("chat", "--temperature", "1", "--max-new-tokens", "3", "Hello?")
+    assert code == 0
+    assert sampled
+
+
+def test_chat_reads_questions_from_a_pipe(tell: Tell, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two turns; the second is asked with the first in front of it."""
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("What color is the circle?\nWhat shape is it?\n"))
+    code, out, err = tell("chat", "--image", picture, "--max-new-tokens", "8")
+    assert code == 0, err
+    assert out.count("\n") == 2
+
+
+def test_the_doctor_is_content(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model is asked what it sees; what it says is not ours to test here."""
+    monkeypatch.setattr("mmrlhf.models.vlm.decode", lambda vlm, ids: "Red.")
+    code, out, err = tell("doctor")
+    assert code == 0, out + err
+    for name in ("python", "torch", "transformers", "device", "bundled model"):
+        assert name in out
+
+
+def test_the_doctor_reads_a_config_too(tell: Tell, config: Callable[..., Path]) -> None:
+    is_clear(*_code_and_err(tell("doctor", "--config", config(sft={"batch": 3}))), "sft.batch: unknown key")
+
+
+def test_the_doctor_finds_a_package_missing(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmrlhf.doctor.PACKAGES", ["no-such-package"])
+    code, out, _ = tell("doctor")
+    assert code == 1
+    assert "pip install no-such-package" in out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run"],
+        ["sft"],
+        ["reward"],
+        ["ppo"],
+        ["evaluate", "tradeoffs"],
+        ["chat"],
+        ["config"],
+        ["data", "build"],
+        ["data", "stats"],
+    ],
+)
+def test_help_has_an_example(tell: Tell, command: list[str]) -> None:
+    code, out, _ = tell(*command, "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"mmrlhf {' '.join(command)} " in " ".join(out.split())
+
+
+def test_help_names_every_command(tell: Tell) -> None:
+    for arguments in (["--help"], ["-h"], []):
+        code, out, err = tell(*arguments)
+        assert code == (0 if arguments else 2)
+        for name in ("run", "sft", "reward", "ppo", "evaluate", "chat", "doctor", "config", "data"):
+            assert name in out + err
+
+
+def test_config_prints_settings(tell: Tell) -> None:
+    code, out, _ = tell("config", "ppo")
+    assert code == 0
+    for word in ("kl_coef", "0.05", "penalty on the KL"):
+        assert word in out
+    assert "weight_decay" in tell("config", "ppo.optim")[1]
+    assert "output_dir" in tell("config")[1]
+    is_clear(*_code_and_err(tell("config", "pp")), "'pp' is no section", "ppo")
+    is_clear(*_code_and_err(tell("config", "ppo.kl_coef")), "'kl_coef' is no section")
+
+
+def fail(error: BaseException) -> Callable[..., None]:
+    def raise_it(*arguments: object) -> None:
+        raise error
+
+    return raise_it
+
+
+def test_a_bug_is_told_as_ours(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmrlhf.config_help.print_settings", fail(ZeroDivisionError("oops")))
+    code, _, err = tell("config")
+    assert code == 1
+    assert "Traceback" in err
+    assert (
+        err.rstrip()
+        .split("\n")[-1]
+        .startswith("This is a fault in mmrlhf, not in your input: ZeroDivisionError")
+    )
+
+
+def test_a_full_disk_a_stop_and_ctrl_c(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from data_tools.errors import RunError
+    from mmrlhf.training.engine import Stopped
+
+    cases: list[tuple[BaseException, int, str]] = [
+        (OSError(errno.ENOSPC, "No space left", "x/y"), 2, "error: the disk is full (writing x/y)"),
+        (RunError("the loss is nan"), 1, "error: the loss is nan"),
+        (
+            Stopped("ppo is saved at step 3 of 6"),
+            0,
+            "ppo is saved at step 3 of 6; the same command with --resume goes on",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ]
+    for error, expected, words in cases:
+        monkeypatch.setattr("mmrlhf.config_help.print_settings", fail(error))
+        code, _, err = tell("config")
+        assert code == expected
+        assert words in err
+        assert "Traceback" not in err
+
+
+def test_main_exits_with_the_code() -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["config", "nothing"])
+    assert stop.value.code == 2
+
+
+def test_out_of_memory_is_told(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "mmrlhf.config_help.print_settings", fail(torch.OutOfMemoryError("CUDA out of memory"))
+    )
+    code, _, err = tell("config")
+    is_clear(code, err, "memory", "micro_batch_size", "gradient_checkpointing")

@@ -1,0 +1,289 @@
+"""What a batch may not change: the log-probs of each row, and which picture it sees.
+
+The bundled model and random checkpoints of two families whose pixels are laid out otherwise: patches of all images
+in one tensor (Qwen2.5-VL), and tiles in a sample's own list (Idefics3).
+"""
+
+import pytest
+import torch
+from model_samples import (
+    ANSWERS,
+    LONG_TEXT,
+    MIXED,
+    ONE,
+    OTHER,
+    SEVERAL,
+    TEXT,
+    WIDE,
+    logprobs,
+    picture,
+    record,
+    rows_of,
+)
+
+from data_tools.errors import UserError
+from data_tools.images import read_image
+from data_tools.schema import PreferenceRecord, assistant, user
+from mmrlhf.models.batch import PromptTooLong, collate, encode_answer, encode_prompt, plain_text
+from mmrlhf.models.policy import Policy
+from mmrlhf.models.vlm import VLM, answer_logits, decode, generate, hidden_states
+from mmrlhf.types import Row
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-4}
+
+
+def chat(messages: list[tuple[str, str, int]]) -> list[dict]:
+    """Messages of (role, text, pictures before it) as a chat template takes them."""
+    return [
+        {"role": role, "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}
+        for role, text, images in messages
+    ]
+
+
+def plain_logprobs(vlm: VLM, item: PreferenceRecord, text: str, answer_ids: torch.Tensor) -> torch.Tensor:
+    """Log-probs of an answer by transformers alone: one row, no padding, logits at every position."""
+    pictures = [read_image(ref) for ref in item.images] or None
+    prompt = vlm.processor.apply_chat_template(
+        chat([("user", text, len(item.images))]), add_generation_prompt=True, tokenize=False
+    )
+    inputs = dict(
+        vlm.processor(text=[prompt], images=pictures, return_tensors="pt", add_special_tokens=False)
+    )
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], answer_ids.unsqueeze(0)], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    if "mm_token_type_ids" in inputs:
+        types = inputs["mm_token_type_ids"]
+        inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(1, len(answer_ids))], 1)
+    with torch.no_grad():
+        logits = vlm.core(**inputs).logits[0]
+    logits[:, list(vlm.placeholder_ids)] = float("-inf")
+    before = logits[-len(answer_ids) - 1 : -1].log_softmax(-1)
+    return before[torch.arange(len(answer_ids)), answer_ids]
+
+
+def image_tokens(vlm: VLM, ids: torch.Tensor) -> int:
+    return int((ids == vlm.tokenizer.convert_tokens_to_ids(vlm.processor.image_token)).sum())
+
+
+def test_a_batch_gives_each_row_its_own_log_probs(vlm: VLM) -> None:
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    together = logprobs(vlm, rows)
+    for row, batched in zip(rows, together, strict=True):
+        torch.testing.assert_close(batched, logprobs(vlm, [row])[0], **CLOSE)
+    backwards = logprobs(vlm, rows[::-1])[::-1]
+    for batched, other_order in zip(together, backwards, strict=True):
+        torch.testing.assert_close(batched, other_order, **CLOSE)
+
+
+@pytest.mark.parametrize(("item", "text"), [(ONE, "What color is the triangle?"), (TEXT, "Name a colour.")])
+def test_log_probs_are_those_of_a_plain_forward(vlm: VLM, item: PreferenceRecord, text: str) -> None:
+    row, _ = rows_of(vlm, [item, SEVERAL], ["It is green and large.", "Yes."])
+    expected = plain_logprobs(vlm, item, text, row.answer_ids)
+    in_a_batch = logprobs(vlm, [row, *rows_of(vlm, [SEVERAL], ["Yes."])])[0]
+    torch.testing.assert_close(in_a_batch, expected, **CLOSE)
+
+
+def test_rows_that_exchange_pictures_exchange_log_probs(vlm: VLM) -> None:
+    wide, square = picture("red", WIDE), picture("blue")
+
+    def rows(first, second) -> list[Row]:
+        ask = "What color is the triangle?"
+        records = [record("a", 0, ask, images=[first]), TEXT, record("b", 0, ask, images=[second])]
+        return rows_of(vlm, records, ["It is green."] * 3)
+
+    a, text, b = logprobs(vlm, rows(wide, square))
+    swapped_a, same_text, swapped_b = logprobs(vlm, rows(square, wide))
+    torch.testing.assert_close(a, swapped_b, **CLOSE)
+    torch.testing.assert_close(b, swapped_a, **CLOSE)
+    torch.testing.assert_close(text, same_text, **CLOSE)
+    assert (a - b).abs().max() > 1e-3  # the picture counts, so the equalities above say something
+
+
+def test_pictures_of_one_row_keep_their_order(vlm: VLM) -> None:
+    red, blue = picture("red"), picture("blue")
+    records = [
+        record("ab", 0, " or ", 1, "?", images=[red, blue]),
+        record("ba", 0, " or ", 1, "?", images=[blue, red]),
+    ]
+    ab, ba = logprobs(vlm, rows_of(vlm, records, ["Red."] * 2))
+    assert (ab - ba).abs().max() > 1e-4
+    alone = logprobs(vlm, rows_of(vlm, records[1:], ["Red."]))[0]
+    torch.testing.assert_close(ba, alone, **CLOSE)
+
+
+def test_text_only_rows_get_no_pixel(vlm: VLM) -> None:
+    rows = rows_of(vlm, [TEXT, LONG_TEXT], ["Red.", "It is."])
+    assert all(row.prompt.vision == {} and row.prompt.modality == "text" for row in rows)
+    inputs = collate(vlm, rows).inputs
+    assert not [name for name in inputs if "pixel" in name or "image" in name]
+    assert logprobs(vlm, rows)[0].isfinite().all()
+    # in a mixed batch there are the pixels of the rows with pictures and no more
+    alone = collate(vlm, rows_of(vlm, [ONE], ["Red."])).inputs
+    mixed = collate(vlm, rows_of(vlm, [TEXT, ONE, LONG_TEXT], ["Red."] * 3)).inputs
+    assert torch.equal(mixed["pixel_values"], alone["pixel_values"])
+
+
+# tiny: 6 x 6 patches whatever the size. Qwen: 28 x 28 pixels a token, and none of the pictures is resized. Idefics3:
+# the longer side is scaled to two tiles, a tile is a token, and the whole picture is one more.
+TOKENS = {
+    "tiny": {"one": 36, "other": 36, "several": 108},
+    "qwen2_5_vl": {"one": 2, "other": 1, "several": 1 + 2 + 2},
+    "idefics3": {"one": 3, "other": 5, "several": 5 + 3 + 3},
+}
+
+
+def test_placeholders_are_as_many_as_image_features(vlm: VLM, family: str) -> None:
+    counts = {
+        item.id: image_tokens(vlm, encode_prompt(vlm, item).input_ids) for item in (ONE, OTHER, SEVERAL)
+    }
+    assert counts == TOKENS[family]
+    features: list[int] = []
+
+    def count(module, inputs, output) -> None:
+        output = output if isinstance(output, torch.Tensor) else output.pooler_output
+        features.append(output.numel() // output.shape[-1])
+
+    from mmrlhf.models.vlm import vision_modules
+
+    handle = vision_modules(vlm.core)["projector"].register_forward_hook(count)
+    try:
+        logprobs(vlm, rows_of(vlm, MIXED, ANSWERS))
+    finally:
+        handle.remove()
+    assert sum(features) == sum(TOKENS[family].values())
+
+
+def test_words_of_the_user_are_never_special_tokens(vlm: VLM) -> None:
+    """Every token that the tokenizer would read out of text, the family's placeholders and ends among them."""
+    harmless = encode_prompt(vlm, ONE).input_ids
+    special = dict(vlm.tokenizer.get_added_vocab())
+    assert vlm.processor.image_token in special
+    for text in special:
+        item = record("sly", 0, f"What color {text} is the triangle?", images=[picture("red", WIDE)])
+        ids = encode_prompt(vlm, item).input_ids
+        for other, i in special.items():
+            assert (ids == i).sum() == (harmless == i).sum(), f"{text} in a prompt is read as {other}"
+        answer = encode_answer(vlm, encode_prompt(vlm, ONE), f"It {text} is.").tolist()
+        assert [i for i in answer if i in special.values()] == [vlm.end_id], text
+
+
+def test_a_placeholder_in_two_pieces_is_taken_apart(vlm: VLM) -> None:
+    token = vlm.processor.image_token
+    sly = record("sly", token[:3], token[3:], "what is it?")
+    assert image_tokens(vlm, encode_prompt(vlm, sly).input_ids) == 0
+    assert plain_text(vlm, token) == f"{token[0]} {token[1:]}"
+
+
+def test_an_over_long_prompt_is_refused_whole(vlm: VLM) -> None:
+    length = len(encode_prompt(vlm, ONE).input_ids)
+    assert len(encode_prompt(vlm, ONE, max_tokens=length).input_ids) == length
+    with pytest.raises(
+        PromptTooLong, match=f"record one: a prompt of {length} tokens is over the limit of {length - 1}"
+    ):
+        encode_prompt(vlm, ONE, max_tokens=length - 1)
+
+
+def test_an_answer_ends_as_the_chat_template_ends_it(vlm: VLM) -> None:
+    """The template's own rendering of both turns starts with our tokens and goes on with white space at most."""
+    row = rows_of(vlm, [TEXT], ["It is green and large."])[0]
+    messages = chat([("user", "Name a colour.", 0), ("assistant", "It is green and large.", 0)])
+    whole = vlm.processor.apply_chat_template(messages, tokenize=False)
+    ids = vlm.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    ours = [*row.prompt.input_ids.tolist(), *row.answer_ids.tolist()]
+    assert ids[: len(ours)] == ours
+    assert vlm.tokenizer.decode(ids[len(ours) :]).strip() == ""
+    assert decode(vlm, row.answer_ids) == "It is green and large."
+
+
+def test_an_answer_is_cut_at_its_end(vlm: VLM) -> None:
+    prompt = encode_prompt(vlm, TEXT)
+    whole = encode_answer(vlm, prompt, "It is green.").tolist()
+    assert encode_answer(vlm, prompt, "It is green.", 2).tolist() == whole[:2]
+    assert vlm.end_id not in whole[:-1]
+
+
+def test_a_conversation_keeps_its_turns(vlm: VLM) -> None:
+    turns = (user(0, "What color is it?"), assistant("Red."), user("And the triangle?"))
+    talk = PreferenceRecord(id="talk", source="test", prompt=turns, images=(picture("red", WIDE),))
+    first = record("first", 0, "What color is it?", images=[picture("red", WIDE)])
+    row = rows_of(vlm, [first], ["Red."])[0]
+    start = [*row.prompt.input_ids.tolist(), *row.answer_ids.tolist()]
+    assert encode_prompt(vlm, talk).input_ids.tolist()[: len(start)] == start
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_image_placeholder_is_never_sampled(vlm: VLM, temperature: float) -> None:
+    prompts = [encode_prompt(vlm, item) for item in (TEXT, ONE)]
+    rows = rows_of(vlm, [TEXT, ONE], ["Red.", "It is."])
+    before = logprobs(vlm, rows)
+    forbidden = list(vlm.placeholder_ids)
+    assert vlm.tokenizer.convert_tokens_to_ids(vlm.processor.image_token) in forbidden
+
+    def tempt(module, inputs, logits: torch.Tensor) -> torch.Tensor:
+        logits = logits.clone()
+        logits[..., forbidden] = 1e4
+        return logits
+
+    handle = vlm.core.get_output_embeddings().register_forward_hook(tempt)
+    try:
+        torch.manual_seed(0)
+        answers = generate(vlm, prompts, 5, temperature)
+        after = logprobs(vlm, rows)
+    finally:
+        handle.remove()
+    assert not set(torch.cat(answers).tolist()) & set(forbidden)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+
+
+def test_greedy_answers_are_the_likeliest_of_the_training_forward(vlm: VLM) -> None:
+    """Padded on the left and with a cache in one, on the right and whole in the other."""
+    prompts = [encode_prompt(vlm, item) for item in MIXED]
+    answers = generate(vlm, prompts, 6, temperature=0)
+    rows = [Row(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)]
+    batch = collate(vlm, rows)
+    with torch.no_grad():
+        hidden = hidden_states(vlm, batch)
+        logits = answer_logits(vlm, hidden[torch.arange(len(rows)).unsqueeze(1), batch.at_BT])
+    best = logits.argmax(-1)
+    for i, answer in enumerate(answers):
+        assert best[i, : len(answer)].tolist() == answer.tolist(), MIXED[i].id
+
+
+def test_sampling_a_batch_in_parts_keeps_the_order(vlm: VLM) -> None:
+    prompts = [encode_prompt(vlm, item) for item in MIXED]
+    whole = generate(vlm, prompts, 4, temperature=0)
+    parts = generate(vlm, prompts, 4, temperature=0, batch_size=2)
+    assert [a.tolist() for a in whole] == [a.tolist() for a in parts]
+
+
+def test_a_temperature_divides_the_logits(vlm: VLM) -> None:
+    batch = collate(vlm, rows_of(vlm, [ONE], ["It is."]))
+    with torch.no_grad():
+        hidden = hidden_states(vlm, batch)[0, batch.at_BT[0]]
+        logits = vlm.core.get_output_embeddings()(hidden) / 0.5
+        logits[:, list(vlm.placeholder_ids)] = float("-inf")
+        expected = logits.log_softmax(-1)
+        out = Policy(vlm)(batch, temperature=0.5)
+    torch.testing.assert_close(
+        out.logprobs_BT[0], expected.gather(1, batch.answer_ids_BT[0].unsqueeze(1)).squeeze(1)
+    )
+    probabilities = expected.exp()
+    by_hand = -(probabilities * probabilities.clamp(min=1e-30).log()).sum(-1)
+    torch.testing.assert_close(out.entropy_BT[0], by_hand, rtol=1e-4, atol=1e-4)
+
+
+def test_the_value_head_starts_at_zero(vlm: VLM) -> None:
+    batch = collate(vlm, rows_of(vlm, [TEXT, ONE], ["Red.", "It is."]))
+    out = Policy(vlm, value_head=True)(batch)
+    assert out.values_BT is not None
+    assert out.values_BT.abs().max().item() == 0.0
+    assert Policy(vlm)(batch).values_BT is None
+
+
+def test_an_unreadable_image_is_the_users_error(vlm: VLM) -> None:
+    from data_tools.schema import ImageRef
+
+    broken = record("broken", 0, "What?", images=[ImageRef.of_bytes(b"\x89PNG\r\n\x1a\n broken")])
+    with pytest.raises(UserError, match="image"):
+        encode_prompt(vlm, broken)

@@ -1,0 +1,95 @@
+"""What is said of a path that is no vision-language model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from families import train_tokenizer
+
+from data_tools.errors import UserError
+from mmrlhf.config import ModelConfig
+from mmrlhf.models.vlm import TINY, load_vlm
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_vlm(ModelConfig(path=str(path)))
+    message = str(caught.value)
+    assert message.startswith(f"model {path}: ")
+    return message
+
+
+@pytest.mark.parametrize("path", ["/no/such/model", "./model", "no-owner", "a/b/c"])
+def test_no_such_directory(path: str) -> None:
+    assert "no such directory (nor a hub id of the form owner/name, nor 'tiny')" in refusal(path)
+
+
+def test_a_hub_model_that_cannot_be_had() -> None:
+    """The tests run without the hub."""
+    assert "transformers can't load it" in refusal("nobody-at-all/no-such-model")
+
+
+def test_a_file(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "is a file; a model is a directory" in refusal(tmp_path / "model.safetensors")
+
+
+def test_a_folder_without_config(tmp_path: Path) -> None:
+    assert "the folder has no config.json" in refusal(tmp_path)
+
+
+def test_a_text_only_model(tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = train_tokenizer(["<pad>", "<end>"], eos_token="<end>", pad_token="<pad>")
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert "image-text-to-text" in refusal(tmp_path)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The bundled model, to be damaged."""
+    return Path(shutil.copytree(TINY, tmp_path / "model"))
+
+
+def test_weights_cut_short(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:100_000])
+    assert "can't load it" in refusal(copy)
+
+
+def test_weights_that_are_no_safetensors(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    (copy / "model.safetensors").write_bytes(b"hello")
+    assert "can't load it" in refusal(copy)
+
+
+def test_weights_missing(copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    assert "model.safetensors" in refusal(copy)
+
+
+def test_weights_in_part(copy: Path) -> None:
+    """transformers fills what is missing with random numbers and says so in a log that nobody reads."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    gone = next(name for name in sorted(weights) if name.endswith("q_proj.weight") and "language" in name)
+    del weights[gone]
+    (copy / "model.safetensors").unlink()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    assert "1 of its weights" in refusal(copy)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "processor_config.json"])
+def test_a_damaged_json_file(copy: Path, name: str) -> None:
+    (copy / name).write_text('{"half": ')
+    assert "can't load it" in refusal(copy)
+
+
+def test_no_chat_template(copy: Path) -> None:
+    (copy / "chat_template.jinja").unlink()
+    assert "no chat template" in refusal(copy)

@@ -1,0 +1,229 @@
+"""What is trained, what the adapters change, and what a saved model is to plain transformers and plain peft."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from model_samples import ANSWERS, MIXED, ONE, TEXT, logprobs, rows_of
+from torch import nn
+
+from data_tools.config import parse_config
+from data_tools.errors import UserError
+from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models.batch import collate, encode_prompt
+from mmrlhf.models.policy import Policy, trainable_state
+from mmrlhf.models.vlm import VLM, load_vlm, save_vlm
+
+# parameters of the vision tower and of the projector by their names in the checkpoints
+TOWER = {
+    "tiny": "model.vision_tower.",
+    "qwen2_5_vl": "model.visual.",
+    "idefics3": "model.vision_model.",
+}
+PROJECTOR = {
+    "tiny": "model.multi_modal_projector.",
+    "qwen2_5_vl": "model.visual.merger.",
+    "idefics3": "model.connector.",
+}
+LAYERS = {"tiny": 4, "qwen2_5_vl": 2, "idefics3": 2}
+LINEARS = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+
+
+def trained(family: str, checkpoint: Callable[[str], str], **settings) -> VLM:
+    return load_vlm(ModelConfig(path=checkpoint(family), **settings), trainable=True)
+
+
+def disturb(vlm: VLM, std: float = 0.05) -> None:
+    """Gives every adapter a share in the output, as training would."""
+    generator = torch.Generator().manual_seed(1)
+    for name, value in vlm.model.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(std=std, generator=generator)
+
+
+@pytest.mark.parametrize("tower", [True, False])
+@pytest.mark.parametrize("projector", [True, False])
+def test_what_is_trained_is_what_the_config_says(
+    family: str, checkpoint, tower: bool, projector: bool
+) -> None:
+    vlm = trained(family, checkpoint, freeze_vision_tower=tower, freeze_projector=projector)
+    roles: dict[str, set[bool]] = {"tower": set(), "projector": set(), "language": set()}
+    for name, value in vlm.model.named_parameters():
+        # Qwen's projector lies in its tower
+        role = "tower" if name.startswith(TOWER[family]) else "language"
+        role = "projector" if name.startswith(PROJECTOR[family]) else role
+        roles[role].add(value.requires_grad)
+    assert roles == {"tower": {not tower}, "projector": {not projector}, "language": {True}}
+
+
+def test_a_model_to_score_with_is_frozen(vlm: VLM) -> None:
+    assert trainable_state(vlm.model) == {}
+    assert not vlm.model.training
+
+
+def test_lora_touches_the_language_model_only(family: str, checkpoint) -> None:
+    vlm = trained(family, checkpoint, lora=LoraSettings(r=2))
+    names = list(trainable_state(vlm.model))
+    assert all(".lora_A." in name or ".lora_B." in name for name in names)
+    targets = sorted({name.split(".lora_")[0].removeprefix("base_model.model.") for name in names})
+    assert not [name for name in targets if name.startswith((TOWER[family], PROJECTOR[family]))]
+    expected = {f"{i}.{name}" for i in range(LAYERS[family]) for name in LINEARS}
+    assert {f"{n.split('.')[-3]}.{n.split('.')[-1]}" for n in targets} == expected
+    assert len(targets) == len(expected)
+
+
+def test_lora_on_chosen_layers(checkpoint) -> None:
+    """The vision tower has a q_proj too."""
+    vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2, targets=["q_proj"]))
+    assert len(trainable_state(vlm.model)) == 2 * 4
+    with pytest.raises(
+        UserError, match=r"names no linear layer; there are down_proj, gate_proj, k_proj, o_proj"
+    ):
+        trained("tiny", checkpoint, lora=LoraSettings(targets=["query"]))
+
+
+def test_lora_and_a_trained_tower_are_refused() -> None:
+    row = {"lora": {"r": 4}, "freeze_projector": False}
+    with pytest.raises(UserError, match="with lora only adapters are trained"):
+        parse_config(row, ModelConfig, "test")
+
+
+def test_adapters_off_is_the_base_model_to_the_bit(vlm: VLM, family: str, checkpoint) -> None:
+    adapted = trained(family, checkpoint, lora=LoraSettings(r=2))
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    base = logprobs(vlm, rows)
+    for fresh, expected in zip(logprobs(adapted, rows), base, strict=True):
+        assert torch.equal(fresh, expected)  # one factor of each adapter starts at 0
+    disturb(adapted)
+    moved = logprobs(adapted, rows)
+    assert min((a - b).abs().max().item() for a, b in zip(moved, base, strict=True)) > 1e-3
+    with adapted.adapters_off():
+        off = logprobs(adapted, rows)
+    for a, b in zip(off, base, strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(logprobs(adapted, rows), moved, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_generation_uses_the_adapters(checkpoint) -> None:
+    from mmrlhf.models.vlm import generate
+
+    adapted = trained("tiny", checkpoint, lora=LoraSettings(r=4))
+    prompts = [encode_prompt(adapted, ONE)]
+    before = generate(adapted, prompts, 8, temperature=0)[0].tolist()
+    disturb(adapted, std=2.0)  # far enough that no model would keep its answer
+    after = generate(adapted, prompts, 8, temperature=0)[0].tolist()
+    assert after != before
+    with adapted.adapters_off():
+        assert generate(adapted, prompts, 8, temperature=0)[0].tolist() == before
+
+
+def test_a_saved_model_needs_only_transformers_or_peft(family: str, checkpoint, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    adapted = trained(family, checkpoint, lora=LoraSettings(r=2))
+    disturb(adapted)
+    inputs = collate(adapted, rows_of(adapted, MIXED, ANSWERS)).inputs
+    real = inputs["attention_mask"].bool()
+    with torch.no_grad():
+        expected = adapted.core(**inputs).logits.log_softmax(-1)[real]
+    state = {name: value.clone() for name, value in adapted.model.state_dict().items()}
+    save_vlm(adapted, tmp_path / "model")
+    for name, value in adapted.model.state_dict().items():
+        assert torch.equal(value, state[name]), f"saving changed {name}"
+
+    merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "model").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            merged(**inputs).logits.log_softmax(-1)[real], expected, rtol=1e-5, atol=1e-4
+        )
+    assert not [name for name in merged.state_dict() if "lora" in name]
+
+    base = AutoModelForImageTextToText.from_pretrained(load_path(checkpoint(family)))
+    with_adapter = PeftModel.from_pretrained(base, tmp_path / "model" / "adapter").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            with_adapter(**inputs).logits.log_softmax(-1)[real], expected, rtol=1e-5, atol=1e-4
+        )
+
+    processor = AutoProcessor.from_pretrained(tmp_path / "model")
+    assert processor.chat_template == adapted.processor.chat_template
+    assert (
+        sorted(p.suffix for p in (tmp_path / "model").rglob("*") if p.suffix in (".bin", ".pt", ".pkl")) == []
+    )
+
+
+def test_save_and_load_without_adapters(family: str, checkpoint, tmp_path: Path) -> None:
+    vlm = trained(family, checkpoint)
+    vlm.core.get_output_embeddings().weight.data.mul_(1.1)
+    save_vlm(vlm, tmp_path / "model")
+    again = load_vlm(ModelConfig(path=str(tmp_path / "model")))
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    for a, b in zip(logprobs(vlm, rows), logprobs(again, rows), strict=True):
+        assert torch.equal(a, b)
+    described = (
+        "pad_id",
+        "end_id",
+        "end_ids",
+        "placeholder_ids",
+        "special_tokens",
+        "answer_lead",
+        "template_adds_bos",
+    )
+    assert [getattr(again, name) for name in described] == [getattr(vlm, name) for name in described]
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=2)])
+def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(
+    family: str, checkpoint, lora
+) -> None:
+    def gradients(on: bool) -> tuple[dict[str, torch.Tensor], int]:
+        torch.manual_seed(0)
+        vlm = trained(family, checkpoint, lora=lora, gradient_checkpointing=on)
+        disturb(vlm)
+        calls = 0
+
+        def count(module: nn.Module, inputs) -> None:
+            nonlocal calls
+            calls += 1
+
+        last = [
+            m
+            for name, m in vlm.core.named_modules()
+            if name.endswith("gate_proj") and TOWER[family] not in f"{name}."
+        ]
+        last[-1].register_forward_pre_hook(count)
+        policy = Policy(vlm)
+        rows = rows_of(vlm, [TEXT, ONE], ["Red.", "It is."])
+        policy(collate(vlm, rows)).logprobs_BT.sum().backward()
+        assert not any(module.training for module in vlm.core.modules())
+        return {name: p.grad for name, p in vlm.model.named_parameters() if p.grad is not None}, calls
+
+    plain, once = gradients(False)
+    recomputed, twice = gradients(True)
+    assert (once, twice) == (1, 2)
+    assert plain.keys() == recomputed.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(recomputed[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_pixel_limits_reach_the_processor(checkpoint) -> None:
+    """A picture of 56 x 28 pixels is 2 tokens; within 28 x 28 pixels it is 1, and from 112 x 56 on it is 8."""
+    counts = []
+    for limits in (
+        {},
+        {"min_pixels": 28 * 28, "max_pixels": 28 * 28},
+        {"min_pixels": 112 * 56, "max_pixels": 112 * 112},
+    ):
+        vlm = load_vlm(ModelConfig(path=checkpoint("qwen2_5_vl"), **limits))
+        ids = encode_prompt(vlm, ONE).input_ids
+        counts.append(int((ids == vlm.processor.image_token_id).sum()))
+    assert counts == [2, 1, 8]
+
+
+def load_path(path: str) -> str:
+    from mmrlhf.models.vlm import TINY
+
+    return str(TINY) if path == "tiny" else path

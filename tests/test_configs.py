@@ -1,0 +1,253 @@
+"""Configs are strict everywhere, documented everywhere, and every one that is shipped loads."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from data_tools.build import DataConfig
+from data_tools.config import Config, apply_overrides, dump_yaml, load_config, parse_config, read_yaml
+from data_tools.errors import UserError
+from mmrlhf.config import ModelConfig, OptimConfig, RunConfig
+from mmrlhf.rewards.scalarizers import Chebyshev
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = sorted((ROOT / "configs").rglob("*.y*ml"))
+
+
+def test_there_are_configs() -> None:
+    assert "quickstart.yaml" in [path.name for path in SHIPPED]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_every_shipped_config_loads(path: Path, tmp_path: Path) -> None:
+    model: type[BaseModel] = DataConfig if "sources" in read_yaml(path) else RunConfig
+    config = load_config(path, model)
+    written = tmp_path / "again.yaml"
+    written.write_text(dump_yaml(config))
+    assert load_config(written, model) == config
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every config class an annotation holds, members of plug-in unions too."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for item in get_args(annotation):
+        yield from models_in(item)
+    members = getattr(annotation, "members", None)  # of a plug-in family, in an Annotated's metadata
+    for member in (members or {}).values():
+        yield from models_in(member)
+
+
+def all_models() -> dict[str, type[BaseModel]]:
+    """RunConfig and everything below it, by the path at which it is met first and its name."""
+    found: dict[str, type[BaseModel]] = {}
+
+    def walk(path: str, model: type[BaseModel]) -> None:
+        if model in found.values():
+            return
+        found[f"{path or 'run'} ({model.__name__})"] = model
+        for name, info in model.model_fields.items():
+            for annotation in (info.annotation, *info.metadata):
+                for nested in models_in(annotation):
+                    if nested is not Config:
+                        walk(f"{path}.{name}".lstrip("."), nested)
+
+    walk("", RunConfig)
+    return found
+
+
+MODELS = all_models()
+
+
+def test_the_walk_reaches_everything() -> None:
+    names = {model.__name__ for model in MODELS.values()}
+    assert names >= {
+        "RunConfig",
+        "DataConfig",
+        "PpoVariant",
+        "WeightedSum",
+        "WorstCase",
+        "LoraSettings",
+        "Balance",
+    }
+    assert names >= {
+        "FlipPairs",
+        "Prompts",
+        "Demonstrations",
+        "EngineConfig",
+        "EvaluateConfig",
+        "OptimConfig",
+    }
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_every_setting_is_described(path: str) -> None:
+    model = MODELS[path]
+    assert model.__doc__
+    bare = []
+    for name, info in model.model_fields.items():
+        sections = [m for m in models_in(info.annotation) if m is not Config]
+        # a section is described by its class; `type` names its own class
+        if not info.description and not sections and name != "type":
+            bare.append(name)
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_unknown_keys_are_refused(path: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        MODELS[path].model_validate({"no_such_key": 1})
+    assert [e["loc"] for e in caught.value.errors() if e["type"] == "extra_forbidden"] == [("no_such_key",)]
+
+
+@pytest.mark.parametrize("path", MODELS)
+def test_configs_are_immutable(path: str) -> None:
+    assert MODELS[path].model_config["frozen"] is True
+
+
+MINIMAL = {"name": "r", "data": {"sources": [{"type": "prompts"}]}}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"seeds": 1}, "seeds: unknown key; did you mean 'seed'?"),
+        ({"model": {"lora": {"rank": 8}}}, "model.lora.rank: unknown key; known here: alpha, r, targets"),
+        (
+            {"sft": {"optim": {"max_grad": 1}}},
+            "sft.optim.max_grad: unknown key; did you mean 'max_grad_norm'?",
+        ),
+        (
+            {"reward": {}, "ppo": {"variants": [{"name": "a", "weight": {}}]}},
+            "ppo.variants.0.weight: unknown key",
+        ),
+        (
+            {"reward": {}, "ppo": {"variants": [{"name": "a", "scalarizer": {"type": "chebyshev", "m": 1}}]}},
+            "ppo.variants.0.scalarizer.m: unknown key",
+        ),
+        (
+            {"data": {"sources": [{"type": "prompts", "text": 1}]}},
+            "data.sources.0.text: unknown key; did you mean 'texts'?",
+        ),
+        ({"engine": {"checkpoint": 1}}, "engine.checkpoint: unknown key; did you mean "),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_path(row: dict, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        parse_config({**MINIMAL, **row}, RunConfig, "run.yaml")
+
+
+def test_numbers_are_not_text(tmp_path: Path) -> None:
+    """PyYAML itself reads 3e-6 as the text '3e-6'."""
+    assert yaml.safe_load("lr: 3e-6") == {"lr": "3e-6"}
+    path = tmp_path / "optim.yaml"
+    for text, value in {
+        "3e-6": 3e-6,
+        "3.0e-6": 3e-6,
+        "1E3": 1000.0,
+        "-.5e+1": -5.0,
+        "1_000.5": 1000.5,
+    }.items():
+        path.write_text(f"lr: {text}\n")
+        assert read_yaml(path) == {"lr": value}
+    assert load_config(path.parent / "optim.yaml", OptimConfig).lr == 1000.5
+    path.write_text("a: 12\nb: '3e-6'\nc: 0x10\nd: 1.2.3\ne: no\n")
+    row = read_yaml(path)
+    assert row == {"a": 12, "b": "3e-6", "c": 16, "d": "1.2.3", "e": False}
+    assert type(row["a"]) is int
+    for text in ("nan", ".nan", ".inf"):
+        path.write_text(f"lr: {text}\n")
+        with pytest.raises(UserError, match="lr: "):
+            load_config(path, OptimConfig)
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "s:\n  b: 1\n  b: 1\n", "- {c: 1, c: 2}\n"])
+def test_a_key_twice_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"the key '[abc]' stands twice \(first on line [12]\)"):
+        read_yaml(path)
+
+
+def test_overrides_by_hand() -> None:
+    row = {"ppo": {"steps": 1, "variants": [{"name": "a"}, {"name": "b"}]}, "name": "r"}
+    before = {"ppo": {"steps": 1, "variants": [{"name": "a"}, {"name": "b"}]}, "name": "r"}
+    out = apply_overrides(
+        row,
+        [
+            "ppo.steps=5",
+            "ppo.optim.lr=3e-6",
+            "ppo.variants.1.name=c",
+            "name=x=y",
+            "model={path: tiny, lora: null}",
+            "reward.objectives=[a, b]",
+            "ppo.kl_target=",
+        ],
+    )
+    assert out == {
+        "ppo": {
+            "steps": 5,
+            "optim": {"lr": 3e-6},
+            "variants": [{"name": "a"}, {"name": "c"}],
+            "kl_target": None,
+        },
+        "name": "x=y",
+        "model": {"path": "tiny", "lora": None},
+        "reward": {"objectives": ["a", "b"]},
+    }
+    assert row == before
+    assert apply_overrides({"a": None}, ["a.b=1"]) == {"a": {"b": 1}}
+    assert apply_overrides({}, ["a=1", "a=2"]) == {"a": 2}
+
+
+@pytest.mark.parametrize("override", ["steps", "=1", "name.x=1", "v.2=1", "v.x=1", "v.0.a.b=1", "s={"])
+def test_overrides_that_make_no_sense(override: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"--set {override}")):
+        apply_overrides({"name": "r", "v": [{"a": 1}, {}], "s": {}}, [override])
+
+
+def test_a_run_reads_back_what_it_wrote(tmp_path: Path) -> None:
+    row = {
+        **MINIMAL,
+        "reward": {},
+        "ppo": {"variants": [{"name": "a", "scalarizer": {"type": "chebyshev", "mu": 0.25}}]},
+    }
+    config = parse_config(row, RunConfig, "test")
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(config))
+    again = load_config(path, RunConfig)
+    assert again == config
+    assert again.ppo is not None
+    assert again.ppo.variants[0].scalarizer == Chebyshev(mu=0.25)
+
+
+def test_data_may_be_a_folder() -> None:
+    assert parse_config({"name": "r", "data": "data/mix"}, RunConfig, "test").data == "data/mix"
+    with pytest.raises(UserError, match="test: data: needs a section with sources, or the folder"):
+        parse_config({"name": "r", "data": 3}, RunConfig, "test")
+    with pytest.raises(UserError, match="test: data: missing"):
+        parse_config({"name": "r"}, RunConfig, "test")
+
+
+def test_the_model_of_a_stage() -> None:
+    row = {**MINIMAL, "model": {"path": "a/b"}, "sft": {}, "reward": {"model": {"path": "c/d"}}}
+    config = parse_config(row, RunConfig, "test")
+    assert config.sft is not None
+    assert config.reward is not None
+    assert config.stage_model(config.sft).path == "a/b"
+    assert config.stage_model(config.reward).path == "c/d"
+
+
+def test_the_dtype_of_weights() -> None:
+    import torch
+
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    auto = ModelConfig()
+    assert [auto.torch_dtype(cpu), auto.torch_dtype(gpu)] == [torch.float32, torch.bfloat16]
+    assert auto.torch_dtype(gpu, full_training=True) == torch.float32
+    assert ModelConfig(dtype="bfloat16").torch_dtype(cpu) == torch.bfloat16

@@ -1,0 +1,124 @@
+"""A PPO run that is killed with SIGKILL in the middle of a step and resumed writes the metrics, byte for byte, of a run
+that was left alone; with adapters and in full fine-tuning, with a checkpoint behind it and before the first one.
+
+The killed run is a process of its own; the others go through the same command line within this one.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from mmrlhf.cli import _main
+from mmrlhf.training.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 6
+CONFIG = {
+    "name": "whole",
+    "data": {
+        "sources": [
+            {"type": "demonstrations", "images": 12, "texts": 6},
+            {"type": "flip_pairs", "count": 8},
+            {"type": "text_pairs", "count": 9},
+            {"type": "prompts", "images": 12, "texts": 6},
+        ]
+    },
+    "sft": {"batch_size": 8, "max_answer_tokens": 12, "optim": {"lr": 1e-4}},
+    "reward": {"objectives": ["helpfulness", "factuality"], "batch_size": 8, "max_answer_tokens": 12},
+    "ppo": {
+        "steps": STEPS,
+        "batch_size": 6,
+        "num_ppo_epochs": 2,
+        "max_answer_tokens": 10,
+        "kl_target": 0.1,  # the controller's coefficient is part of the state
+        "optim": {"lr": 1e-3},
+    },
+    "engine": {"tensorboard": False},
+}
+METRICS = "ppo/balanced/metrics.jsonl"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with run.yaml and the run `whole`, complete and never interrupted."""
+    folder = tmp_path_factory.mktemp("kill")
+    (folder / "run.yaml").write_text(yaml.safe_dump({**CONFIG, "output_dir": str(folder / "runs")}))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As in the process that is killed: sums of another number of threads are rounded otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def kill_in_a_step(arguments: list[str], metrics: Path, step: int) -> None:
+    """Starts the program and kills it, some way into the step after `step`, when that stands in the metrics."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mmrlhf", *arguments], env=environment, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not any(row["step"] >= step for row in read_metrics(metrics)):
+            assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+            assert time.monotonic() < deadline, "no step was done in time"
+            time.sleep(0.01)
+        time.sleep(0.1)
+        process.kill()
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "every"),
+    [
+        ("lora", ["--set", "ppo.model={lora: {r: 4}}"], 2),
+        ("lora-early", ["--set", "ppo.model={lora: {r: 4}}"], 100),
+        ("full", [], 2),
+    ],
+)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    runs: Path, kind: str, settings: list[str], every: int
+) -> None:
+    settings = [*settings, "--set", f"engine.checkpoint_every={every}"]
+    config, folder = str(runs / "run.yaml"), runs / "runs"
+    base = "lora" if kind == "lora-early" else kind
+    if not (folder / base / METRICS).exists():
+        # the first has all its stages in one process: what they draw must not reach those behind them
+        if (folder / "lora").exists() and base == "full":
+            shutil.copytree(folder / "lora", folder / "full", ignore=shutil.ignore_patterns("ppo"))
+        assert _main(["run", config, "--set", f"name={base}", *settings]) == 0
+    expected = (folder / base / METRICS).read_text()
+    assert [row["step"] for row in read_metrics(folder / base / METRICS)] == list(range(1, STEPS + 1))
+
+    killed = folder / f"{kind}-killed"
+    shutil.copytree(folder / base, killed, ignore=shutil.ignore_patterns("ppo"))
+    again = ["run", config, "--set", f"name={killed.name}", *settings, "--resume"]
+    kill_in_a_step(again, killed / METRICS, 3)
+    done = [row["step"] for row in read_metrics(killed / METRICS)]
+    assert 3 <= max(done) < STEPS
+    assert not (killed / "ppo/balanced/model").exists()
+    checkpoints = sorted(p.name for p in (killed / "ppo/balanced/checkpoints").glob("step-*"))
+    assert (checkpoints == []) == (every == 100)
+
+    assert _main(again) == 0
+    assert (killed / METRICS).read_text() == expected
+    for name in ("model/model.safetensors", "model/config.json"):
+        assert (killed / "ppo/balanced" / name).read_bytes() == (
+            folder / base / "ppo/balanced" / name
+        ).read_bytes()
+    assert not list(killed.rglob("*.bin")) + list(killed.rglob("*.pt")) + list(killed.rglob("*.pkl"))
