@@ -3,14 +3,15 @@
     python examples/train_tiny_vlm.py --out my_tiny            # as shipped
     python examples/train_tiny_vlm.py --out /tmp/x --steps 20  # a look at how it goes
 
-A LLaVA of 1.9 M parameters: a SigLIP tower (48-pixel images in 9 patches, one image token each), a two-layer projector, a Llama of 4
-layers over a byte-level BPE. In two phases:
+A LLaVA of 1.9 M parameters: a SigLIP tower (48-pixel images in 9 patches, one image token each), a two-layer
+projector, a Llama of 4 layers over a byte-level BPE. In two phases:
 
 1. Dense warm-up: tower and projector learn what stands at each patch (shape, color, size, place), read off by the
    language model's own word embeddings, so that an image token starts out as the sum of the words that describe it.
-2. Joint: rows of one picture with several questions, a caption and its verification, and text-only rows. Two
-   auxiliary losses, dropped at the end, keep the signal dense: the patch labels of phase 1, and at the end of each
-   claim of a caption whether it is true.
+2. Joint: rows of one picture with several questions, a caption and its verification, and text-only rows. Auxiliary
+   losses, whose heads are dropped at the end, keep the signal dense: the patch labels of phase 1; at the end of a
+   question or claim, the labels of the object that it is about (without this one, 16,000 scenes bring 66 % of the
+   answers, with it 82 %); at the end of each claim of a caption, whether it is true.
 
 A third of the claims in its captions are false on purpose, as in captions by careless annotators, so the model
 hallucinates when it describes and can be improved by preferences, while its answers to questions are right.
@@ -32,8 +33,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_tools.scenes.claims import article, check
-from data_tools.scenes.language import DESCRIBE, ask, falsify, noisy_claims, say, true_claims, verify_prompt
+from data_tools.scenes.claims import Claim, article, check
+from data_tools.scenes.language import DESCRIBE, ask, falsify, say, true_claims, verify_prompt
 from data_tools.scenes.render import draw
 from data_tools.scenes.structure import (
     COLORS,
@@ -62,6 +63,8 @@ TEMPLATE = (
 )
 QUESTION_KINDS = ("color", "shape", "count", "position", "size", "exists", "relation")
 LABELS = (SHAPES, COLORS, SIZES, PLACES)  # of a patch
+# a piece of a reply: its text, whether the claim that ends with it is true, and the object that the claim means
+Piece = tuple[str, bool | None, SceneObject | None]
 HELD_OUT = ("color", "shape", "count", "position")
 
 
@@ -208,7 +211,7 @@ class RowMaker:
         self,
         row: Row,
         prompt: str,
-        pieces: list[tuple[str, bool | None]],
+        pieces: list[Piece],
         image: bool = False,
         about: SceneObject | None = None,
     ) -> None:
@@ -219,13 +222,15 @@ class RowMaker:
         if about:
             row.about[len(row.ids) - 1] = labels_of(about)
         row.add([special["<end>"], special["<assistant>"]], False)
-        caption = any(label is not None for _, label in pieces)
-        for text, label in pieces:
+        caption = any(label is not None for _, label, _ in pieces)
+        for text, label, meant in pieces:
             row.add(self.encode(text), True, caption)
             if label is not None:
                 row.claims[len(row.ids) - 1] = label
+            if meant:
+                row.about[len(row.ids) - 1] = labels_of(meant)
         row.add([special["<end>"]], True, caption)
-        labels = [label for _, label in pieces if label is not None]
+        labels = [label for _, label, _ in pieces if label is not None]
         if labels:
             row.claims[len(row.ids) - 1] = all(labels)
 
@@ -234,7 +239,7 @@ class RowMaker:
         for _ in range(rng.randint(2, 4)):
             case = random_case(rng)
             reply = rng.choice((case.refusal, case.helpful)) if case.refuse else case.helpful
-            self.turn(row, case.request, [(reply, None)])
+            self.turn(row, case.request, [(reply, None, None)])
         return row
 
     def scene_row(self, rng: random.Random) -> Row:
@@ -254,15 +259,14 @@ class RowMaker:
     def question(self, rng: random.Random, row: Row, kind: str, first: bool) -> None:
         question = ask(rng, row.scene, kind)
         if question:
-            self.turn(row, question.text, [(question.reply, None)], image=first, about=question.about)
+            self.turn(row, question.text, [(question.reply, None, None)], image=first, about=question.about)
 
     def caption(self, rng: random.Random, row: Row, first: bool) -> None:
-        claims = noisy_claims(rng, row.scene, self.error)
-        pieces = pieces_of(claims, row.scene)
-        self.turn(row, rng.choice(DESCRIBE), pieces, image=first)
+        claims, meant = careless_claims(rng, row.scene, self.error)
+        self.turn(row, rng.choice(DESCRIBE), pieces_of(claims, meant, row.scene), image=first)
         if rng.random() < 0.5:
             true = all(check(claim, row.scene) for claim in claims)
-            self.turn(row, "Is that true?", [("Yes." if true else "No.", None)])
+            self.turn(row, "Is that true?", [("Yes." if true else "No.", None, None)])
 
     def verify(self, rng: random.Random, row: Row, first: bool) -> None:
         claims, true = true_claims(rng, row.scene), rng.random() < 0.5
@@ -270,22 +274,38 @@ class RowMaker:
             index = rng.randrange(len(claims))
             wrong = falsify(rng, claims[index], row.scene)
             claims[index], true = (wrong[0], False) if wrong else (claims[index], True)
-        self.turn(row, verify_prompt(say(claims)), [("Yes." if true else "No.", None)], image=first)
+        self.turn(row, verify_prompt(say(claims)), [("Yes." if true else "No.", None, None)], image=first)
 
 
-def pieces_of(claims, scene: Scene) -> list[tuple[str, bool | None]]:
-    """The caption cut behind each claim, with the claim's verdict; the pieces join to `say(claims)`."""
+def careless_claims(
+    rng: random.Random, scene: Scene, error: float
+) -> tuple[list[Claim], list[SceneObject | None]]:
+    """`language.noisy_claims`, and for each claim of existence the object that was meant, where it is clear."""
+    claims: list[Claim] = []
+    meant: list[SceneObject | None] = []
+    for claim in true_claims(rng, scene):
+        fitting = [item for item in scene.objects if claim.subject.fits(item)]
+        wrong = falsify(rng, claim, scene) if rng.random() < error else None
+        said = wrong[0] if wrong else claim
+        if said not in claims:
+            claims.append(said)
+            meant.append(fitting[0] if claim.kind == "exists" and len(fitting) == 1 else None)
+    return claims, meant
+
+
+def pieces_of(claims: list[Claim], meant: list[SceneObject | None], scene: Scene) -> list[Piece]:
+    """The caption cut behind each claim, with its verdict and object; the texts join to `say(claims)`."""
     labels = [bool(check(claim, scene)) for claim in claims]
     exists = [article(c.subject.words()) for c in claims if c.kind == "exists"]
-    pieces: list[tuple[str, bool | None]] = []
+    pieces: list[Piece] = []
     for index, words in enumerate(exists):
         before = "There is " if index == 0 else " and " if index == len(exists) - 1 else ", "
-        pieces.append((before + words, labels[index]))
+        pieces.append((before + words, labels[index], meant[index]))
     if exists:
-        pieces.append((".", None))
+        pieces.append((".", None, None))
     for index, claim in enumerate(claims[len(exists) :], len(exists)):
-        pieces.append(((" " if pieces else "") + say([claim]), labels[index]))
-    assert "".join(text for text, _ in pieces) == say(claims)
+        pieces.append(((" " if pieces else "") + say([claim]), labels[index], None))
+    assert "".join(text for text, _, _ in pieces) == say(claims)
     return pieces
 
 
@@ -481,7 +501,7 @@ def examine(model, processor, maker: RowMaker, scenes: int, seed: str = "held-ou
             question = ask(rng, scene, kind)
             if question:
                 row = Row(scene=scene)
-                maker.turn(row, question.text, [(question.reply, None)], image=True)
+                maker.turn(row, question.text, [(question.reply, None, None)], image=True)
                 asked.append((kind, row))
     pixels = image_tokens(model, pixels_of(processor, shown))
     place = {id(scene): index for index, scene in enumerate(shown)}

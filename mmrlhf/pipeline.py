@@ -88,15 +88,17 @@ class Run:
                 )
             return
         if self.accelerator.is_main_process:
-            with progress("data", len(self.config.data.sources)) as bar:
-                done: dict[str, int] = {}
+            # one step a source, and one for writing
+            with progress("data", len(self.config.data.sources) + 1) as bar:
+                begun: list[str] = []
 
                 def show(source: str, count: int, total: int | None) -> None:
-                    done[source] = count
-                    bar(len(done) - 1, f"{source}: {count} records")
+                    if source not in begun:
+                        begun.append(source)
+                    bar(len(begun) - 1, f"{source}: {count} records")
 
                 build(self.config.data, Path(self.data_folder), progress=show, overwrite=self.mode.restart)
-                bar(len(self.config.data.sources))
+                bar(len(self.config.data.sources) + 1)
         self.accelerator.wait_for_everyone()
 
     def sft(self) -> None:

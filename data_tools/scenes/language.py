@@ -229,7 +229,9 @@ def exists_question(rng: random.Random, scene: Scene) -> Question | None:
     item = rng.choice(scene.objects)
     names = rng.sample(("shape", "color", "place", "size"), rng.choice((1, 1, 2, 2, 3)))
     claim = Claim("exists", Phrase(**{name: getattr(item, name) for name in names}))
-    return _yes_no(rng, scene, claim, "exists", lambda c: f"Is there {article(c.subject.words())}?")
+    question = _yes_no(rng, scene, claim, "exists", lambda c: f"Is there {article(c.subject.words())}?")
+    alone = sum(claim.subject.fits(other) for other in scene.objects) == 1
+    return question and dataclasses.replace(question, about=item if alone else None)
 
 
 def relation_question(rng: random.Random, scene: Scene) -> Question | None:
