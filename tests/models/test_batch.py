@@ -123,10 +123,10 @@ def test_text_only_rows_get_no_pixel(vlm: VLM) -> None:
     assert torch.equal(mixed["pixel_values"], alone["pixel_values"])
 
 
-# tiny: 6 x 6 patches whatever the size. Qwen: 28 x 28 pixels a token, and none of the pictures is resized. Idefics3:
+# tiny: 3 x 3 patches whatever the size. Qwen: 28 x 28 pixels a token, and none of the pictures is resized. Idefics3:
 # the longer side is scaled to two tiles, a tile is a token, and the whole picture is one more.
 TOKENS = {
-    "tiny": {"one": 36, "other": 36, "several": 108},
+    "tiny": {"one": 9, "other": 9, "several": 27},
     "qwen2_5_vl": {"one": 2, "other": 1, "several": 1 + 2 + 2},
     "idefics3": {"one": 3, "other": 5, "several": 5 + 3 + 3},
 }
