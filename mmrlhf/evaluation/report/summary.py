@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.table import Table
 
 
 def summary_table(result: dict[str, Any]) -> Table:
-    """One row a policy, from what `evaluate_tradeoffs` returns (or `tradeoffs.json` holds)."""
-    table = Table(title="Policies on prompts that nothing was trained on", title_justify="left")
-    table.add_column("policy", style="bold")
-    table.add_column("true claims", justify="right")
+    """One row a policy, from what `evaluate_tradeoffs` returns (or `tradeoffs.json` holds); fits 80 columns."""
+    table = Table(
+        title="Policies on prompts that nothing was trained on",
+        title_justify="left",
+        caption="By objective: the exact score, and the learned reward in deviations.",
+        caption_justify="left",
+        box=SIMPLE,
+    )
+    table.add_column("policy", style="bold", no_wrap=True)
+    table.add_column("true\nclaims", justify="right")
     exact = gold_names(result)
-    for name in exact:
-        table.add_column(f"{name}\n(exact)", justify="right")
-    for name in result["objectives"]:
-        table.add_column(f"{name}\n(learned)", justify="right")
+    names = [*result["objectives"], *(name for name in exact if name not in result["objectives"])]
+    for name in names:
+        table.add_column(name, justify="right")
     table.add_column("tokens", justify="right")
     for policy in result["policies"]:
         table.add_row(
             policy["name"],
             percent(policy["true_claims"], "not judged\nexactly"),
-            *(percent(policy["gold"].get(name)) for name in exact),
-            *(signed(policy["learned"].get(name)) for name in result["objectives"]),
+            *(f"{percent(policy['gold'].get(n))} {signed(policy['learned'].get(n))}" for n in names),
             decimal(policy["length"].get("all")),
         )
     return table
