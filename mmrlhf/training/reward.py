@@ -114,12 +114,13 @@ class RewardStage:
             )
         rows: list[Row] = []
         marks: list[list[bool]] = []
-        for position in range(min(CALIBRATION_RECORDS, len(self.feed))):
-            record = self.feed.records[self.feed.index(position)]
-            for _, encoded in self.refusals.keep([record], self._encode):
-                rows += encoded
-                compared = {c.objective for c in record.comparisons}
-                marks += [[name in compared for name in self.config.objectives]] * len(encoded)
+        positions = range(min(CALIBRATION_RECORDS, len(self.feed)))
+        records = [self.feed.records[self.feed.index(position)] for position in positions]
+        # all in one call: some of them may be too long, and only a batch without any that fits is a mistake
+        for record, encoded in Refusals(self.config.max_prompt_tokens).keep(records, self._encode):
+            rows += encoded
+            compared = {c.objective for c in record.comparisons}
+            marks += [[name in compared for name in self.config.objectives]] * len(encoded)
         rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
         mean, std = [], []
         for k, marked_B in enumerate(torch.tensor(marks).T):
