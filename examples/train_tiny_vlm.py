@@ -10,7 +10,8 @@ projector, a Llama of 4 layers over a byte-level BPE. In two phases:
    language model's own word embeddings, so that an image token starts out as the sum of the words that describe it.
 2. Joint: rows of one picture with several questions, a caption and its verification, and text-only rows. Auxiliary
    losses, whose heads are dropped at the end, keep the signal dense: the patch labels of phase 1; at the end of a
-   question or claim, the labels of the object that it is about; at the end of each claim of a caption, whether it is true.
+   question or claim, the labels of the object that it is about; at the end of each claim of a caption, whether it is
+   true.
 
 A third of the claims in its captions are false on purpose, as in captions by careless annotators, so the model
 hallucinates when it describes and can be improved by preferences, while its answers to questions are right.
