@@ -13,3 +13,7 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A run that can't go on through no mistake of the user's command: a clear message, and exit code 1."""
+
+
+class Stopped(Exception):
+    """SIGTERM or Ctrl-C came; the run is saved up to its last whole step."""

@@ -1,7 +1,7 @@
 """Trains the vision-language model that ships with mmrlhf (`mmrlhf/models/tiny/`), from nothing, on a CPU.
 
     python examples/train_tiny_vlm.py --out my_tiny            # as shipped
-    python examples/train_tiny_vlm.py --out /tmp/x --steps 20  # a look at how it goes
+    python examples/train_tiny_vlm.py --out look --steps 20      # a look at how it goes
 
 A LLaVA of 1.9 M parameters: a SigLIP tower (48-pixel images in 9 patches, one image token each), a two-layer
 projector, a Llama of 4 layers over a byte-level BPE. In two phases:

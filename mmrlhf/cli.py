@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.cli import app as data_app
-from data_tools.errors import RunError, UserError
+from data_tools.errors import RunError, Stopped, UserError
 
 if TYPE_CHECKING:
     from mmrlhf.config import RunConfig
@@ -236,6 +236,9 @@ def _main(arguments: list[str] | None) -> int:
     except UserError as error:
         _tell(f"error: {error}")
         return 2
+    except Stopped as stop:
+        _tell(f"{stop}; the same command with --resume goes on")
+        return 0
     except RunError as error:
         _tell(f"error: {error}")
         return 1
@@ -254,9 +257,6 @@ def _main(arguments: list[str] | None) -> int:
                 "model.gradient_checkpointing need less. Then --resume"
             )
             return 2
-        if type(error).__name__ == "Stopped":
-            _tell(f"{error}; the same command with --resume goes on")
-            return 0
         return _bug(error)
     return 0
 

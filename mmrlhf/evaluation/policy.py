@@ -82,7 +82,7 @@ def evaluate_policy(
     """Samples an answer to each record's prompt and measures it; `seed` seeds torch's global generator.
 
     Raises:
-        FloatingPointError: a reward isn't finite.
+        NonFiniteReward: a reward isn't finite.
     """
     torch.manual_seed(seed)
     swapped = swap_images(records, seed)

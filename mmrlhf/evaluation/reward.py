@@ -73,7 +73,7 @@ def evaluate_reward(
     """Measures the reward model on preference records; `seed` draws the swapped images and the intervals.
 
     Raises:
-        FloatingPointError: a reward isn't finite.
+        NonFiniteReward: a reward isn't finite.
     """
     scorer = _Scorer(reward_model, batch_size, max_answer_tokens, 3 * len(records), bar)
     swapped = swap_images(records, seed)

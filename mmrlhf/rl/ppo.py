@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmrlhf.rl.kl import kl_k3
 from mmrlhf.tensors import masked_sum
 
 
@@ -51,6 +52,6 @@ def ppo_terms(
         value=masked_sum(0.5 * torch.maximum(value_plain, value_clipped), mask_BT),
         clipped=masked_sum((clipped > plain).float(), mask_BT),
         value_clipped=masked_sum((value_clipped > value_plain).float(), mask_BT),
-        approx_kl=masked_sum(ratio - 1 - log_ratio, mask_BT),
+        approx_kl=masked_sum(kl_k3(old_logprobs_BT, logprobs_BT, mask_BT), mask_BT),
         ratio=masked_sum(ratio, mask_BT),
     )

@@ -8,6 +8,7 @@ same numbers), a stop on the first loss that isn't finite, and checkpoints that 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import signal
 import time
@@ -20,7 +21,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from data_tools.errors import RunError
+from data_tools.errors import RunError, Stopped
 from mmrlhf.config import EngineConfig, OptimConfig
 from mmrlhf.models.policy import trainable_state
 from mmrlhf.terminal import progress
@@ -73,10 +74,6 @@ class Stage(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-
-
-class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the run is saved up to its last whole step."""
 
 
 class NonFiniteLoss(RunError):
@@ -228,7 +225,5 @@ class Engine:
 
 def step_seed(seed: int, stage: str, step: int, process: int) -> int:
     """A seed for a step's draws: a hash, so that neighbouring steps and processes share nothing."""
-    import hashlib
-
     digest = hashlib.sha256(f"{seed}/{stage}/{step}/{process}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
