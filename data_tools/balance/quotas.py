@@ -96,6 +96,21 @@ class _Tally:
         """The sum of the squared misses."""
         return sum((quota - share) ** 2 for quota, share, _ in self.misses(balance).values())
 
+    def pull(self, cell: _Cell, balance: Balance) -> float:
+        """How fast the distance changes as units of the cell are dropped, for each record dropped.
+
+        A rate and not a difference: the difference per record is greater for small units, so that single records
+        would all go before the first flip pair.
+        """
+        rate = 0.0
+        misses = self.misses(balance)
+        for family, of_unit in (("modality", cell.modality), ("objectives", cell.objectives)):
+            for name in getattr(balance, family):
+                quota, share, total = misses[f"balance.{family}.{name}"]
+                if total:
+                    rate -= 2 * (share - quota) * (of_unit[name] - share * sum(of_unit.values())) / total
+        return rate / cell.size
+
 
 def apply_quotas(
     records: Sequence[PreferenceRecord], balance: Balance, seed: int
@@ -182,19 +197,21 @@ def _approach(cells: list[_Cell], balance: Balance) -> None:
 def _best_move(
     moves: Iterable[tuple[_Cell, ...]], tally: _Tally, balance: Balance
 ) -> tuple[_Cell, ...] | None:
-    """The move that most nears the quotas for each record it drops; None where none does."""
+    """Of the moves that near the quotas the one that does so fastest for each record it drops; None where none does."""
     now = tally.distance(balance)
     best: tuple[float, float, tuple[_Cell, ...]] | None = None
     for move in moves:
         for cell in move:
             tally.add(cell, -1)
-        # rounded, so that moves which pull the same way tie, and the cell of which most is left is taken
-        gain = round((tally.distance(balance) - now) / sum(cell.size for cell in move), 15)
+        gain = tally.distance(balance) - now
         for cell in move:
             tally.add(cell, 1)
+        records = sum(cell.size for cell in move)
+        # rounded, so that moves which pull the same way tie, and the cell of which most is left is taken
+        pull = round(sum(tally.pull(cell, balance) * cell.size for cell in move) / records, 15)
         left = -min(cell.kept / len(cell.units) for cell in move)
-        if gain < 0 and (best is None or (gain, left) < best[:2]):
-            best = (gain, left, move)
+        if gain < 0 and (best is None or (pull, left) < best[:2]):
+            best = (pull, left, move)
     return best[2] if best else None
 
 

@@ -199,6 +199,15 @@ def test_flip_pairs_stay_whole() -> None:
     assert abs(modality["image-text"] / len(kept) - 0.3) < 0.01
 
 
+def test_flip_pairs_and_single_records_go_alike() -> None:
+    single = [image_record(200 + number, provenance={}) for number in range(80)]
+    kept, _ = apply_quotas(pool() + single, Balance(modality={"image-text": 0.5}), seed=0)
+    modality, _ = shares(kept)
+    assert abs(modality["image-text"] - 100) <= 1
+    flips = sum(1 for record in kept if "flip" in record.provenance)
+    assert abs(flips - 50) <= 2  # of 80 records in flip pairs and 80 single ones 100 stay
+
+
 def test_quotas_of_objectives_and_total() -> None:
     balance = Balance(objectives={"safety": 0.2, "factuality": 0.4}, total=60)
     kept, dropped = apply_quotas(pool(), balance, seed=0)
