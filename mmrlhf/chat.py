@@ -12,7 +12,9 @@ from data_tools.images import ImageError, read_image
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
-from mmrlhf.models.vlm import VLM, decode, generate, load_vlm
+from mmrlhf.models.generate import generate
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.terminal import console
 
 

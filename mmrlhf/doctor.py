@@ -88,7 +88,9 @@ def _model() -> Check:
     from data_tools.schema import ImageRef, PreferenceRecord, user
     from mmrlhf.config import ModelConfig
     from mmrlhf.models.batch import encode_prompt
-    from mmrlhf.models.vlm import decode, generate, load_vlm
+    from mmrlhf.models.generate import generate
+    from mmrlhf.models.load import load_vlm
+    from mmrlhf.models.vlm import decode
 
     question = "What color is the circle?"
     picture = to_png(Scene((SceneObject("circle", "red", "large", 0.5, 0.5),)))

@@ -31,7 +31,8 @@ from data_tools.build import build
 from data_tools.config import dump_yaml
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
-from mmrlhf.models.vlm import load_vlm, save_vlm
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import save_vlm
 from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.terminal import console, progress
 from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed

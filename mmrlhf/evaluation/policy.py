@@ -25,7 +25,8 @@ from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.intervals import Estimate, estimate, ratio_with_interval
 from mmrlhf.evaluation.swap import swap_images
 from mmrlhf.models.batch import encode_prompt
-from mmrlhf.models.vlm import VLM, decode, generate
+from mmrlhf.models.generate import generate
+from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rl.rollout import score_texts
 from mmrlhf.terminal import Bar

@@ -137,7 +137,7 @@ class _Scorer:
     def _rows(self, record: PreferenceRecord, blind: bool) -> list[Row]:
         vlm = self.reward_model.vlm
         prompt = encode_prompt(vlm, record, images=[] if blind else None)
-        answers = [encode_answer(vlm, prompt, r.text, self.max_answer_tokens) for r in record.responses]
+        answers = [encode_answer(vlm, r.text, self.max_answer_tokens) for r in record.responses]
         return [Row(prompt, answer) for answer in answers]
 
     def _rewards(self, rows: list[Row]) -> list[Tensor]:

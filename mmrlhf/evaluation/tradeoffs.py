@@ -25,7 +25,8 @@ from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
 from mmrlhf.evaluation.reward import evaluate_reward
 from mmrlhf.models.batch import PromptTooLong, encode_prompt
-from mmrlhf.models.vlm import VLM, load_vlm
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import progress
 

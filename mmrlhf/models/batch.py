@@ -102,7 +102,7 @@ def plain_text(vlm: VLM, text: str) -> str:
     return text
 
 
-def encode_answer(vlm: VLM, prompt: EncodedPrompt, text: str, max_tokens: int | None = None) -> Tensor:
+def encode_answer(vlm: VLM, text: str, max_tokens: int | None = None) -> Tensor:
     """The tokens of an answer as the chat template writes it, up to and with the end token; cut to `max_tokens`."""
     lead = vlm.answer_lead
     ids = vlm.tokenizer(lead + plain_text(vlm, text), add_special_tokens=False)["input_ids"]

@@ -20,7 +20,9 @@ from data_tools.errors import RunError, UserError
 from data_tools.schema import Modality
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import collate
-from mmrlhf.models.vlm import VLM, hidden_states, load_vlm, save_vlm
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import save_vlm
+from mmrlhf.models.vlm import VLM, hidden_states
 from mmrlhf.types import Row, TokenBatch
 
 HEADS, CARD = "reward_heads.safetensors", "reward.json"

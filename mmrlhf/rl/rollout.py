@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mmrlhf.config import PpoConfig
 from mmrlhf.models.batch import encode_answer, encode_prompt
-from mmrlhf.models.vlm import VLM, decode, generate
+from mmrlhf.models.generate import generate
+from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 from mmrlhf.types import EncodedPrompt, Rollout, Row
@@ -51,6 +52,6 @@ def score_texts(
     rows = []
     for prompt, text in zip(prompts, texts, strict=True):
         encoded = encode_prompt(judge, prompt.record)
-        rows.append(Row(encoded, encode_answer(judge, encoded, text)))
+        rows.append(Row(encoded, encode_answer(judge, text)))
     judged_BK = reward_model.applies(rows)
     return reward_model.score(rows, batch_size).masked_fill(~judged_BK, 0.0), judged_BK

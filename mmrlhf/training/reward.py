@@ -147,9 +147,7 @@ class RewardStage:
 def encode_responses(vlm: VLM, record: PreferenceRecord, max_prompt: int, max_answer: int) -> list[Row]:
     """A row for each response of the record, all with the same prompt."""
     prompt = encode_prompt(vlm, record, max_prompt)
-    return [
-        Row(prompt, encode_answer(vlm, prompt, response.text, max_answer)) for response in record.responses
-    ]
+    return [Row(prompt, encode_answer(vlm, response.text, max_answer)) for response in record.responses]
 
 
 def pair_batch(items: Sequence[tuple[PreferenceRecord, list[Row]]], objectives: Sequence[str]) -> PairBatch:

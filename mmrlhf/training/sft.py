@@ -47,7 +47,7 @@ class SftStage:
     def _row(self, record: PreferenceRecord) -> Row:
         prompt = encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
         answer = record.responses[best_response(record)].text
-        return Row(prompt, encode_answer(self.vlm, prompt, answer, self.config.max_answer_tokens))
+        return Row(prompt, encode_answer(self.vlm, answer, self.config.max_answer_tokens))
 
     def loss(self, micro_batch: list[Row]) -> LossSum:
         batch = collate(self.vlm, micro_batch, self.accelerator.device)

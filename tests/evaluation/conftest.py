@@ -1,7 +1,7 @@
 import pytest
 
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.vlm import load_vlm
+from mmrlhf.models.load import load_vlm
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from mmrlhf.evaluation.tradeoffs import (
     evaluate_tradeoffs,
     front,
 )
-from mmrlhf.models.vlm import load_vlm, save_vlm
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import save_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
 
 

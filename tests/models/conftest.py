@@ -9,7 +9,8 @@ import pytest
 from families import BUILDERS
 
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.vlm import VLM, load_vlm
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.vlm import VLM
 
 FAMILIES = ("tiny", *BUILDERS)
 

@@ -53,7 +53,7 @@ def rows_of(vlm: VLM, records: Sequence[PreferenceRecord], answers: Sequence[str
     rows = []
     for item, answer in zip(records, answers, strict=True):
         prompt = encode_prompt(vlm, item)
-        rows.append(Row(prompt, encode_answer(vlm, prompt, answer)))
+        rows.append(Row(prompt, encode_answer(vlm, answer)))
     return rows
 
 

@@ -25,8 +25,9 @@ from data_tools.errors import UserError
 from data_tools.images import read_image
 from data_tools.schema import PreferenceRecord, assistant, user
 from mmrlhf.models.batch import PromptTooLong, collate, encode_answer, encode_prompt, plain_text
+from mmrlhf.models.generate import generate
 from mmrlhf.models.policy import Policy
-from mmrlhf.models.vlm import VLM, answer_logits, decode, generate, hidden_states
+from mmrlhf.models.vlm import VLM, answer_logits, decode, hidden_states
 from mmrlhf.types import Row
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-4}
@@ -143,7 +144,7 @@ def test_placeholders_are_as_many_as_image_features(vlm: VLM, family: str) -> No
         output = output if isinstance(output, torch.Tensor) else output.pooler_output
         features.append(output.numel() // output.shape[-1])
 
-    from mmrlhf.models.vlm import vision_modules
+    from mmrlhf.models.parts import vision_modules
 
     handle = vision_modules(vlm.core)["projector"].register_forward_hook(count)
     try:
@@ -163,7 +164,7 @@ def test_words_of_the_user_are_never_special_tokens(vlm: VLM) -> None:
         ids = encode_prompt(vlm, item).input_ids
         for other, i in special.items():
             assert (ids == i).sum() == (harmless == i).sum(), f"{text} in a prompt is read as {other}"
-        answer = encode_answer(vlm, encode_prompt(vlm, ONE), f"It {text} is.").tolist()
+        answer = encode_answer(vlm, f"It {text} is.").tolist()
         assert [i for i in answer if i in special.values()] == [vlm.end_id], text
 
 
@@ -196,9 +197,8 @@ def test_an_answer_ends_as_the_chat_template_ends_it(vlm: VLM) -> None:
 
 
 def test_an_answer_is_cut_at_its_end(vlm: VLM) -> None:
-    prompt = encode_prompt(vlm, TEXT)
-    whole = encode_answer(vlm, prompt, "It is green.").tolist()
-    assert encode_answer(vlm, prompt, "It is green.", 2).tolist() == whole[:2]
+    whole = encode_answer(vlm, "It is green.").tolist()
+    assert encode_answer(vlm, "It is green.", 2).tolist() == whole[:2]
     assert vlm.end_id not in whole[:-1]
 
 

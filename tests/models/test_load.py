@@ -8,7 +8,7 @@ from families import train_tokenizer
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.vlm import TINY, load_vlm
+from mmrlhf.models.load import TINY, load_vlm
 
 
 def refusal(path: Path | str) -> str:

@@ -12,8 +12,10 @@ from data_tools.config import parse_config
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.batch import collate, encode_prompt
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
-from mmrlhf.models.vlm import VLM, load_vlm, save_vlm
+from mmrlhf.models.vlm import VLM
 
 # parameters of the vision tower and of the projector by their names in the checkpoints
 TOWER = {
@@ -107,7 +109,7 @@ def test_adapters_off_is_the_base_model_to_the_bit(vlm: VLM, family: str, checkp
 
 
 def test_generation_uses_the_adapters(checkpoint) -> None:
-    from mmrlhf.models.vlm import generate
+    from mmrlhf.models.generate import generate
 
     adapted = trained("tiny", checkpoint, lora=LoraSettings(r=4))
     prompts = [encode_prompt(adapted, ONE)]
@@ -224,6 +226,6 @@ def test_pixel_limits_reach_the_processor(checkpoint) -> None:
 
 
 def load_path(path: str) -> str:
-    from mmrlhf.models.vlm import TINY
+    from mmrlhf.models.load import TINY
 
     return str(TINY) if path == "tiny" else path

@@ -11,7 +11,9 @@ from data_tools.scenes.structure import random_scene
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
-from mmrlhf.models.vlm import TINY, decode, generate, load_vlm
+from mmrlhf.models.generate import generate
+from mmrlhf.models.load import TINY, load_vlm
+from mmrlhf.models.vlm import decode
 
 SCENES = 100
 

@@ -14,7 +14,7 @@ from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
-from mmrlhf.models.vlm import load_vlm
+from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import CARD, HEADS, NonFiniteReward, RewardCard, RewardModel, load_reward_model
 from mmrlhf.rl.rollout import score_texts
 from mmrlhf.types import Row
@@ -65,7 +65,7 @@ def rows_of(judge: RewardModel) -> list[Row]:
     rows = []
     for item, answer in zip(PROMPTS, ANSWERS, strict=True):
         prompt = encode_prompt(judge.vlm, item)
-        rows.append(Row(prompt, encode_answer(judge.vlm, prompt, answer)))
+        rows.append(Row(prompt, encode_answer(judge.vlm, answer)))
     return rows
 
 

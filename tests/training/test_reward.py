@@ -8,7 +8,7 @@ from data_tools.errors import UserError
 from data_tools.schema import Comparison, PreferenceRecord, Response, user
 from data_tools.shards import write_shards
 from mmrlhf.config import EngineConfig, ModelConfig, RewardConfig
-from mmrlhf.models.vlm import load_vlm
+from mmrlhf.models.load import load_vlm
 from mmrlhf.training.engine import make_accelerator
 from mmrlhf.training.reward import RewardStage
 

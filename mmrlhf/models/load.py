@@ -1,0 +1,162 @@
+"""Loading a vision-language model, and reading from it what its family does in its own way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from data_tools.errors import UserError
+from mmrlhf.config import ModelConfig
+from mmrlhf.models.parts import add_lora, freeze
+from mmrlhf.models.vlm import VLM
+
+TINY = Path(__file__).parent / "tiny"
+PLACEHOLDER_NAMES = (
+    "image_token",
+    "video_token",
+    "audio_token",
+    "fake_image_token",
+    "global_image_tag",
+    "boi_token",
+)
+
+
+def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable: bool = False) -> VLM:
+    """Loads a model directory, a hub id or the bundled "tiny" through transformers' Auto classes.
+
+    Raises:
+        UserError: the path is no model directory, not a vision-language model, or lacks a chat template.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    path = str(TINY) if config.path == "tiny" else config.path
+    _check_path(path)
+    common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
+    dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
+    try:
+        processor = AutoProcessor.from_pretrained(path, **common)
+        model, loading = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=config.attn_implementation,
+            output_loading_info=True,
+            **common,
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"model {config.path}: transformers can't load it as an image-text-to-text model: {error}"
+        ) from error
+    if missing := sorted(loading["missing_keys"]):
+        # transformers would go on with random numbers in their place
+        raise UserError(
+            f"model {config.path}: {len(missing)} of its weights are not in its files, such as {missing[0]}"
+        )
+    if not getattr(processor, "chat_template", None) and not getattr(
+        processor.tokenizer, "chat_template", None
+    ):
+        raise UserError(f"model {config.path}: it has no chat template, so prompts can't be written for it")
+    _limit_pixels(processor, config)
+    model.to(device)
+    freeze(model, config if trainable else None)
+    vlm = describe(model, processor, config.path)
+    if trainable and config.lora:
+        vlm.model = add_lora(model, config.lora, config.path)
+    if trainable and config.gradient_checkpointing:
+        # its name until and after transformers 5.22
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
+        enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    vlm.model.eval()  # dropout stays off: old and new log-probs must come from the same function
+    return vlm
+
+
+def _limit_pixels(processor: Any, config: ModelConfig) -> None:
+    """Sets the smallest and largest area of an image that the config asks for.
+
+    Raises:
+        UserError: the family's processor knows no such limits.
+    """
+    if config.min_pixels is None and config.max_pixels is None:
+        return
+    images = processor.image_processor
+    if "max_pixels" not in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
+        raise UserError(f"model {config.path}: its image processor takes no min_pixels and max_pixels")
+    size = dict(images.size)
+    low, high = config.min_pixels or size["shortest_edge"], config.max_pixels or size["longest_edge"]
+    if low > high:
+        raise UserError(f"model {config.path}: min_pixels {low} is above max_pixels {high}")
+    images.size = {"shortest_edge": low, "longest_edge": high}
+
+
+def _check_path(path: str) -> None:
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory")
+    elif folder.exists():
+        raise UserError(f"model {path}: is a file; a model is a directory with config.json and *.safetensors")
+    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise UserError(f"model {path}: no such directory (nor a hub id of the form owner/name, nor 'tiny')")
+
+
+def describe(model: Any, processor: Any, path: str) -> VLM:
+    """A VLM record around a loaded model and processor: reads the family's tokens and chat template."""
+    tokenizer = processor.tokenizer
+    ends = model.generation_config.eos_token_id if hasattr(model, "generation_config") else None
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else (ends[0] if ends else None)
+    if end_id is None:
+        raise UserError(f"model {path}: its tokenizer has no end token, so answers could never end")
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_id
+    probe = [{"role": "user", "content": [{"type": "text", "text": "Q"}]}]
+    prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
+    reply = [*probe, {"role": "assistant", "content": [{"type": "text", "text": "ANSWER"}]}]
+    whole = processor.apply_chat_template(reply, tokenize=False)
+    lead, tail = "", ""
+    if whole.startswith(prompt):
+        lead, _, tail = whole[len(prompt) :].partition("ANSWER")
+    # the end token that the template itself writes behind an answer is the one to learn
+    written = tokenizer(tail.strip(), add_special_tokens=False)["input_ids"]
+    if written and (written[0] in ends or tokenizer.decode(written[0]) in tokenizer.all_special_tokens):
+        end_id = written[0]
+    bos = tokenizer.bos_token
+    return VLM(
+        model=model,
+        processor=processor,
+        path=path,
+        pad_id=pad_id,
+        end_id=end_id,
+        end_ids=tuple(dict.fromkeys([end_id, *ends])),
+        placeholder_ids=_placeholders(model, processor),
+        special_tokens=tuple(sorted(_special_texts(tokenizer) | _placeholder_texts(processor))),
+        answer_lead=lead,
+        template_adds_bos=bool(bos and prompt.startswith(bos)),
+    )
+
+
+def _special_texts(tokenizer: Any) -> set[str]:
+    """Every special token that text could be read as: those with a name, and the others, such as role markers."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return set(tokenizer.all_special_tokens) | {str(token) for token in added if token.special}
+
+
+def _placeholder_texts(processor: Any) -> set[str]:
+    found = [
+        getattr(owner, name, None) for owner in (processor, processor.tokenizer) for name in PLACEHOLDER_NAMES
+    ]
+    return {str(text) for text in found if text}
+
+
+def _placeholders(model: nn.Module, processor: Any) -> tuple[int, ...]:
+    config: Any = model.config
+    kinds = ("image_token", "video_token", "audio_token", "vision_start_token", "vision_end_token")
+    ids = {getattr(config, f"{kind}_{end}", None) for kind in kinds for end in ("id", "index")}
+    ids |= {processor.tokenizer.convert_tokens_to_ids(text) for text in _placeholder_texts(processor)}
+    ids.discard(processor.tokenizer.unk_token_id)
+    return tuple(sorted(i for i in ids if isinstance(i, int) and i >= 0))
