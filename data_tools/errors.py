@@ -16,4 +16,8 @@ class RunError(Exception):
 
 
 class Stopped(Exception):
-    """SIGTERM or Ctrl-C came; the run is saved up to its last whole step."""
+    """SIGTERM or Ctrl-C (`interrupted`) came; the run is saved up to its last whole step."""
+
+    def __init__(self, message: str, interrupted: bool = False) -> None:
+        super().__init__(message)
+        self.interrupted = interrupted

@@ -19,15 +19,11 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(values, mask) / mask.sum().clamp(min=1)
 
 
-def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
-    """`values` scaled to a variance of 1 over the mask (the biased estimate), 0 outside it.
-
-    The mean is taken away, unless `shift_mean` is False: then the values keep their mean.
-    """
+def whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """`values` shifted and scaled to mean 0 and variance 1 over the mask (the biased estimate), 0 outside it."""
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
-    out = (values - mean) * torch.rsqrt(variance + 1e-8)
-    return (out if shift_mean else out + mean).masked_fill(~mask, 0.0)
+    return ((values - mean) * torch.rsqrt(variance + 1e-8)).masked_fill(~mask, 0.0)
 
 
 def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:

@@ -15,11 +15,6 @@ def test_whiten_centers_and_scales() -> None:
     torch.testing.assert_close(whiten(VALUES, MASK), expected)
 
 
-def test_whiten_may_keep_the_mean() -> None:
-    expected = torch.tensor([[1.1583592, 2.0527864, 0.0], [2.9472136, 3.8416408, 0.0]])
-    torch.testing.assert_close(whiten(VALUES, MASK, shift_mean=False), expected)
-
-
 def test_masked_mean() -> None:
     assert masked_mean(VALUES, MASK).item() == 2.5
     assert masked_mean(VALUES, torch.zeros_like(MASK)).item() == 0.0

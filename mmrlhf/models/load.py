@@ -12,7 +12,7 @@ from torch import nn
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.parts import add_lora, freeze
-from mmrlhf.models.vlm import VLM
+from mmrlhf.models.vlm import VLM, head_logits
 
 TINY = Path(__file__).parent / "tiny"
 PLACEHOLDER_NAMES = (
@@ -46,7 +46,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
             output_loading_info=True,
             **common,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise UserError(
             f"model {config.path}: transformers can't load it as an image-text-to-text model: {error}"
         ) from error
@@ -61,8 +61,10 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         raise UserError(f"model {config.path}: it has no chat template, so prompts can't be written for it")
     _limit_pixels(processor, config)
     model.to(device)
-    freeze(model, config if trainable else None)
+    freeze(model, config if trainable else None, config.path)
+    model.eval()  # dropout stays off: old and new log-probs must come from the same function
     vlm = describe(model, processor, config.path)
+    check_logits(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:
@@ -72,8 +74,33 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         )
         enable({"use_reentrant": False})
         model.enable_input_require_grads()
-    vlm.model.eval()  # dropout stays off: old and new log-probs must come from the same function
+    vlm.model.eval()
     return vlm
+
+
+@torch.no_grad()
+def check_logits(vlm: VLM) -> None:
+    """Sees on a few words that the logits we take at answer positions are those that the model itself would give.
+
+    Raises:
+        UserError: they are not, or the model has no plain forward; then its log-probs would be of something else.
+    """
+    ids = torch.tensor([vlm.tokenizer("What is in the picture?", add_special_tokens=False)["input_ids"]])
+    inputs = {"input_ids": ids.to(vlm.device), "attention_mask": torch.ones_like(ids).to(vlm.device)}
+    try:
+        own = vlm.core(**inputs, use_cache=False).logits.float()
+        ours = head_logits(vlm, vlm.core.base_model(**inputs, use_cache=False).last_hidden_state)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"model {vlm.path}: {type(vlm.core).__name__} has no forward of the usual kind ({error}), so it can't be "
+            "trained here"
+        ) from error
+    far = (own - ours).abs().max().item()
+    if not far <= 0.02 * max(1.0, own.abs().max().item()):
+        raise UserError(
+            f"model {vlm.path}: {type(vlm.core).__name__} changes its logits in a way that is not known here (they "
+            f"differ by {far:.3g}), so log-probs would be wrong"
+        )
 
 
 def _limit_pixels(processor: Any, config: ModelConfig) -> None:
@@ -159,4 +186,6 @@ def _placeholders(model: nn.Module, processor: Any) -> tuple[int, ...]:
     ids = {getattr(config, f"{kind}_{end}", None) for kind in kinds for end in ("id", "index")}
     ids |= {processor.tokenizer.convert_tokens_to_ids(text) for text in _placeholder_texts(processor)}
     ids.discard(processor.tokenizer.unk_token_id)
-    return tuple(sorted(i for i in ids if isinstance(i, int) and i >= 0))
+    size = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
+    # what lies outside the head can't be sampled
+    return tuple(sorted(i for i in ids if isinstance(i, int) and 0 <= i < size))

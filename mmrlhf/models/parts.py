@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,51 @@ from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.vlm import VLM
 
+PROJECTORS = ("connector", "aligner", "embed_vision", "embed_audio")  # and whatever has "project" in its name
 
-def vision_modules(model: nn.Module) -> dict[str, nn.Module]:
-    """The vision tower and the projector of a transformers VLM, by their role, as far as the family has them."""
+
+@dataclass(frozen=True)
+class Parts:
+    """What the modules of a vision-language model are for."""
+
+    language: nn.Module
+    projectors: tuple[nn.Module, ...]
+    towers: tuple[nn.Module, ...]  # all the rest: of vision, and of sound where a family has one
+
+
+def parts_of(model: nn.Module, path: str) -> Parts:
+    """Tells language model, projectors and towers apart: alike in all families but for a few names.
+
+    Raises:
+        UserError: the language model isn't where transformers' families have it.
+    """
     trunk: Any = getattr(model, "model", model)
-    tower = next((n for n in ("vision_tower", "visual", "vision_model") if hasattr(trunk, n)), None)
-    joint = next((n for n in ("multi_modal_projector", "connector", "aligner") if hasattr(trunk, n)), None)
-    found = {"tower": tower, "projector": joint}
-    modules = {role: getattr(trunk, name) for role, name in found.items() if name}
-    if "projector" not in modules and "tower" in modules and hasattr(modules["tower"], "merger"):
-        modules["projector"] = modules["tower"].merger  # Qwen's projector lies inside its tower
-    return modules
+    language = getattr(trunk, "language_model", None) or getattr(trunk, "text_model", None)
+    if language is None:
+        raise UserError(
+            f"model {path}: its {type(trunk).__name__} has no language_model, so what to train can't be told apart"
+        )
+    others = {name: child for name, child in trunk.named_children() if child is not language}
+    projectors = [child for name, child in others.items() if name in PROJECTORS or "project" in name]
+    towers = [child for child in others.values() if child not in projectors]
+    # Qwen's projectors lie inside its tower
+    inner = [child for tower in towers for name, child in tower.named_children() if "merger" in name]
+    return Parts(language, (*projectors, *inner), tuple(towers))
 
 
-def freeze(model: nn.Module, config: ModelConfig | None) -> None:
+def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
     """Marks what is trained: nothing (None), or all but what the config freezes."""
     model.requires_grad_(config is not None)
     if config is None:
         return
-    parts = vision_modules(model)
-    if "tower" in parts and config.freeze_vision_tower:
-        parts["tower"].requires_grad_(False)
-    if "projector" in parts:
-        parts["projector"].requires_grad_(not config.freeze_projector)
+    parts = parts_of(model, path)
+    for tower in parts.towers:
+        tower.requires_grad_(not config.freeze_vision_tower)
+    for projector in parts.projectors:
+        projector.requires_grad_(not config.freeze_projector)
+    trunk: Any = getattr(model, "model", model)
+    for parameter in trunk.parameters(recurse=False):  # marks of rows in an image grid
+        parameter.requires_grad_(not config.freeze_projector)
 
 
 def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
@@ -44,12 +67,11 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
     """
     from peft import LoraConfig, get_peft_model
 
-    vision = {id(m) for part in vision_modules(model).values() for m in part.modules()}
-    head: Any = model.get_output_embeddings()  # type: ignore[operator]
+    language = {id(module) for module in parts_of(model, path).language.modules()}
     linears = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and id(module) not in vision and module is not head
+        if isinstance(module, nn.Linear) and id(module) in language
     ]
     chosen = [name for name in linears if lora.targets is None or name.rsplit(".", 1)[-1] in lora.targets]
     if not chosen:

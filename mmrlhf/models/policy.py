@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mmrlhf.models.vlm import VLM, answer_logits, hidden_states
+from mmrlhf.models.vlm import VLM, answer_logits, hidden_states, in_float32
 from mmrlhf.tensors import entropy, token_logprobs
 from mmrlhf.types import TokenBatch
 
@@ -16,7 +16,7 @@ class PolicyOutput(NamedTuple):
     """What one forward tells of a batch's answers; padded on the right, what lies outside the mask means nothing."""
 
     logprobs_BT: Tensor
-    entropy_BT: Tensor
+    entropy_BT: Tensor | None  # None where it wasn't asked for
     values_BT: Tensor | None  # the value before each token; None without a value head
 
 
@@ -37,16 +37,28 @@ class Policy(nn.Module):
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, batch: TokenBatch, temperature: float = 1.0) -> PolicyOutput:
-        """Log-probs, entropies (nats) and values of the answers' tokens under sampling at `temperature`."""
+    def forward(
+        self,
+        batch: TokenBatch,
+        temperature: float = 1.0,
+        entropies: Literal["none", "plain", "grad"] = "none",
+    ) -> PolicyOutput:
+        """Log-probs, entropies (nats) and values of the answers' tokens under sampling at `temperature`.
+
+        Entropies keep three more tensors of the logits' size for the backward pass, so only "grad" gives them one.
+        """
         hidden = hidden_states(self.vlm, batch)
         rows = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
         before = hidden[rows, batch.at_BT]  # B, T, D
         logits = answer_logits(self.vlm, before, temperature)
         values = None
         if self.value_head is not None:
-            values = self.value_head(before.to(self.value_head.weight.dtype)).squeeze(-1)
-        return PolicyOutput(token_logprobs(logits, batch.answer_ids_BT), entropy(logits), values)
+            values = in_float32(self.value_head, before).squeeze(-1)
+        spread = None
+        if entropies != "none":
+            with torch.set_grad_enabled(entropies == "grad" and torch.is_grad_enabled()):
+                spread = entropy(logits)
+        return PolicyOutput(token_logprobs(logits, batch.answer_ids_BT), spread, values)
 
 
 def trainable_state(module: Any) -> dict[str, Tensor]:

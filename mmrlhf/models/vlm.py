@@ -83,13 +83,33 @@ def _checkpointing(core: nn.Module) -> Iterator[None]:
             layer.training = False
 
 
+def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
+    """Logits as the model's own forward gives them, from the trunk's hidden states: float32.
+
+    Some families scale them, or cap them softly, behind their head; `load.check_logits` sees that no other does more.
+    """
+    logits = vlm.core.get_output_embeddings()(hidden_BTD).float()
+    text = vlm.core.config.get_text_config()
+    if scaling := getattr(text, "logits_scaling", None):
+        logits = logits / scaling
+    if cap := getattr(text, "final_logit_softcapping", None):
+        logits = torch.tanh(logits / cap) * cap
+    return logits
+
+
 def answer_logits(vlm: VLM, hidden_BTD: Tensor, temperature: float = 1.0) -> Tensor:
     """Logits from the hidden states before answer tokens, as sampling sees them: divided by the temperature, and
     minus infinity at image placeholders."""
-    logits = vlm.core.get_output_embeddings()(hidden_BTD).float() / temperature
+    logits = head_logits(vlm, hidden_BTD) / temperature
     if vlm.placeholder_ids:
         logits[..., list(vlm.placeholder_ids)] = float("-inf")
     return logits
+
+
+def in_float32(head: nn.Linear, hidden: Tensor) -> Tensor:
+    """A head's output in float32, whatever the trunk's precision and autocast: rewards and values need their digits."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        return head(hidden.float())
 
 
 def decode(vlm: VLM, ids: Tensor) -> str:

@@ -1,12 +1,13 @@
 """The reward model: one backbone, one forward, one head an objective.
 
-A head abstains where it learnt nothing: `judged` says on which modalities each objective was compared in training,
+A head abstains where it learnt nothing: the card says on which modalities each objective was compared in training,
 and elsewhere its reward is 0 and masked out, never an extrapolation.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,11 @@ from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import collate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
-from mmrlhf.models.vlm import VLM, hidden_states
+from mmrlhf.models.vlm import VLM, hidden_states, in_float32
 from mmrlhf.types import Row, TokenBatch
 
 HEADS, CARD = "reward_heads.safetensors", "reward.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class NonFiniteReward(RunError):
@@ -35,14 +36,15 @@ class NonFiniteReward(RunError):
 
 @dataclass
 class RewardCard:
-    """What is known of a trained reward model beside its weights; all lists are in the order of `objectives`."""
+    """What is known of a trained reward model beside its weights.
+
+    `norms` holds, by objective and by each modality on which it was compared in training, the mean and deviation of
+    the raw rewards of the responses that were judged. They are kept apart since a head's rewards may spread several
+    times wider over text than over pictures; one deviation for both would make the narrower one weigh little.
+    """
 
     objectives: list[str]
-    mean: list[float] = field(default_factory=list)  # of raw rewards on training responses that were judged
-    std: list[float] = field(default_factory=list)
-    judged: dict[str, list[Modality]] = field(
-        default_factory=dict
-    )  # objective -> modalities it was compared on
+    norms: dict[str, dict[Modality, tuple[float, float]]] = field(default_factory=dict)
 
 
 class RewardModel(nn.Module):
@@ -63,18 +65,19 @@ class RewardModel(nn.Module):
         """Raw rewards: (B, K), float32."""
         hidden = hidden_states(self.vlm, batch)
         last_BD = hidden[torch.arange(len(hidden), device=hidden.device), batch.last_B]
-        return self.heads(last_BD.to(self.heads.weight.dtype)).float()
+        return in_float32(self.heads, last_BD)
 
     def applies(self, rows: Sequence[Row]) -> Tensor:
         """Whether each objective was judged on prompts like each row's: bool (B, K), on the CPU."""
         table = [
-            [row.prompt.modality in self.card.judged.get(o, []) for o in self.card.objectives] for row in rows
+            [row.prompt.modality in self.card.norms.get(o, {}) for o in self.card.objectives] for row in rows
         ]
         return torch.tensor(table, dtype=torch.bool).reshape(len(rows), len(self.card.objectives))
 
     @torch.no_grad()
     def score(self, rows: Sequence[Row], micro_batch_size: int, normalised: bool = True) -> Tensor:
-        """Rewards (B, K) on the CPU, by default (r - mean) / std of the training responses.
+        """Rewards (B, K) on the CPU, by default (r - mean) / std of the training responses of the same modality;
+        raw where an objective doesn't apply.
 
         Raises:
             NonFiniteReward: a reward isn't finite; the message names the objective and the record.
@@ -92,10 +95,15 @@ class RewardModel(nn.Module):
             row, k = bad[0].tolist()
             name, record = self.card.objectives[k], rows[row].prompt.record.id
             raise NonFiniteReward(f"the reward for {name} of record {record} is {rewards_BK[row, k]}")
-        if normalised:
-            mean, std = torch.tensor(self.card.mean), torch.tensor(self.card.std)
-            rewards_BK = (rewards_BK - mean) / std
-        return rewards_BK
+        return self._normalised(rows, rewards_BK) if normalised else rewards_BK
+
+    def _normalised(self, rows: Sequence[Row], rewards_BK: Tensor) -> Tensor:
+        table = [
+            [self.card.norms.get(o, {}).get(row.prompt.modality, (0.0, 1.0)) for o in self.card.objectives]
+            for row in rows
+        ]
+        mean_BK, std_BK = torch.tensor(table).reshape(*rewards_BK.shape, 2).unbind(-1)
+        return (rewards_BK - mean_BK) / std_BK
 
     def save(self, directory: Path) -> None:
         """Saves the trunk for transformers, and the heads and the card beside it."""
@@ -141,12 +149,17 @@ def _read_card(path: Path) -> RewardCard:
         row = json.loads(path.read_text(encoding="utf-8"))
         if row.pop("format", None) != FORMAT:
             raise UserError(f"{path}: not of format {FORMAT}, made by another version")
-        card = RewardCard(**row)
-        counts = {len(card.objectives), len(card.mean), len(card.std)}
-        if len(counts) > 1 or not counts.pop() or not min(card.std) > 0 or not isinstance(card.judged, dict):
-            raise ValueError(
-                "it needs a mean and a std above 0 for each objective, and where each was judged"
-            )
-    except (ValueError, TypeError, AttributeError) as error:
+        if unknown := row.keys() - {"objectives", "norms"}:
+            raise ValueError(f"it has the unknown keys {', '.join(sorted(unknown))}")
+        norms = {o: {m: (float(n[0]), float(n[1])) for m, n in of.items()} for o, of in row["norms"].items()}
+        card = RewardCard(row["objectives"], norms)
+        known = {o: set(of) <= {"text", "image-text"} for o, of in norms.items()}
+        if not card.objectives or sorted(known) != sorted(card.objectives) or not all(known.values()):
+            raise ValueError("norms must tell for each objective on which modalities it was compared")
+        if not all(
+            math.isfinite(mean) and 0 < std < math.inf for of in norms.values() for mean, std in of.values()
+        ):
+            raise ValueError("a mean isn't finite, or a deviation isn't above 0")
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise UserError(f"{path}: is damaged: {error}") from error
     return card

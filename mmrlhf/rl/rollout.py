@@ -27,7 +27,9 @@ def roll_out(
     answers = generate(vlm, prompts, config.max_answer_tokens, config.temperature)
     texts = [decode(vlm, ids) for ids in answers]
     rewards_BK, judged_BK = score_texts(reward_model, prompts, texts, config.micro_batch_size)
-    scores_B = scalarizer(rewards_BK, judged_BK, reward_model.card.objectives)
+    # before they are combined: a scalarizer may be centred elsewhere than at 0
+    clipped_BK = rewards_BK.clamp(-config.score_clip, config.score_clip)
+    scores_B = scalarizer(clipped_BK, judged_BK, reward_model.card.objectives)
     return Rollout(
         rows=tuple(Row(prompt, ids) for prompt, ids in zip(prompts, answers, strict=True)),
         texts=tuple(texts),

@@ -121,7 +121,7 @@ class Engine:
 
     def __init__(self, folder: Path, config: EngineConfig, seed: int, accelerator: Accelerator) -> None:
         self.folder, self.config, self.seed, self.accelerator = folder, config, seed, accelerator
-        self._stop = False
+        self._stop = self._interrupted = False
 
     def train(self, stage: Stage) -> None:
         """Runs the stage to its end, going on from the newest whole checkpoint in the folder.
@@ -154,7 +154,9 @@ class Engine:
                 if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
                     self._save(stage, plain, optimizer, step + 1)
                 if stopping:
-                    raise Stopped(f"{stage.name} is saved at step {step + 1} of {stage.num_steps}")
+                    raise Stopped(
+                        f"{stage.name} is saved at step {step + 1} of {stage.num_steps}", self._interrupted
+                    )
         if writer:
             writer.close()
         stage.module = plain
@@ -185,7 +187,7 @@ class Engine:
                 self.accelerator.backward(part.loss * scale)
             means.add(part.sums)
         norm = self.accelerator.clip_grad_norm_(stage.module.parameters(), stage.optim.max_grad_norm)
-        if not torch.isfinite(torch.as_tensor(norm)) and self.accelerator.scaler is None:
+        if not torch.isfinite(torch.as_tensor(norm)):
             raise NonFiniteLoss(
                 f"{stage.name}: the gradient is {float(norm)} on records {', '.join(records)}"
             )
@@ -213,7 +215,7 @@ class Engine:
         def ask(number: int, frame: Any) -> None:
             if self._stop and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop = True
+            self._stop, self._interrupted = True, number == signal.SIGINT
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
         try:

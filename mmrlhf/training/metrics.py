@@ -58,7 +58,7 @@ class MetricsWriter:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
     def write(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         """One line for the step (counted from 1)."""

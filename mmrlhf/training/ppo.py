@@ -29,7 +29,7 @@ from mmrlhf.rl.advantages import gae, token_rewards
 from mmrlhf.rl.kl import KlController, answer_kl, kl_k1
 from mmrlhf.rl.ppo import ppo_terms
 from mmrlhf.rl.rollout import roll_out
-from mmrlhf.tensors import masked_mean, masked_sum, pad_right
+from mmrlhf.tensors import masked_mean, masked_sum, pad_right, whiten
 from mmrlhf.training.engine import LossSum, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
@@ -103,7 +103,7 @@ class PpoStage:
         """Log-probs, entropies and values of all rows (B, T), by micro-batches of like length: float32, on the CPU."""
         order = sorted(range(len(rows)), key=lambda i: _row_length(rows[i]))
         size = max(len(row.answer_ids) for row in rows)
-        full = [torch.zeros(len(rows), size) for _ in PolicyOutput._fields]
+        full = {name: torch.zeros(len(rows), size) for name in ("logprobs_BT", "values_BT")}
         for part in _chunks(order, self.config.micro_batch_size):
             batch = collate(self.vlm, [rows[i] for i in part], self.accelerator.device)
             with self.accelerator.autocast():
@@ -112,10 +112,11 @@ class PpoStage:
                     if reference
                     else self.policy(batch, self.config.temperature)
                 )
-            for target, source in zip(full, out, strict=True):
+            for name, target in full.items():
+                source = getattr(out, name)
                 if source is not None:
                     target[part, : source.shape[1]] = source.float().cpu()
-        return PolicyOutput(*full)
+        return PolicyOutput(entropy_BT=None, **full)
 
     def _reference_forward(self, batch: Any) -> PolicyOutput:
         if self.reference is not None:
@@ -130,8 +131,7 @@ class PpoStage:
         assert old.values_BT is not None
         scores_B = rollout.scores_B - config.missing_eos_penalty * ~rollout.ended_B
         if config.whiten_rewards:
-            scores_B = (scores_B - scores_B.mean()) / (scores_B.std() + 1e-6)
-        scores_B = scores_B.clamp(-config.score_clip, config.score_clip)
+            scores_B = whiten(scores_B, torch.ones_like(scores_B, dtype=torch.bool))
         kl_BT = kl_k1(old.logprobs_BT, ref.logprobs_BT, mask_BT)
         rewards_BT = token_rewards(scores_B, kl_BT, self.kl.coef, mask_BT)
         advantages_BT, returns_BT = gae(rewards_BT, old.values_BT, mask_BT, config.gamma, config.lam)
@@ -177,11 +177,13 @@ class PpoStage:
     def loss(self, micro_batch: ExperienceBatch) -> LossSum:
         config, device = self.config, self.accelerator.device
         batch = collate(self.vlm, micro_batch.rows, device)
-        out: PolicyOutput = self.module(batch, config.temperature)
+        entropies = "grad" if config.entropy_coef else "plain"
+        out: PolicyOutput = self.module(batch, config.temperature, entropies)
         size = out.logprobs_BT.shape[1]
         old = {k: v[:, :size].to(device) for k, v in vars(micro_batch).items() if k != "rows"}
         mask_BT = batch.answer_mask_BT
         assert out.values_BT is not None
+        assert out.entropy_BT is not None
         terms = ppo_terms(
             out.logprobs_BT,
             old["logprobs_BT"],

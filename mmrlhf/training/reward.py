@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import Tensor
 
 from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
@@ -23,7 +24,7 @@ from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.types import PairBatch, Row
 
-CALIBRATION_RECORDS = 256
+CALIBRATION_RECORDS = 128  # for each objective and modality
 
 
 class RewardStage:
@@ -112,24 +113,27 @@ class RewardStage:
             raise UserError(
                 f"reward.objectives: training met no comparison on {', '.join(unlearnt)}; train for longer"
             )
-        rows: list[Row] = []
-        marks: list[list[bool]] = []
-        positions = range(min(CALIBRATION_RECORDS, len(self.feed)))
-        records = [self.feed.records[self.feed.index(position)] for position in positions]
+        self.reward_model.card.norms = {name: {} for name in self.config.objectives}
+        for name, modalities in judged.items():
+            for modality in modalities:
+                rewards = self._calibration_rewards(name, modality)
+                std = max(rewards.std().item(), 1e-6) if len(rewards) > 1 else 1.0
+                self.reward_model.card.norms[name][modality] = (rewards.mean().item(), std)
+
+    def _calibration_rewards(self, objective: str, modality: Modality) -> Tensor:
+        """Raw rewards of the first training responses of a modality that were judged on an objective."""
+        chosen: list[PreferenceRecord] = []
+        for position in range(len(self.feed)):
+            record = self.feed.records[self.feed.index(position)]
+            if record.modality == modality and any(c.objective == objective for c in record.comparisons):
+                chosen.append(record)
+            if len(chosen) == CALIBRATION_RECORDS:
+                break
         # all in one call: some of them may be too long, and only a batch without any that fits is a mistake
-        for record, encoded in Refusals(self.config.max_prompt_tokens).keep(records, self._encode):
-            rows += encoded
-            compared = {c.objective for c in record.comparisons}
-            marks += [[name in compared for name in self.config.objectives]] * len(encoded)
+        kept = Refusals(self.config.max_prompt_tokens).keep(chosen, self._encode)
+        rows = [row for _, encoded in kept for row in encoded]
         rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
-        mean, std = [], []
-        for k, marked_B in enumerate(torch.tensor(marks).T):
-            # few records of an objective may be among them: then all responses stand in
-            values = rewards_BK[marked_B, k] if marked_B.sum() >= 8 else rewards_BK[:, k]
-            mean.append(values.mean().item())
-            std.append(max(values.std().item(), 1e-6))
-        card = self.reward_model.card
-        card.mean, card.std, card.judged = mean, std, judged
+        return rewards_BK[:, self.config.objectives.index(objective)]
 
     def _check_objectives(self) -> None:
         judged: set[str] = set()

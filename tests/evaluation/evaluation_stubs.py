@@ -18,13 +18,14 @@ JUDGED = {
     "helpfulness": ["image-text", "text"],
     "safety": ["text"],
 }
+NORMS = {name: dict.fromkeys(modalities, (0.0, 1.0)) for name, modalities in JUDGED.items()}
 
 
 class RuleModel(RewardModel):
     """Every head gives `rule(record, answer text, whether an image is shown)`."""
 
     def __init__(self, vlm, rule):
-        super().__init__(vlm, RewardCard(list(OBJECTIVES), [0.0] * 3, [1.0] * 3, dict(JUDGED)))
+        super().__init__(vlm, RewardCard(list(OBJECTIVES), NORMS))
         self.rule = rule
 
     def score(self, rows, micro_batch_size, normalised=True):

@@ -2,7 +2,7 @@ import json
 import math
 
 import pytest
-from evaluation_stubs import JUDGED, OBJECTIVES, everything, flips, pair
+from evaluation_stubs import NORMS, OBJECTIVES, everything, flips, pair
 
 from data_tools.build import DataConfig, build
 from data_tools.errors import UserError
@@ -34,7 +34,7 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     vlm = load_vlm(ModelConfig())
     save_vlm(vlm, folder / "policy")
-    RewardModel(vlm, RewardCard(list(OBJECTIVES), [0.0] * 3, [1.0] * 3, dict(JUDGED))).save(folder / "reward")
+    RewardModel(vlm, RewardCard(list(OBJECTIVES), NORMS)).save(folder / "reward")
     return folder
 
 

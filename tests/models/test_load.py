@@ -1,14 +1,19 @@
 """What is said of a path that is no vision-language model."""
 
+import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
-from families import train_tokenizer
+import torch
+from families import BUILDERS, train_tokenizer
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.load import TINY, load_vlm
+from mmrlhf.models.parts import parts_of
+from mmrlhf.models.vlm import head_logits
 
 
 def refusal(path: Path | str) -> str:
@@ -93,3 +98,36 @@ def test_a_damaged_json_file(copy: Path, name: str) -> None:
 def test_no_chat_template(copy: Path) -> None:
     (copy / "chat_template.jinja").unlink()
     assert "no chat template" in refusal(copy)
+
+
+def test_logits_that_another_way_would_give(copy: Path) -> None:
+    """A soft cap that the family's own forward doesn't apply: our log-probs would not be the model's."""
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"]["final_logit_softcapping"] = 2.0
+    (copy / "config.json").chmod(0o644)
+    (copy / "config.json").write_text(json.dumps(config))
+    assert "changes its logits in a way that is not known here" in refusal(copy)
+
+
+def test_head_logits_are_scaled_and_capped_as_the_text_config_says() -> None:
+    vlm = load_vlm(ModelConfig())
+    hidden = torch.randn(1, 160, generator=torch.Generator().manual_seed(0))
+    plain = head_logits(vlm, hidden)[0, :3].tolist()
+    text = vlm.core.config.text_config
+    text.logits_scaling, text.final_logit_softcapping = 4.0, 0.5
+    by_hand = [0.5 * math.tanh(value / 4 / 0.5) for value in plain]
+    assert head_logits(vlm, hidden)[0, :3].tolist() == pytest.approx(by_hand, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["tiny", *BUILDERS])
+def test_every_weight_is_language_projector_or_tower(family: str, checkpoint) -> None:
+    model = load_vlm(ModelConfig(path=checkpoint(family))).core
+    parts = parts_of(model, family)
+    found = [parts.language, *parts.projectors, *parts.towers]
+    assert parts.projectors
+    assert parts.towers
+    assert {id(p) for part in found for p in part.parameters()} == {
+        id(p) for p in model.base_model.parameters()
+    }
+    language = {id(p) for p in parts.language.parameters()}
+    assert not language & {id(p) for part in found[1:] for p in part.parameters()}

@@ -20,7 +20,10 @@ from mmrlhf.rl.rollout import score_texts
 from mmrlhf.types import Row
 
 OBJECTIVES = ["helpfulness", "factuality"]
-JUDGED = {"helpfulness": ["image-text", "text"], "factuality": ["image-text"]}
+NORMS = {
+    "helpfulness": {"image-text": (3.0, 4.0), "text": (0.25, 2.0)},
+    "factuality": {"image-text": (-1.0, 0.5)},
+}
 
 
 def scene(color: str) -> bytes:
@@ -45,7 +48,7 @@ ANSWERS = ["4.", "There is a large red circle in the middle.", "Orange, green an
 def make(lora: LoraSettings | None = None) -> RewardModel:
     vlm = load_vlm(ModelConfig(lora=lora), trainable=lora is not None)
     torch.manual_seed(3)
-    model = RewardModel(vlm, RewardCard(list(OBJECTIVES), [0.25, -1.0], [2.0, 0.5], dict(JUDGED)))
+    model = RewardModel(vlm, RewardCard(list(OBJECTIVES), {name: dict(of) for name, of in NORMS.items()}))
     torch.nn.init.normal_(model.heads.weight)  # heads start small, and differences would drown
     return model.requires_grad_(lora is not None)
 
@@ -82,8 +85,16 @@ def test_a_score_is_the_heads_reading_of_the_last_token_of_a_row_alone(judge: Re
     torch.testing.assert_close(raw, torch.stack(expected), rtol=1e-4, atol=1e-4)
     # rewards are told apart, so the closeness above says something
     assert raw.std(0).min() > 0.1
-    # (r - mean) / std with the card's 0.25, -1 and 2, 0.5
-    by_hand = torch.stack([(raw[:, 0] - 0.25) / 2, (raw[:, 1] + 1) * 2], 1)
+    # (r - mean) / std of the row's modality (rows 0 and 2 are text); raw where the objective wasn't judged
+    by_hand = torch.stack(
+        [
+            torch.stack(
+                [(raw[0, 0] - 0.25) / 2, (raw[1, 0] - 3) / 4, (raw[2, 0] - 0.25) / 2, (raw[3, 0] - 3) / 4]
+            ),
+            torch.stack([raw[0, 1], (raw[1, 1] + 1) * 2, raw[2, 1], (raw[3, 1] + 1) * 2]),
+        ],
+        1,
+    )
     torch.testing.assert_close(judge.score(rows, 4), by_hand)
 
 
@@ -156,7 +167,7 @@ def test_a_plain_model_is_no_reward_model(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ['{"format": 1, ', "", "[]", "null", '{"format": 1}', '{"format": 1, "objectives": 3}']
+    "text", ['{"format": 2, ', "", "[]", "null", '{"format": 2}', '{"format": 2, "objectives": 3}']
 )
 def test_a_damaged_card(saved: Path, text: str) -> None:
     (saved / CARD).write_text(text)
@@ -167,10 +178,13 @@ def test_a_damaged_card(saved: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
-        {"mean": [0.0]},
-        {"std": [1.0, 2.0, 3.0]},
-        {"std": [1.0, 0.0]},
+        {"format": 1},
+        {"norms": {"helpfulness": {"text": [0.0, 1.0]}}},
+        {"norms": {"helpfulness": {"text": [0.0, 0.0]}, "factuality": {}}},
+        {"norms": {"helpfulness": {"text": [0.0]}, "factuality": {}}},
+        {"norms": {"helpfulness": {"smell": [0.0, 1.0]}, "factuality": {}}},
+        {"norms": {"helpfulness": {"text": [float("nan"), 1.0]}, "factuality": {}}},
+        {"norms": [1]},
         {"surprise": 1},
         {"objectives": ["helpfulness"]},
     ],
@@ -207,7 +221,7 @@ def test_a_trunk_that_is_missing(saved: Path) -> None:
     shutil.rmtree(saved, ignore_errors=True)
     saved.mkdir()
     (saved / CARD).write_text(
-        json.dumps({"format": 1, "objectives": OBJECTIVES, "mean": [0, 0], "std": [1, 1], "judged": {}})
+        json.dumps({"format": 2, "objectives": OBJECTIVES, "norms": {name: {} for name in OBJECTIVES}})
     )
     save_file({"weight": torch.zeros(2, 160), "bias": torch.zeros(2)}, saved / HEADS)
     with pytest.raises(UserError, match=r"no config\.json"):

@@ -36,9 +36,9 @@ def test_prompts_that_are_too_long_are_left_out_of_the_card(tmp_path: Path) -> N
     made = stage(tmp_path / "data", ["Is it hot?", "word " * 50, "Is it cold?"])
     assert list(made.updates(0))
     made.finish()
-    assert made.reward_model.card.judged == {"safety": ["text"]}
-    assert len(made.reward_model.card.mean) == 1
-    assert made.reward_model.card.std[0] > 0
+    norms = made.reward_model.card.norms
+    assert {name: list(of) for name, of in norms.items()} == {"safety": ["text"]}
+    assert norms["safety"]["text"][1] > 0
 
 
 def test_nothing_but_prompts_that_are_too_long(tmp_path: Path) -> None:
