@@ -1,4 +1,4 @@
-"""From a data config to a finished data directory: collect, drop copies, balance, write, rename.
+"""From a data config to a finished data directory: collect, split, merge copies, balance, write, rename.
 
 The records are held in memory between collecting and writing (pictures that lie in files are not). The
 directory appears whole or not at all. Left out on purpose: resuming half a build; it is repeated.
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
@@ -21,15 +21,18 @@ from data_tools.adapters import ADAPTERS
 from data_tools.atomic import write_text, writing_to
 from data_tools.balance.quotas import Balance, apply_quotas
 from data_tools.config import Config, dump_yaml, plugin
+from data_tools.dedup import deduplicate
 from data_tools.errors import UserError
+from data_tools.inputs import changed_files, file_hashes
 from data_tools.manifest import MANIFEST, read_manifest
-from data_tools.schema import PreferenceRecord, content_hash
+from data_tools.schema import PreferenceRecord
 from data_tools.shards import kind_of, write_shards
 from data_tools.source import Rejected, Source
-from data_tools.stats import stats
+from data_tools.splits import assign_splits
+from data_tools.stats import LEFT_OUT, stats
 from data_tools.synth import RECIPES
 
-__all__ = ["BuildReport", "DataConfig", "build", "stats"]
+__all__ = ["Advice", "BuildReport", "DataConfig", "build", "stats"]
 
 if TYPE_CHECKING:
     AnySource = Source
@@ -52,7 +55,8 @@ class DataConfig(Config):
         default=0.05, ge=0, le=1, description="Stop if a larger share of a source's rows is malformed."
     )
     dedup: bool = Field(
-        default=True, description="Keep one copy of records with equal prompt, images and responses."
+        default=True,
+        description="Keep one record of each prompt, images and responses, with the judgements of its copies.",
     )
     shard_records: int = Field(default=1000, ge=1, description="At most so many records a shard.")
 
@@ -69,11 +73,21 @@ class DataConfig(Config):
 
 
 @dataclass(frozen=True)
+class Advice:
+    """How the user of a program that builds can choose another folder, and how replace what is in this one."""
+
+    elsewhere: str = "choose another folder with -o"
+    replace: str = "add --overwrite"
+
+
+@dataclass(frozen=True)
 class BuildReport:
     """What a build did. `existing` says that a finished directory of the same config was kept as it is.
 
-    `counts` are records by split/kind/modality; `rejected` by source and reason; `duplicates` by source;
-    `dropped` by balancing, by source/modality/objectives.
+    `counts` are records by split/kind/modality; `rejected` by source and reason; by source `duplicates`, copies that
+    said nothing new, and `merged`, copies whose judgements went into the record that was kept; `dropped` by balancing,
+    by source/modality/objectives; `leaks` are records that hang together across splits which the input fixes, by
+    these splits.
     """
 
     directory: Path
@@ -82,16 +96,17 @@ class BuildReport:
     counts: dict[str, int]
     rejected: dict[str, dict[str, int]] = field(default_factory=dict)
     duplicates: dict[str, int] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    leaks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class _Collected:
-    """The records of all sources, and what was left out on the way."""
+    """The records of all sources, and the rows that are none."""
 
     records: list[PreferenceRecord] = field(default_factory=list)
     rejected: list[tuple[str, Rejected]] = field(default_factory=list)
-    duplicates: Counter[str] = field(default_factory=Counter)
 
     def reasons(self) -> dict[str, dict[str, int]]:
         """Rejected rows by source and reason, the most frequent first."""
@@ -102,13 +117,17 @@ class _Collected:
 
 
 def build(
-    config: DataConfig, out: str | Path, progress: Progress | None = None, overwrite: bool = False
+    config: DataConfig,
+    out: str | Path,
+    progress: Progress | None = None,
+    overwrite: bool = False,
+    advice: Advice = Advice(),
 ) -> BuildReport:
     """Writes shards, manifest.json, rejected.jsonl, stats.json and config.yaml to `out`.
 
-    A finished directory of the same config is kept; one of another config is refused unless `overwrite`.
+    A finished directory of the same config and input files is kept; any other is refused unless `overwrite`.
     `progress` is called with a source's name (or "writing"), how many records are done, and of how many,
-    where known.
+    where known. `advice` is what a refusal tells the user to do.
 
     Raises:
         UserError: a source can't be read or has too many malformed rows, a quota can't be met, the disk is
@@ -116,16 +135,18 @@ def build(
     """
     out = Path(out)
     report = progress or (lambda what, done, total: None)
-    if _is_finished(config, out, overwrite):
+    if _is_finished(config, out, overwrite, advice):
         return _report(out, existing=True)
+    files = file_hashes(config.sources)
     collected = _collect(config, report)
-    kept, dropped = _balanced(config, collected.records)
+    records, left_out = _chosen(config, collected.records)
+    extra = {"seed": config.seed, "files": files, "rejected": collected.reasons(), **left_out}
     temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
     old = out.parent / f".{out.name}.{os.getpid()}.old"
     try:
         with writing_to(out):
             temporary.mkdir(parents=True)
-            _write(config, temporary, kept, collected, dropped, report)
+            _write(config, temporary, records, collected.rejected, extra, report)
             if out.exists():
                 os.replace(out, old)
             os.replace(temporary, out)
@@ -136,27 +157,27 @@ def build(
     return _report(out, existing=False)
 
 
-def _is_finished(config: DataConfig, out: Path, overwrite: bool) -> bool:
+def _is_finished(config: DataConfig, out: Path, overwrite: bool, advice: Advice) -> bool:
     """Whether `out` is what this config builds; raises where it must not be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     if not (out / MANIFEST).is_file():
-        raise UserError(f"{out}: exists and is no data set; choose another folder with -o")
+        raise UserError(f"{out}: exists and is no data set; {advice.elsewhere}")
+    if overwrite:
+        return False
     said = out / "config.yaml"
-    same = said.is_file() and said.read_text(encoding="utf-8") == dump_yaml(config)
-    if same and not overwrite:
-        read_manifest(out)
-        return True
-    if not overwrite:
+    if not said.is_file() or said.read_text(encoding="utf-8") != dump_yaml(config):
+        raise UserError(f"{out}: holds a data set of another config; {advice.elsewhere}, or {advice.replace}")
+    changed = changed_files(read_manifest(out).extra.get("files", []))
+    if changed:
         raise UserError(
-            f"{out}: holds a data set of another config; choose another folder with -o, or add --overwrite"
+            f"{out}: was made before {', '.join(changed)} changed; {advice.elsewhere}, or {advice.replace}"
         )
-    return False
+    return True
 
 
 def _collect(config: DataConfig, report: Progress) -> _Collected:
     out = _Collected()
-    hashes: set[str] = set()
     for source in config.sources:
         ids: set[str] = set()
         good = bad = 0
@@ -168,13 +189,10 @@ def _collect(config: DataConfig, report: Progress) -> _Collected:
                 out.rejected.append((source.name, item))
             else:
                 good += 1
+                if item.source != source.name:
+                    raise UserError(f"source {source.name}: its record {item.id} is of {item.source!r}")
                 ids.add(item.id)
-                digest = content_hash(item)
-                if config.dedup and digest in hashes:
-                    out.duplicates[source.name] += 1
-                else:
-                    hashes.add(digest)
-                    out.records.append(item)
+                out.records.append(item)
             if (good + bad) % STEP == 0:
                 report(source.name, good + bad, None)
         report(source.name, good + bad, good + bad)
@@ -201,6 +219,20 @@ def _refuse_bad_source(config: DataConfig, source: Source, good: int, bad: int, 
     )
 
 
+def _chosen(
+    config: DataConfig, records: list[PreferenceRecord]
+) -> tuple[list[PreferenceRecord], dict[str, dict[str, int]]]:
+    """The records in their splits, one of each content, as the quotas want them; and what was left out or is amiss."""
+    # splits first: they also hang on what the copies share with other records
+    records, leaks = assign_splits(records, {source.name: source.splits for source in config.sources})
+    duplicates, merged = dict[str, int](), dict[str, int]()
+    if config.dedup:
+        unique = deduplicate(records)
+        records, duplicates, merged = unique.records, unique.duplicates, unique.merged
+    records, dropped = _balanced(config, records)
+    return records, {"duplicates": duplicates, "merged": merged, "dropped": dropped, "leaks": leaks}
+
+
 def _balanced(
     config: DataConfig, records: list[PreferenceRecord]
 ) -> tuple[list[PreferenceRecord], dict[str, int]]:
@@ -217,8 +249,8 @@ def _write(
     config: DataConfig,
     directory: Path,
     records: list[PreferenceRecord],
-    collected: _Collected,
-    dropped: dict[str, int],
+    rejected: list[tuple[str, Rejected]],
+    extra: dict[str, Any],
     report: Progress,
 ) -> None:
     def counted() -> Iterator[PreferenceRecord]:
@@ -233,20 +265,14 @@ def _write(
         directory / "rejected.jsonl",
         "".join(
             json.dumps({"source": source, "reason": item.reason, "where": item.where}) + "\n"
-            for source, item in collected.rejected
+            for source, item in rejected
         ),
     )
-    extra = {
-        "seed": config.seed,
-        "rejected": collected.reasons(),
-        "duplicates": dict(collected.duplicates),
-        "dropped": dropped,
-    }
     write_shards(counted(), directory, config.shard_records, extra)
     write_text(directory / "stats.json", json.dumps(stats(directory), indent=1) + "\n")
 
 
 def _report(out: Path, existing: bool) -> BuildReport:
     manifest = read_manifest(out)
-    left_out = {key: manifest.extra.get(key, {}) for key in ("rejected", "duplicates", "dropped")}
-    return BuildReport(out, existing, manifest.records, manifest.counts, **left_out)
+    told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
+    return BuildReport(out, existing, manifest.records, manifest.counts, **told)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,19 +16,8 @@ app = typer.Typer(
     help="Make data sets of preferences, demonstrations and prompts, and look into them.",
     no_args_is_help=True,
     rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
 )
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Prints a user's mistake without a traceback and exits with code 2."""
-    from data_tools.errors import UserError
-
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(2) from None
 
 
 @app.command(
@@ -46,16 +34,16 @@ def build(
         typer.Option("--set", help="Change a setting of the file; may be repeated.", metavar="A.B=VALUE"),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a data set of another config.")
+        bool, typer.Option("--overwrite", help="Replace a data set of another config or input.")
     ] = False,
 ) -> None:
     """Build a data directory from a config: shards, manifest, rejected rows and statistics.
 
-    A finished directory of the same config is kept. Nothing appears under its name until it is complete.
+    A finished directory of the same config and input files is kept. Nothing appears under its name until it is
+    complete.
     """
-    with _told():
-        settings = read_data_config(config, overrides or [])
-        _print_report(_build_with_bars(settings, out, overwrite))
+    settings = read_data_config(config, overrides or [])
+    _print_report(_build_with_bars(settings, out, overwrite))
 
 
 @app.command(
@@ -68,17 +56,16 @@ def stats(
     """Count what a data directory holds, and audit whether longer answers are the chosen ones."""
     import json
 
-    with _told():
-        from data_tools.stats import stats as compute
-        from data_tools.stats import table
+    from data_tools.stats import stats as compute
+    from data_tools.stats import table
 
-        row = compute(directory)
-        if as_json:
-            typer.echo(json.dumps(row, indent=1))
-        else:
-            from rich.console import Console
+    row = compute(directory)
+    if as_json:
+        typer.echo(json.dumps(row, indent=1))
+    else:
+        from rich.console import Console
 
-            Console().print(table(row))
+        Console().print(table(row))
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:
@@ -123,6 +110,8 @@ def _build_with_bars(config: DataConfig, out: Path, overwrite: bool) -> BuildRep
 
 
 def _print_report(report: BuildReport) -> None:
+    from data_tools.stats import left_out
+
     what = "already complete, kept" if report.existing else "built"
     typer.echo(f"{report.directory}: {what}, {report.records:,} records")
     for name, number in report.counts.items():
@@ -130,11 +119,23 @@ def _print_report(report: BuildReport) -> None:
     for source, reasons in report.rejected.items():
         for reason, number in reasons.items():
             typer.echo(f"  rejected from {source}: {number:,} x {reason}")
-    for name, number in report.duplicates.items():
-        typer.echo(f"  copies dropped from {name}: {number:,}")
-    for name, number in report.dropped.items():
-        typer.echo(f"  dropped for balance from {name}: {number:,}")
+    for line in left_out(vars(report)):
+        typer.echo(f"  {line[0].lower()}{line[1:]}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The data tools on their own (`python -m data_tools.cli`): a user's mistake is a message and exit code 2.
+
+    Within `mmrlhf data`, mmrlhf's own command line does this.
+    """
+    from data_tools.errors import UserError
+
+    try:
+        app(arguments)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
-    app()
+    main()

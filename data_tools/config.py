@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import operator
 import re
 import types
 from pathlib import Path
@@ -19,7 +20,8 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    SerializeAsAny,
+    PlainSerializer,
+    SerializationInfo,
     ValidationError,
 )
 from pydantic_core import PydanticCustomError
@@ -33,6 +35,14 @@ class Config(BaseModel):
     """Base of every config: immutable, refuses unknown keys; class defaults are the vetted settings."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class _Refused(Exception):
+    """YAML that is valid and yet not read, because it is more likely a mistake; `line` is where."""
+
+    def __init__(self, why: str, node: yaml.Node) -> None:
+        super().__init__(why)
+        self.line = node.start_mark.line + 1
 
 
 class _Loader(yaml.SafeLoader):
@@ -54,11 +64,17 @@ for _first, _resolvers in _Loader.yaml_implicit_resolvers.items():
 def _mapping_without_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, int] = {}
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise _Refused("merge keys (<<) are not supported; write the keys out", key_node)
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise _Refused(
+                "a key must be a plain word, not a mapping or list; a template such as {{ name }} isn't "
+                "filled in here, and a text with braces needs quotes",
+                key_node,
+            )
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} stands twice (first on line {seen[key]})", key_node.start_mark
-            )
+            raise _Refused(f"the key {key!r} stands twice (first on line {seen[key]})", key_node)
         seen[key] = key_node.start_mark.line + 1
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
@@ -66,11 +82,25 @@ def _mapping_without_twins(loader: _Loader, node: yaml.MappingNode) -> dict[Any,
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_twins)
 
 
+def _load(text: str, where: str) -> Any:
+    """The value that YAML stands for; raises UserError with `where` and the line."""
+    try:
+        loader = _Loader(text)
+        loader.name = where
+        return loader.get_single_data()
+    except _Refused as error:
+        raise UserError(f"{where}, line {error.line}: {error}") from None
+    # a ValueError, where a tag or the form of a date promises more than the value holds
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid YAML: {error}") from error
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping a YAML file holds.
 
     Raises:
-        UserError: no such file, not YAML, a key twice, or not a mapping; the message names the file and line.
+        UserError: no such file, not YAML, a key twice, a merge (<<), a key that is no plain word, or not a mapping;
+            the message names the file and line.
     """
     path = Path(path)
     try:
@@ -81,10 +111,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such config file.{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read as UTF-8 text ({error})") from error
-    try:
-        row = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from error
+    row = _load(text, str(path))
     if not isinstance(row, dict):
         raise UserError(f"{path}: holds {type(row).__name__}, not a mapping of settings (key: value)")
     return row
@@ -105,10 +132,7 @@ def apply_overrides(row: dict[str, Any], overrides: list[str]) -> dict[str, Any]
         path, equals, text = override.partition("=")
         if not equals or not path:
             raise UserError(f"--set {override}: write it as a.b=value")
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {override}: the value is not valid YAML: {error}") from error
+        value = _load(text, f"--set {override}: the value")
         *parents, last = path.split(".")
         place: Any = out
         for key in parents:
@@ -237,15 +261,25 @@ class _Plugins:
             raise ValueError(f"unknown type {name!r}.{hint} Known: {', '.join(self.members)}")
         return validate_nested(row, member)
 
+    def write(self, value: Config, info: SerializationInfo) -> dict[str, Any]:
+        """The row that `read` takes back: a class that is no member is named by its module."""
+        row = value.model_dump(
+            mode=info.mode, exclude_unset=info.exclude_unset, exclude_defaults=info.exclude_defaults
+        )
+        row.pop("type", None)
+        member = type(value)
+        own = f"{member.__module__}:{member.__qualname__}"
+        return {"type": next((name for name, other in self.members.items() if other is member), own), **row}
+
 
 def plugin(*members: type[Config]) -> Any:
     """The field type of a plug-in family: a row whose `type` names a member, or a user's own
     `package.module:Class`.
 
-    Each member is a `Config` with a field `type: Literal["name"] = "name"`.
+    Each member is a `Config` with a field `type: Literal["name"] = "name"`; a user's class needs none.
     """
     family = _Plugins(members)
-    return Annotated[SerializeAsAny[Config], BeforeValidator(family.read), family]
+    return Annotated[Config, BeforeValidator(family.read), PlainSerializer(family.write), family]
 
 
 def import_object(name: str) -> Any:
@@ -256,6 +290,6 @@ def import_object(name: str) -> Any:
     except ImportError as error:
         raise ValueError(f"{name}: can't import {module_name} ({error})") from error
     try:
-        return getattr(module, attribute)
+        return operator.attrgetter(attribute)(module)  # a class may stand in another
     except AttributeError:
         raise ValueError(f"{name}: {module_name} has no {attribute}") from None

@@ -54,8 +54,8 @@ class ImageLimits:
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """The image as RGB, turned upright by its EXIF orientation, alpha laid on white, 16 bits scaled to 8.
 
-    An animation gives its first frame. The size is read from the header, so a pixel bomb is refused
-    undecoded.
+    An animation, or a JPEG of several pictures (MPO, from phones), gives its first frame. The size is read from
+    the header, so a pixel bomb is refused undecoded.
 
     Raises:
         ImageError: another format, damaged, truncated, or over the limits.
@@ -179,17 +179,20 @@ def _webp_size(data: bytes) -> tuple[int, int] | None:
 def _complete(data: bytes, kind: str) -> bool:
     """Whether the end of the file is there.
 
-    Pillow checks this too, unless some library has set its process-wide switch to accept truncated files.
+    Pillow checks this too, unless some library has set its process-wide switch to accept truncated files. It gives a
+    JPEG that holds several pictures the name MPO. Raises `ImageError` for a format that isn't known here.
     """
     if kind == "PNG":
         return b"IEND" in data
-    if kind == "JPEG":
+    if kind in ("JPEG", "MPO"):
         return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     if kind == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 <= len(data)
     if kind == "GIF":
         return data.rstrip(b"\0").endswith(b";")
-    return int.from_bytes(data[2:6], "little") <= len(data)  # BMP
+    if kind == "BMP":
+        return int.from_bytes(data[2:6], "little") <= len(data)
+    raise ImageError(f"the image is a {kind or 'nameless'} file, which is none of {', '.join(FORMATS)}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

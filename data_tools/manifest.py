@@ -25,7 +25,11 @@ KINDS: tuple[Kind, ...] = ("preference", "demonstration", "prompt")
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """One finished shard. `bytes` is the size of the file, `objectives` counts judgements by objective."""
+    """One finished shard.
+
+    `bytes` is the size of the file; by objective, `objectives` counts comparisons and `ratings` ratings (a reward head
+    learns from comparisons only).
+    """
 
     name: str
     sha256: str
@@ -36,6 +40,7 @@ class ShardInfo:
     modality: Modality
     split: str
     objectives: dict[str, int] = field(default_factory=dict)
+    ratings: dict[str, int] = field(default_factory=dict)
 
 
 class Manifest(BaseModel):

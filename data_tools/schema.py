@@ -110,10 +110,14 @@ class Rating:
 class PreferenceRecord:
     """A prompt, its images, answers to it, and what was judged about them.
 
+    The images are numbered in the order in which the prompt shows them; a record that breaks this or any other
+    rule raises `SchemaError`.
+
     `scenes` holds the exact structure of what the images show, where it is known (see `data_tools.scenes`),
     one entry an image; only the gold oracle reads it. `provenance` says where the record comes from: for
     synthetic records the recipe, the edit and its proof; `provenance["flip"]` joins the two records of an
-    image-flip pair. `reference` is what an oracle needs to judge a free answer, such as `{"refuse": true}`.
+    image-flip pair, `["group"]` records that must share a split, and `["split"]` is the split that the data set itself
+    gives. `reference` is what an oracle needs to judge a free answer, such as `{"refuse": true}`.
     """
 
     id: str
@@ -136,11 +140,6 @@ class PreferenceRecord:
         """`image-text` where the prompt shows at least one image, else `text`."""
         return "image-text" if self.images else "text"
 
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """The objectives that were judged, sorted."""
-        return tuple(sorted({c.objective for c in self.comparisons} | {r.objective for r in self.ratings}))
-
 
 def _check(record: PreferenceRecord) -> None:
     def fail(what: str) -> None:
@@ -157,6 +156,9 @@ def _check(record: PreferenceRecord) -> None:
         places += [part.image for part in message.parts if part.image is not None]
     if sorted(places) != list(range(len(record.images))):
         fail(f"the prompt shows images {places}, but there are {len(record.images)}; each must stand once")
+    if places != sorted(places):
+        # processors take the images as a list and fill the places from left to right
+        fail(f"the prompt shows images {places}; number them 0, 1, 2 ... in the order in which they stand")
     if record.scenes and len(record.scenes) != len(record.images):
         fail(f"{len(record.scenes)} scenes for {len(record.images)} images")
     count = len(record.responses)
@@ -258,9 +260,11 @@ def from_json(row: dict[str, Any], images: tuple[bytes, ...] | None = None) -> P
 
 
 def content_hash(record: PreferenceRecord) -> str:
-    """A hash of prompt, images and responses: equal for copies, whatever their id, source or labels."""
-    row = to_json(record)
+    """A hash of prompt, images and the responses' texts in any order: equal for copies, whatever their id, source or
+    labels.
+    """
     # by the hash of its bytes where that is known: the same picture in two files is one picture
     images = [image.sha256 or image.path for image in record.images]
-    body = json.dumps([row["prompt"], row["responses"], images], sort_keys=True)
+    texts = sorted(response.text for response in record.responses)
+    body = json.dumps([to_json(record)["prompt"], texts, images], sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()

@@ -79,6 +79,7 @@ class _Group:
         self.tar = TarWriter(self.directory / f"{self.stem}-{len(self.finished):06d}.tar")
         self.records = 0
         self.objectives: Counter[str] = Counter()
+        self.ratings: Counter[str] = Counter()
 
     def add(self, record: PreferenceRecord) -> None:
         """Appends a record, images and all."""
@@ -98,7 +99,7 @@ class _Group:
         self.total += 1
         self.records += 1
         self.objectives.update(comparison.objective for comparison in record.comparisons)
-        self.objectives.update(rating.objective for rating in record.ratings)
+        self.ratings.update(rating.objective for rating in record.ratings)
 
     def finish(self) -> None:
         """Gives the tar its final name, if it holds anything, and gets ready for the next."""
@@ -116,6 +117,7 @@ class _Group:
                 modality=self.modality,
                 split=self.split,
                 objectives=dict(sorted(self.objectives.items())),
+                ratings=dict(sorted(self.ratings.items())),
             )
         )
         self._start()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
@@ -23,8 +24,8 @@ class Rejected:
 
 
 class Source(Config):
-    """Base of adapters and recipes. A user's own source subclasses it, adds a `type` and overrides
-    `generate`.
+    """Base of adapters and recipes. A user's own source subclasses it and overrides `generate`; if it reads files,
+    `files` too.
     """
 
     name: str = Field(
@@ -34,7 +35,8 @@ class Source(Config):
     splits: dict[str, float] = Field(
         default=DEFAULT_SPLITS,
         min_length=1,
-        description="The share of each split; what shares an image, flip pair or question stays together.",
+        description="The share of each split; what shares an image, flip pair or question stays together. Only one "
+        "split fixes it: {test: 1.0}.",
     )
 
     @field_validator("splits")
@@ -43,5 +45,12 @@ class Source(Config):
         return check_splits(value)
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
-        """The source's records, in the same order for the same seed, and the rows it had to reject."""
+        """The source's records, in the same order for the same seed, and the rows it had to reject.
+
+        Their `split` is set by the build (see `data_tools.splits`).
+        """
         raise NotImplementedError(f"{type(self).__name__} has no generate method")
+
+    def files(self) -> Sequence[Path]:
+        """The files that `generate` reads rows from: a finished data set is kept only while these are the same."""
+        return ()

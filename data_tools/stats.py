@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from data_tools.shards import open_records
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+LEFT_OUT = ("rejected", "duplicates", "merged", "dropped", "leaks")  # what a build tells of in the manifest
 
 
 def stats(directory: str | Path) -> dict[str, Any]:
@@ -21,7 +24,8 @@ def stats(directory: str | Path) -> dict[str, Any]:
     - length: by split and objective, of comparisons without ties, the mean length of the chosen and the
       rejected answer in characters and the share in which the chosen one is longer, or as long;
     - flip_pairs: by split, the pairs of which both records are there;
-    - rejected, duplicates, dropped: what the build left out, and why.
+    - rejected, duplicates, merged, dropped: what the build left out, and why;
+    - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`).
     """
     directory = Path(directory)
     manifest = read_manifest(directory)
@@ -40,7 +44,7 @@ def stats(directory: str | Path) -> dict[str, Any]:
     }
     for split in sorted({shard.split for shard in manifest.shards}):
         row["objectives"][split], row["length"][split], row["flip_pairs"][split] = _of_split(directory, split)
-    for key in ("rejected", "duplicates", "dropped"):
+    for key in LEFT_OUT:
         row[key] = manifest.extra.get(key, {})
     return row
 
@@ -108,6 +112,18 @@ def table(row: dict[str, Any]) -> Group:
     parts.append(f"Image-flip pairs: {flips or 'none'}")
     for source, reasons in row["rejected"].items():
         parts += [f"Rejected from {source}: {number:,} x {reason}" for reason, number in reasons.items()]
-    parts += [f"Copies dropped from {source}: {number:,}" for source, number in row["duplicates"].items()]
-    parts += [f"Dropped for balance from {name}: {number:,}" for name, number in row["dropped"].items()]
-    return Group(*parts)
+    return Group(*parts, *left_out(row))
+
+
+def left_out(row: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each number of copies and drops that a build tells of, by the keys of `LEFT_OUT`."""
+    lines = [f"Copies dropped from {source}: {number:,}" for source, number in row["duplicates"].items()]
+    lines += [
+        f"Copies merged, with their judgements, from {source}: {number:,}"
+        for source, number in row["merged"].items()
+    ]
+    lines += [f"Dropped for balance from {name}: {number:,}" for name, number in row["dropped"].items()]
+    return lines + [
+        f"Leak in the input: {number:,} records share an image, question or group across {splits}"
+        for splits, number in row["leaks"].items()
+    ]

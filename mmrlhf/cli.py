@@ -1,4 +1,5 @@
-"""The command line. Exit codes: 0 done (or saved and stopped by SIGTERM), 1 our fault, 2 the user's, 130 Ctrl-C."""
+"""The command line. Exit codes: 0 done (or saved and stopped by SIGTERM), 1 our fault, 2 the user's, 130 Ctrl-C, also
+where it was saved first: what stands behind `&&` isn't done then."""
 
 from __future__ import annotations
 
@@ -91,47 +92,33 @@ def run_all(
         _show_summary(run)
 
 
-@app.command()
-def sft(
-    config: ConfigFile = None,
-    option: ConfigOption = None,
-    overrides: Sets = None,
-    resume: Resume = False,
-    restart: Restart = False,
-) -> None:
-    """Supervised fine-tuning. Example: mmrlhf sft --config configs/quickstart.yaml"""
-    run = _open(config, option, overrides, resume, restart)
-    run.sft()
-    _say_where(run, "sft")
+STAGES = {
+    "sft": "Supervised fine-tuning. Example: mmrlhf sft --config configs/quickstart.yaml",
+    "reward": "Train the reward model. Example: mmrlhf reward --config configs/quickstart.yaml --set reward.epochs=2",
+    "ppo": "Train one policy for each variant. Example: mmrlhf ppo --config configs/quickstart.yaml --resume",
+}
 
 
-@app.command()
-def reward(
-    config: ConfigFile = None,
-    option: ConfigOption = None,
-    overrides: Sets = None,
-    resume: Resume = False,
-    restart: Restart = False,
-) -> None:
-    """Train the reward model. Example: mmrlhf reward --config configs/quickstart.yaml --set reward.epochs=2"""
-    run = _open(config, option, overrides, resume, restart)
-    run.reward()
-    _say_where(run, "reward")
+def _add_stage(name: str, about: str) -> None:
+    """A command that runs one stage and says where its models are."""
+
+    @app.command(name, help=about)
+    def stage(
+        config: ConfigFile = None,
+        option: ConfigOption = None,
+        overrides: Sets = None,
+        resume: Resume = False,
+        restart: Restart = False,
+    ) -> None:
+        run = _open(config, option, overrides, resume, restart)
+        getattr(run, name)()
+        if run.accelerator.is_main_process:
+            for made in run.stage_names(name):
+                typer.echo(f"{run.folder / made / 'model'}")
 
 
-@app.command()
-def ppo(
-    config: ConfigFile = None,
-    option: ConfigOption = None,
-    overrides: Sets = None,
-    resume: Resume = False,
-    restart: Restart = False,
-) -> None:
-    """Train one policy for each variant. Example: mmrlhf ppo --config configs/quickstart.yaml --resume"""
-    run = _open(config, option, overrides, resume, restart)
-    run.ppo()
-    for variant in run.config.ppo.variants if run.config.ppo else []:
-        _say_where(run, f"ppo/{variant.name}")
+for _name, _about in STAGES.items():
+    _add_stage(_name, _about)
 
 
 @evaluate_app.command("tradeoffs")
@@ -190,11 +177,6 @@ def show_config(
     print_settings(name)
 
 
-def _say_where(run: Run, stage: str) -> None:
-    if run.accelerator.is_main_process:
-        typer.echo(f"{run.folder / stage / 'model'}")
-
-
 def _show_summary(run: Run) -> None:
     import json
 
@@ -238,7 +220,7 @@ def _main(arguments: list[str] | None) -> int:
         return 2
     except Stopped as stop:
         _tell(f"{stop}; the same command with --resume goes on")
-        return 0
+        return 130 if stop.interrupted else 0
     except RunError as error:
         _tell(f"error: {error}")
         return 1

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializationInfo,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from data_tools.build import DataConfig
 from data_tools.config import Config, validate_nested
-from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
+from data_tools.errors import UserError
+from mmrlhf.rewards.scalarizers import Scalarizer, ScalarizerBase, WeightedSum
 
 if TYPE_CHECKING:
     import torch
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+BEFORE_PPO = ("sft", "base")  # what reports call the policy that PPO starts from
 
 
 class LoraSettings(Config):
@@ -82,7 +95,7 @@ class OptimConfig(Config):
     )
     final: Share = Field(0.1, description="the last learning rate as a share of the peak")
     warmup: Share = Field(0.03, description="share of the steps in which the rate rises from 0")
-    betas: tuple[Share, Share] = Field((0.9, 0.95), description="AdamW's moment decays")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW's moment decays")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
 
@@ -90,13 +103,20 @@ class OptimConfig(Config):
 class StageConfig(Config):
     """What every training stage has."""
 
-    model: ModelConfig | None = Field(None, description="overrides the run's model for this stage")
+    model: ModelConfig | None = Field(
+        None, description="what this stage sets otherwise in the run's model; all the rest is as there"
+    )
     optim: OptimConfig = OptimConfig()
     micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
     max_prompt_tokens: Positive = Field(
         1024, description="longer prompts are refused, with their count in the log"
     )
     max_answer_tokens: Positive = Field(512, description="longer answers are cut")
+
+    @field_serializer("model")
+    def _only_what_is_set(self, value: ModelConfig | None, info: SerializationInfo) -> dict[str, Any] | None:
+        # with the defaults written out, a config that is read back would override all of the run's model
+        return None if value is None else value.model_dump(mode=info.mode, exclude_unset=True)
 
 
 class SftConfig(StageConfig):
@@ -105,7 +125,9 @@ class SftConfig(StageConfig):
     epochs: float = Field(1.0, gt=0, description="passes over the demonstrations")
     batch_size: Positive = Field(32, description="rows of one update, over all processes")
     learn_from: list[Literal["demonstration", "preference"]] = Field(
-        ["demonstration"], description="kinds of records; of a preference record the best answer is learnt"
+        ["demonstration"],
+        min_length=1,
+        description="kinds of records; of a preference record the best answer is learnt",
     )
 
 
@@ -121,6 +143,13 @@ class RewardConfig(StageConfig):
         0.001, ge=0, description="weight of the squared sum of a pair's rewards, which keeps rewards near 0"
     )
 
+    @field_validator("objectives")
+    @classmethod
+    def _once_each(cls, value: list[str]) -> list[str]:
+        if twins := sorted({name for name in value if value.count(name) > 1}):
+            raise ValueError(f"{', '.join(twins)} is named more than once")
+        return value
+
 
 class PpoVariant(Config):
     """One of the policies that a run trains: a name and how its objectives are combined."""
@@ -129,6 +158,13 @@ class PpoVariant(Config):
         description="names the run folder and the report's rows", pattern=r"^[a-z0-9][a-z0-9_-]*$"
     )
     scalarizer: Scalarizer = Field(WeightedSum(), description="how rewards_BK becomes one score")
+
+    @field_validator("name")
+    @classmethod
+    def _not_before(cls, value: str) -> str:
+        if value in BEFORE_PPO:
+            raise ValueError("sft and base are the report's names for the policy before PPO; choose another")
+        return value
 
 
 class PpoConfig(StageConfig):
@@ -193,12 +229,22 @@ class EvaluateConfig(Config):
     samples: Positive = Field(6, description="pictures with every policy's answer in the report")
     batch_size: Positive = Field(64, description="prompts of one generation batch")
 
+    @field_validator("split")
+    @classmethod
+    def _not_trained_on(cls, value: str) -> str:
+        if value == "train":
+            raise ValueError("the models were trained on it; name another split, such as test")
+        return value
+
 
 class EngineConfig(Config):
-    """The training loop around every stage."""
+    """The training loop around every stage.
 
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the GPU has it, else no"
+    fp16 is left out on purpose: its loss scale is in no checkpoint, so a run that goes on would differ.
+    """
+
+    mixed_precision: Literal["auto", "no", "bf16"] = Field(
+        "auto", description="bf16 or no (float32); auto: bf16 where the GPU has it, else no"
     )
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
     keep_checkpoints: Positive = Field(2, description="older ones are deleted")
@@ -234,10 +280,78 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        if self.ppo and not self.reward:
-            raise ValueError("ppo needs a reward section: it says which objectives there are")
+        mistakes = [*self._missing_sections(), *self._wrong_models(), *self._wrong_scalarizers()]
+        if mistakes:
+            raise ValidationError.from_exception_data("RunConfig", mistakes)
         return self
 
+    def _missing_sections(self) -> Iterator[InitErrorDetails]:
+        if not self.reward:
+            if self.ppo:
+                yield _mistake("needs a reward section: it says which objectives there are", "ppo")
+            if self.evaluate:
+                yield _mistake("needs a reward section: its model judges every answer", "evaluate")
+
+    def _wrong_models(self) -> Iterator[InitErrorDetails]:
+        """A stage's settings may be well by themselves and still not fit those of the run."""
+        for name in ("sft", "reward", "ppo"):
+            stage: StageConfig | None = getattr(self, name)
+            try:
+                _ = stage and self.stage_model(stage)
+            except ValidationError as error:
+                for item in error.errors():
+                    message = item["msg"].removeprefix("Value error, ")
+                    yield _mistake(f"with the run's model: {message}", name, "model", *item["loc"])
+
+    def _wrong_scalarizers(self) -> Iterator[InitErrorDetails]:
+        if not (self.ppo and self.reward):
+            return
+        for index, variant in enumerate(self.ppo.variants):
+            own = variant.scalarizer
+            try:
+                if not isinstance(own, ScalarizerBase):
+                    raise UserError(
+                        f"{type(own).__name__} is not made from {ScalarizerBase.__module__}:ScalarizerBase"
+                    )
+                own.check(self.reward.objectives)
+            except UserError as error:
+                yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
+
     def stage_model(self, stage: StageConfig) -> ModelConfig:
-        """The model settings in force for a stage."""
-        return stage.model or self.model
+        """The model settings in force for a stage: the run's, with what the stage's own section sets (of `lora` too).
+
+        Raises:
+            ValidationError: the two together are no model. `RunConfig` itself refuses that of its own stages.
+        """
+        if stage.model is None:
+            return self.model
+        return ModelConfig.model_validate(
+            _merged(self.model.model_dump(), stage.model.model_dump(exclude_unset=True))
+        )
+
+    def starts_from_sft(self, stage: StageConfig) -> bool:
+        """Whether a stage goes on from the SFT model: the run has one, and the stage names no model of its own."""
+        own = stage.model is not None and "path" in stage.model.model_fields_set
+        return self.sft is not None and not own
+
+    @property
+    def before_ppo(self) -> str:
+        """What reports call the policy that PPO starts from: sft, or base where that is no SFT model."""
+        sft, base = BEFORE_PPO
+        return sft if self.starts_from_sft(self.ppo or StageConfig()) else base
+
+
+def _mistake(message: str, *path: str | int) -> InitErrorDetails:
+    """A mistake at the path of its key, which a ValueError of a whole section wouldn't have."""
+    error = PydanticCustomError("config", "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=path, input={})
+
+
+def _merged(row: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`row` with the values of `own` in place of its own, section by section."""
+    nested = {
+        key: _merged(row[key], value)
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(row.get(key), dict)
+    }
+    return {**row, **own, **nested}

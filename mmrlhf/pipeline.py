@@ -12,9 +12,6 @@ runs/NAME/config.yaml
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,17 +20,25 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from pydantic import BaseModel
-from safetensors import SafetensorError
 
-from data_tools.atomic import write_text
-from data_tools.build import build
-from data_tools.config import dump_yaml
+from data_tools.build import Advice, DataConfig, build
 from data_tools.errors import UserError
+from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
+from mmrlhf.preflight import check_data
 from mmrlhf.rewards.model import load_reward_model
+from mmrlhf.run_folder import (
+    EARLIER,
+    changed_settings,
+    make_folder,
+    manifest_hash,
+    read_state,
+    save_config,
+    save_model,
+    write_state,
+)
 from mmrlhf.terminal import console, progress
 from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed
 from mmrlhf.training.ppo import PpoStage
@@ -58,7 +63,7 @@ class Run:
         self.accelerator: Accelerator = make_accelerator(config.engine)
         self._data_ready = False
         if self.accelerator.is_main_process:
-            _make_folder(self.folder)
+            make_folder(self.folder)
         self.accelerator.wait_for_everyone()
 
     @property
@@ -77,30 +82,50 @@ class Run:
             self.ppo()
         return self.evaluate() if self.config.evaluate else None
 
-    def data(self) -> None:
-        """Builds the data set, unless it is there (once a run: stages call it too)."""
+    def data(self, keep: bool = False) -> None:
+        """Builds the data set, unless it is there, and compares the config with it (once a run: stages call it too).
+
+        `keep`: a stage that was made from it is used, so `restart` doesn't delete it.
+
+        Raises:
+            UserError: it can't be built or is of another config, or it lacks what a section of the config needs.
+        """
         if self._data_ready:
             return
         self._data_ready = True
-        if isinstance(self.config.data, str):
-            if not (Path(self.config.data) / "manifest.json").is_file():
-                raise UserError(
-                    f"data: {self.config.data} is no built data set (no manifest.json): mmrlhf data build"
-                )
-            return
-        if self.accelerator.is_main_process:
-            # one step a source, and one for writing
-            with progress("data", len(self.config.data.sources) + 1) as bar:
-                begun: list[str] = []
+        if isinstance(self.config.data, DataConfig):
+            if self.accelerator.is_main_process:
+                self._build(self.config.data, keep)
+            self.accelerator.wait_for_everyone()
+        elif not (Path(self.config.data) / MANIFEST).is_file():
+            raise UserError(
+                f"data: {self.config.data} is no built data set (no {MANIFEST}): mmrlhf data build"
+            )
+        check_data(self.config, Path(self.data_folder))
 
-                def show(source: str, count: int, total: int | None) -> None:
-                    if source not in begun:
-                        begun.append(source)
-                    bar(len(begun) - 1, f"{source}: {count} records")
+    def _build(self, config: DataConfig, keep: bool) -> None:
+        anew = (
+            "mmrlhf run --restart to delete it and what was made from it"
+            if keep
+            else "--restart to delete it"
+        )
+        # one step a source, and one for writing
+        with progress("data", len(config.sources) + 1) as bar:
+            begun: list[str] = []
 
-                build(self.config.data, Path(self.data_folder), progress=show, overwrite=self.mode.restart)
-                bar(len(self.config.data.sources) + 1)
-        self.accelerator.wait_for_everyone()
+            def show(source: str, count: int, total: int | None) -> None:
+                if source not in begun:
+                    begun.append(source)
+                bar(len(begun) - 1, f"{source}: {count} records")
+
+            build(
+                config,
+                Path(self.data_folder),
+                progress=show,
+                overwrite=self.mode.restart and not keep,
+                advice=Advice("--set name=... for another run folder", anew),
+            )
+            bar(len(config.sources) + 1)
 
     def sft(self) -> None:
         """Supervised fine-tuning of the run's model."""
@@ -113,13 +138,13 @@ class Run:
             self._train(stage, folder)
             return lambda out: save_vlm(vlm, out)
 
-        self._stage("sft", config, [], train)
+        self._stage("sft", train)
 
     def reward(self) -> None:
         """The reward model, from the SFT model where the run has one."""
         config = self._section("reward")
-        self.data()
         start = self._start_model(config)
+        self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
             vlm = self._load(start, trainable=True)
@@ -128,18 +153,15 @@ class Run:
             stage.finish()
             return stage.reward_model.save
 
-        self._stage("reward", config, ["sft"] if self.config.sft else [], train)
+        self._stage("reward", train)
 
     def ppo(self) -> None:
         """One policy for each variant of the config."""
         config = self._section("ppo")
         reward_path = self._need("reward")
         start = self._start_model(config)
-        for variant in config.variants:
-            # the other variants don't decide this one's numbers
-            own = config.model_copy(update={"variants": [variant]})
-            train = functools.partial(self._ppo, variant, start, reward_path)
-            self._stage(f"ppo/{variant.name}", own, ["reward"], train)
+        for variant, name in zip(config.variants, self.stage_names("ppo"), strict=True):
+            self._stage(name, functools.partial(self._ppo, variant, start, reward_path))
 
     def _ppo(
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
@@ -170,10 +192,12 @@ class Run:
 
         self._section("evaluate")
         reward_path = self._need("reward")
+        policies = self.policies()
         if self.accelerator.is_main_process:
+            # not before: a config that didn't make these models is refused above
             save_config(self.config)
             evaluate_tradeoffs(
-                self.policies(),
+                policies,
                 reward_path,
                 self.data_folder,
                 self.config,
@@ -184,13 +208,17 @@ class Run:
         self.accelerator.wait_for_everyone()
         return self.folder / "report.html"
 
-    def policies(self) -> dict[str, Path]:
-        """The model before PPO and each variant after it, by name."""
-        before = self._need("sft") if self.config.sft else Path(self.config.model.path)
-        found = {"sft" if self.config.sft else "base": before}
+    def policies(self) -> dict[str, str]:
+        """Where the model that PPO starts from is, and each variant after it, by name."""
+        found = {self.config.before_ppo: self._start_model(self.config.ppo or StageConfig()).path}
         if self.config.ppo:
-            found |= {variant.name: self._need(f"ppo/{variant.name}") for variant in self.config.ppo.variants}
+            found |= {name.split("/")[1]: str(self._need(name)) for name in self.stage_names("ppo")}
         return found
+
+    def stage_names(self, kind: str) -> list[str]:
+        """The stages of a kind, which are also their folders: sft, reward, or ppo/VARIANT for each variant."""
+        section = self._section(kind)
+        return [f"ppo/{variant.name}" for variant in section.variants] if kind == "ppo" else [kind]
 
     def _section(self, name: str) -> Any:
         section = getattr(self.config, name)
@@ -198,23 +226,35 @@ class Run:
             raise UserError(f"the config has no {name}: section")
         return section
 
-    def _need(self, stage: str) -> Path:
-        model = self.folder / stage / "model"
-        if not _state(self.folder / stage).get("done"):
+    def _need(self, name: str) -> Path:
+        """The model of a stage that is done.
+
+        Raises:
+            UserError: it isn't done, or it, or a stage or data set that it was made from, is of other settings.
+        """
+        folder = self.folder / name
+        state = read_state(folder)
+        if not state.get("done"):
             raise UserError(
-                f"{self.folder / stage}: that stage isn't done; first: mmrlhf {stage.split('/')[0]} --config ..."
+                f"{folder}: that stage isn't done; first: mmrlhf {name.split('/')[0]} --config ..."
             )
-        return model
+        self.data(keep=True)
+        for earlier in self._after(name):
+            self._need(earlier)
+        if changed := changed_settings(state, self._made_of(name)):
+            raise UserError(
+                f"{folder}: was made with other settings ({changed}). Undo the change, give the run another name "
+                f"(--set name=...), or train it anew: mmrlhf {name.split('/')[0]} --restart"
+            )
+        return folder / "model"
 
     def _start_model(self, stage: StageConfig) -> ModelConfig:
         """What reward model and PPO start from: the stage's own model if it names one, else the SFT model, else the
         run's."""
         settings = self.config.stage_model(stage)
-        if self.config.sft is None or (
-            stage.model is not None and stage.model.path != self.config.model.path
-        ):
-            return settings
-        return settings.model_copy(update={"path": str(self._need("sft"))})
+        if self.config.starts_from_sft(stage):
+            return settings.model_copy(update={"path": str(self._need("sft"))})
+        return settings
 
     def _load(self, settings: ModelConfig, trainable: bool) -> Any:
         return load_vlm(settings, self.accelerator.device, trainable)
@@ -222,22 +262,18 @@ class Run:
     def _train(self, stage: Stage, folder: Path) -> None:
         Engine(folder, self.config.engine, self.config.seed, self.accelerator).train(stage)
 
-    def _stage(
-        self, name: str, config: BaseModel, after: list[str], train: Callable[[Path], Callable[[Path], None]]
-    ) -> None:
+    def _stage(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         """Trains a stage, or keeps it where it is done with the same settings."""
         folder = self.folder / name
-        made_of = self._made_of(name, config, after)
-        fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        made_of = self._made_of(name)
         main = self.accelerator.is_main_process
         if self.mode.restart and main:
             shutil.rmtree(folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
-        state = _state(folder)
-        if state and state["fingerprint"] != fingerprint:
-            keys = ", ".join(_differences(state["made_of"], made_of)[:4]) or "an earlier stage"
+        state = read_state(folder)
+        if state and (changed := changed_settings(state, made_of)):
             raise UserError(
-                f"{folder}: was made with other settings ({keys}). Give the run another name (--set name=...), or "
+                f"{folder}: was made with other settings ({changed}). Give the run another name (--set name=...), or "
                 "--restart to delete it and begin anew."
             )
         if state.get("done"):
@@ -250,89 +286,39 @@ class Run:
             )
         if main:
             folder.mkdir(parents=True, exist_ok=True)
-            _write_state(folder, fingerprint, made_of, done=False)
+            write_state(folder, made_of, done=False)
             save_config(self.config)  # not before: a run that is refused leaves the folder's own
         # new adapters and heads are drawn from the seed alone, whatever this process did before
         torch.manual_seed(step_seed(self.config.seed, name, -1, 0))
         save = train(folder)
         if main:
-            _save_model(folder, save)
-            _write_state(folder, fingerprint, made_of, done=True)
+            save_model(folder, save)
+            write_state(folder, made_of, done=True)
         self.accelerator.free_memory()
         self.accelerator.wait_for_everyone()
 
-    def _made_of(self, name: str, config: BaseModel, after: list[str]) -> dict[str, Any]:
-        """Everything that decides the stage's numbers."""
-        data = (
-            self.config.data
-            if isinstance(self.config.data, str)
-            else self.config.data.model_dump(mode="json")
-        )
+    def _after(self, name: str) -> list[str]:
+        """The stages whose models a stage is made from."""
+        kind = name.split("/")[0]
+        start = ["sft"] if kind != "sft" and self.config.starts_from_sft(self._section(kind)) else []
+        return [*start, "reward"] if kind == "ppo" else start
+
+    def _made_of(self, name: str) -> dict[str, Any]:
+        """Everything that decides a stage's numbers, under the keys of the config where it has them."""
+        kind, _, variant = name.partition("/")
+        section = self._section(kind)
+        settings = section.model_dump(mode="json", exclude={"model"})
+        if variant:
+            # the other variants don't decide this one's numbers
+            settings["variants"] = [v for v in settings["variants"] if v["name"] == variant]
+        data = self.config.data
         return {
             "stage": name,
             "seed": self.config.seed,
-            "model": self.config.model.model_dump(mode="json"),
-            "data": data,
-            "config": config.model_dump(mode="json"),
-            "after": [_state(self.folder / stage).get("fingerprint") for stage in after],
+            "model": self.config.stage_model(section).model_dump(mode="json"),
+            "data": data if isinstance(data, str) else data.model_dump(mode="json"),
+            f"data/{MANIFEST}": manifest_hash(self.data_folder),
+            kind: settings,
+            "engine": {"mixed_precision": self.config.engine.mixed_precision},
+            EARLIER: [read_state(self.folder / stage).get("fingerprint") for stage in self._after(name)],
         }
-
-
-def save_config(config: RunConfig) -> None:
-    """Writes the config with all its defaults into the run's folder."""
-    folder = Path(config.output_dir) / config.name
-    _make_folder(folder)
-    write_text(folder / "config.yaml", dump_yaml(config))
-
-
-def _save_model(folder: Path, save: Callable[[Path], None]) -> None:
-    """`folder/model`, whole or not at all; raises UserError where the disk is full."""
-    partial = folder / ".model.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        save(partial)
-        shutil.rmtree(folder / "model", ignore_errors=True)
-        os.replace(partial, folder / "model")
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        why = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{folder / 'model'}: can't be written ({why}); free some space and --resume"
-        ) from error
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: can't be made ({error.strerror}); choose another output_dir") from error
-
-
-def _state(folder: Path) -> dict[str, Any]:
-    path = folder / "stage.json"
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(
-            f"{path}: is damaged ({error}); --restart deletes the stage and begins anew"
-        ) from error
-
-
-def _write_state(folder: Path, fingerprint: str, made_of: dict[str, Any], done: bool) -> None:
-    write_text(
-        folder / "stage.json",
-        json.dumps({"done": done, "fingerprint": fingerprint, "made_of": made_of}, indent=1),
-    )
-
-
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """The paths at which two JSON values differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [
-            d for key in keys for d in _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if old == new else [path]

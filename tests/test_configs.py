@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from data_tools.build import DataConfig
 from data_tools.config import Config, apply_overrides, dump_yaml, load_config, parse_config, read_yaml
 from data_tools.errors import UserError
-from mmrlhf.config import ModelConfig, OptimConfig, RunConfig
+from mmrlhf.config import LoraSettings, ModelConfig, OptimConfig, RunConfig
 from mmrlhf.rewards.scalarizers import Chebyshev
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -241,6 +241,67 @@ def test_the_model_of_a_stage() -> None:
     assert config.reward is not None
     assert config.stage_model(config.sft).path == "a/b"
     assert config.stage_model(config.reward).path == "c/d"
+
+
+def test_a_stage_overrides_only_what_it_sets(tmp_path: Path) -> None:
+    """A stage that sets its adapters keeps the run's model; also in the config that the run's folder keeps."""
+    lora = apply_overrides(read_yaml(ROOT / "configs/qwen2_5_vl_3b.yaml"), ["ppo.model={lora: {r: 8}}"])
+    config = parse_config(lora, RunConfig, "test")
+    written = tmp_path / "config.yaml"
+    written.write_text(dump_yaml(config))
+    for found in (config, load_config(written, RunConfig)):
+        assert found.ppo is not None
+        model = found.stage_model(found.ppo)
+        assert model.path == "Qwen/Qwen2.5-VL-3B-Instruct"
+        assert model.max_pixels == 401408
+        assert model.lora == LoraSettings(r=8, alpha=64)  # alpha is the run's
+        assert found.starts_from_sft(found.ppo)
+        assert found.before_ppo == "sft"
+
+
+def test_a_stage_may_do_without_the_adapters_of_the_run() -> None:
+    row = {**MINIMAL, "model": {"path": "a/b", "lora": {"r": 4}}, "sft": {"model": {"lora": None}}}
+    config = parse_config(row, RunConfig, "test")
+    assert config.sft is not None
+    assert config.stage_model(config.sft) == ModelConfig(path="a/b")
+
+
+def test_what_ppo_starts_from() -> None:
+    def before(**sections: object) -> str:
+        return parse_config({**MINIMAL, "reward": {}, **sections}, RunConfig, "test").before_ppo
+
+    assert before(sft={}, ppo={}) == "sft"
+    assert before(sft={}) == "sft"
+    assert before(ppo={}) == "base"
+    assert before(sft={}, ppo={"model": {"path": "tiny"}}) == "base"
+    assert before(sft={}, reward={"model": {"path": "c/d"}}, ppo={"model": {"dtype": "float32"}}) == "sft"
+
+
+COMMAND = re.compile(r"mmrlhf run (configs/\S+)((?: --set \S+)*)")
+
+
+def written_commands() -> list[tuple[str, list[str]]]:
+    """The config and the overrides of every `mmrlhf run` in the README and in the heads of the configs."""
+    found = []
+    for path in (ROOT / "README.md", *SHIPPED):
+        for config, sets in COMMAND.findall(path.read_text()):
+            found.append((config, sets.replace(" --set ", " ").split()))
+    return found
+
+
+def test_the_readme_has_commands() -> None:
+    assert (
+        "configs/qwen2_5_vl_3b.yaml",
+        ["data.sources.0.path=pairs.jsonl", "name=first"],
+    ) in written_commands()
+
+
+@pytest.mark.parametrize(("name", "sets"), written_commands(), ids=str)
+def test_a_written_command_reads_only_the_files_it_names(name: str, sets: list[str]) -> None:
+    config = load_config(ROOT / name, RunConfig, sets)
+    assert isinstance(config.data, DataConfig)
+    paths = [str(source.path) for source in config.data.sources if hasattr(source, "path")]
+    assert paths == [item.partition("=")[2] for item in sets if ".path=" in item]
 
 
 def test_the_dtype_of_weights() -> None:

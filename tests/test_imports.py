@@ -24,7 +24,10 @@ LEVELS = [
     ["mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal", "mmrlhf.rewards.scalarizers"],
     ["mmrlhf.models", "mmrlhf.rewards", "mmrlhf.rl"],
     ["mmrlhf.training", "mmrlhf.evaluation"],
-    ["mmrlhf.pipeline", "mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"],
+    [
+        *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder"),
+        *("mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"),
+    ],
     ["mmrlhf.cli", "mmrlhf.__main__"],
 ]
 # the config's union names the scalarizers, which are configs themselves: they stand on the level of the config

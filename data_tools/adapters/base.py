@@ -47,6 +47,10 @@ class FileSource(Source):
     path: Path = Field(description="The file: JSON lines, or one JSON list.")
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
 
+    def files(self) -> Sequence[Path]:
+        """The file of rows; images aren't among them."""
+        return (self.path,)
+
 
 def read_rows(path: Path, limit: int | None = None) -> Iterator[tuple[str, Any] | Rejected]:
     """Each row with its place (`file:line`), from JSON lines or a JSON list, whatever the file's name ends
@@ -193,6 +197,16 @@ def messages_with_images(
                 parts.append(Part(text=piece.strip("\n")))
         messages.append(Message(role, tuple(parts)))  # type: ignore[arg-type]  # the record checks the role
     return tuple(messages)
+
+
+def check_roles(roles: Sequence[str]) -> None:
+    """Raises RowError unless a prompt's turns go user, assistant, ... user, after at most one of the system.
+
+    Chat templates refuse other orders, some of them only when training has begun.
+    """
+    spoken = roles[1:] if roles and roles[0] == "system" else roles
+    if list(spoken) != ["user" if number % 2 == 0 else "assistant" for number in range(len(spoken))]:
+        raise RowError("the prompt's turns don't alternate between user and assistant (system only first)")
 
 
 def pair(chosen: str, rejected: str, objective: str) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:

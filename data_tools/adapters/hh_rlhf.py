@@ -18,7 +18,6 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.schema import Message, Part, PreferenceRecord
-from data_tools.splits import assign
 
 _ANSWER = "\n\nAssistant:"
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
@@ -56,14 +55,13 @@ def _convert(row: dict[str, Any], config: HhRlhfConfig, where: str) -> Preferenc
     if prompt != other:
         raise RowError("chosen and rejected don't share a prompt")
     responses, comparisons = pair(chosen, rejected, config.objective)
-    record = PreferenceRecord(
+    return PreferenceRecord(
         id=f"{config.name}-{where}",
         source=config.name,
         prompt=_messages(prompt),
         responses=responses,
         comparisons=comparisons,
     )
-    return assign(record, config.splits)
 
 
 def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:

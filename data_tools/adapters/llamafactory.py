@@ -12,6 +12,7 @@ from data_tools.adapters.base import (
     FileSource,
     Rejected,
     RowError,
+    check_roles,
     check_text,
     guarded,
     messages_with_images,
@@ -22,7 +23,6 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.schema import PreferenceRecord
-from data_tools.splits import assign
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 MARK = "<image>"
@@ -62,6 +62,7 @@ def _convert(row: dict[str, Any], config: LlamaFactoryConfig, where: str) -> Pre
         turns.insert(0, ("system", check_text(row["system"], "system")))
     if not turns or turns[-1][0] != "user":
         raise RowError("conversations doesn't end with a human turn")
+    check_roles([role for role, _ in turns])
     answers = []
     for key in ("chosen", "rejected"):
         role, text = _turn(row.get(key))
@@ -74,7 +75,7 @@ def _convert(row: dict[str, Any], config: LlamaFactoryConfig, where: str) -> Pre
     images = tuple(
         take_image(image, config.images or config.path.parent) for image in take_list(row, "images")
     )
-    record = PreferenceRecord(
+    return PreferenceRecord(
         id=f"{config.name}-{where}",
         source=config.name,
         prompt=messages_with_images(turns, images, MARK),
@@ -82,7 +83,6 @@ def _convert(row: dict[str, Any], config: LlamaFactoryConfig, where: str) -> Pre
         images=images,
         comparisons=comparisons,
     )
-    return assign(record, config.splits)
 
 
 def _turn(turn: object) -> tuple[str, str]:

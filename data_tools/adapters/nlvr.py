@@ -28,7 +28,7 @@ from data_tools.adapters.base import (
 from data_tools.scenes.language import verify_prompt
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Comparison, PreferenceRecord, Response, user
-from data_tools.splits import assign
+from data_tools.union import UnionFind
 
 _IDENTIFIER = re.compile(r"(?P<group>[0-9]{1,9})-[0-9]{1,9}")
 
@@ -76,8 +76,7 @@ def read(config: NlvrConfig) -> Iterator[PreferenceRecord | Rejected]:
                 yield result
                 break  # the other permutations have the same fault
             records.append(result)
-    for record in _with_flips(_with_groups(records)):
-        yield assign(record, config.splits)
+    yield from _with_flips(_with_groups(records))
 
 
 def _convert(row: dict[str, Any], config: NlvrConfig, permutation: int) -> PreferenceRecord:
@@ -99,7 +98,7 @@ def _convert(row: dict[str, Any], config: NlvrConfig, permutation: int) -> Prefe
     name = f"{config.prefix or config.path.stem}-{identifier}-{permutation}.png"
     image = take_image(f"{directory}/{name}", config.images or config.path.parent / "images")
     better = 0 if label == "true" else 1
-    record = PreferenceRecord(
+    return PreferenceRecord(
         id=f"{config.name}-{identifier}-{permutation}",
         source=config.name,
         prompt=(user(0, verify_prompt(sentence)),),
@@ -110,26 +109,22 @@ def _convert(row: dict[str, Any], config: NlvrConfig, permutation: int) -> Prefe
         reference={"answer": "yes" if label == "true" else "no"},
         provenance={"group": match["group"], "sentence": sentence},
     )
-    return assign(record, config.splits)
 
 
 def _with_groups(records: list[PreferenceRecord]) -> list[PreferenceRecord]:
     """The records with one group for all whose number n or sentence are linked, so that no split separates
     them.
     """
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
+    links = UnionFind[str]()
     for record in records:
-        left, right = find(record.provenance["group"]), find("sentence " + record.provenance["sentence"])
-        root[max(left, right)] = min(left, right)  # a number sorts before "sentence ..."
+        links.join([record.provenance["group"], f"sentence {record.provenance['sentence']}"])
+    names: dict[str, str] = {}  # each set is named by the first number that stands in the file
+    for record in records:
+        names.setdefault(links.find(record.provenance["group"]), record.provenance["group"])
     return [
         dataclasses.replace(
-            record, provenance={**record.provenance, "group": find(record.provenance["group"])}
+            record,
+            provenance={**record.provenance, "group": names[links.find(record.provenance["group"])]},
         )
         for record in records
     ]

@@ -16,6 +16,7 @@ from data_tools.adapters.base import (
     FileSource,
     Rejected,
     RowError,
+    check_roles,
     check_text,
     guarded,
     pair,
@@ -33,7 +34,6 @@ from data_tools.schema import (
     Rating,
     Response,
 )
-from data_tools.splits import assign
 
 Turn = tuple[str, tuple[str | None, ...]]  # a role, and texts or, as None, places of images
 
@@ -78,7 +78,7 @@ def _convert(row: dict[str, Any], config: TrlConfig, where: str) -> PreferenceRe
         responses, comparisons = pair(chosen, rejected, config.objective)
     given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
     images = tuple(take_image(image, config.images or config.path.parent) for image in given)
-    record = PreferenceRecord(
+    return PreferenceRecord(
         id=f"{config.name}-{where}",
         source=config.name,
         prompt=_messages(prompt, images),
@@ -87,7 +87,6 @@ def _convert(row: dict[str, Any], config: TrlConfig, where: str) -> PreferenceRe
         comparisons=comparisons,
         ratings=ratings,
     )
-    return assign(record, config.splits)
 
 
 def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str]]:
@@ -109,6 +108,7 @@ def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list
         prompt, answers = answers[0][:shared], [turns[shared:] for turns in answers]
     if not prompt or prompt[-1][0] != "user":
         raise RowError("there is no prompt that ends with a user's turn")
+    check_roles([role for role, _ in prompt])
     for key, turns in zip(keys, answers, strict=True):
         if len(turns) != 1 or turns[0][0] != "assistant":
             raise RowError(f"{key} is not one assistant's turn after the prompt")

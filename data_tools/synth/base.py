@@ -8,7 +8,6 @@ from data_tools.scenes.render import to_png
 from data_tools.scenes.structure import Scene
 from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response, user
 from data_tools.source import Source
-from data_tools.splits import assign
 
 
 class Recipe(Source):
@@ -29,7 +28,7 @@ class Recipe(Source):
         provenance: dict[str, object] | None = None,
     ) -> PreferenceRecord:
         """A record about a picture of the scene."""
-        record = PreferenceRecord(
+        return PreferenceRecord(
             id=f"{self.name}-{record_id}",
             source=self.name,
             prompt=(user(0, prompt),),
@@ -40,7 +39,6 @@ class Recipe(Source):
             reference=reference or {},
             provenance={"recipe": type(self).model_fields["type"].default, **(provenance or {})},
         )
-        return assign(record, self.splits)
 
     def words(
         self,
@@ -52,7 +50,7 @@ class Recipe(Source):
         provenance: dict[str, object] | None = None,
     ) -> PreferenceRecord:
         """A text-only record."""
-        record = PreferenceRecord(
+        return PreferenceRecord(
             id=f"{self.name}-{record_id}",
             source=self.name,
             prompt=(user(prompt),),
@@ -61,7 +59,6 @@ class Recipe(Source):
             reference=reference or {},
             provenance={"recipe": type(self).model_fields["type"].default, **(provenance or {})},
         )
-        return assign(record, self.splits)
 
 
 def ordered(rng: random.Random, better: str, worse: str) -> tuple[tuple[str, str], int]:

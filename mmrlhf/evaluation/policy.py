@@ -3,7 +3,9 @@ picture.
 
 One answer is sampled a prompt, from the same seed for every policy. The headline is the share of true claims:
 of all that a policy's captions say, how much is true of the picture; what the checker can't read counts as
-not true, so a policy gains nothing by vagueness.
+not true. It says nothing of what is left out: a vague caption, "There is an object.", is wholly true. The exact
+helpfulness beside it shows that in part: it is the share of the objects that true claims cover, however little
+they say of each.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from data_tools.images import encode_png, read_image
 from data_tools.manifest import read_manifest
 from data_tools.schema import ImageRef, PreferenceRecord
 from data_tools.shards import Kind, RecordSet, open_records
-from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
+from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
@@ -29,6 +29,7 @@ from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import progress
+from mmrlhf.training.feed import open_feed
 
 FORMAT = 1
 NOT_JUDGED = "not judged exactly"
@@ -40,7 +41,7 @@ GOLD_RULE = "0, the least gold score there is"
 
 
 def evaluate_tradeoffs(
-    policies: dict[str, Path],
+    policies: Mapping[str, str | Path],
     reward_path: Path,
     data: str,
     config: RunConfig,
@@ -54,19 +55,19 @@ def evaluate_tradeoffs(
         UserError: a model or the data can't be read, or every prompt is too long.
     """
     settings = config.evaluate or EvaluateConfig()
-    judge = load_reward_model(
-        reward_path, device, config.stage_model(config.reward) if config.reward else config.model
-    )
+    judge = load_reward_model(reward_path, device, _settings(config, config.reward))
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "reward.json", _evaluate_judge(judge, data, config, settings))
     stage: StageConfig = config.ppo or config.sft or StageConfig()
-    # a policy reads prompts as the reward model does: both come from the run's model
+    kinds = config.ppo.prompts_from if config.ppo else None
+    # a policy reads prompts as the reward model does: PPO and the evaluation hand the tokens of one to the other
     records, refused = _fitting(
-        judge.vlm, choose_prompts(data, settings, config.seed), stage.max_prompt_tokens
+        judge.vlm, choose_prompts(data, settings, config.seed, kinds), stage.max_prompt_tokens
     )
     found = []
     for name, path in policies.items():
-        vlm = load_vlm(config.model.model_copy(update={"path": str(path), "lora": None}), device)
+        model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
+        vlm = load_vlm(model, device)
         with progress(f"evaluate {name}", len(records)) as bar:
             found.append(
                 evaluate_policy(
@@ -83,6 +84,11 @@ def evaluate_tradeoffs(
     }
     _write(out / "tradeoffs.json", result)
     return result
+
+
+def _settings(config: RunConfig, stage: StageConfig | None) -> ModelConfig:
+    """How a stage's models are loaded, with or without the stage."""
+    return config.stage_model(stage) if stage else config.model
 
 
 def _free() -> None:
@@ -121,18 +127,20 @@ def _fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple
     return kept, len(records) - len(kept)
 
 
-def choose_prompts(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
-    """Prompts of the split, text and images mixed as in the data; where it has no prompt records, those of
-    its preferences.
+def choose_prompts(
+    data: str, settings: EvaluateConfig, seed: int, kinds: Sequence[Kind] | None = None
+) -> list[PreferenceRecord]:
+    """Prompts of the split, of the given kinds of records (ppo.prompts_from), mixed as in the data. With no kinds
+    given: of its prompt records, or of its preferences where it has none.
 
     Raises:
-        UserError: the split isn't there or has neither.
+        UserError: the split isn't there or has none of a kind.
     """
-    kinds = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == settings.split}
-    kind: Kind = "prompt" if "prompt" in kinds else "preference"
-    records = open_records(data, settings.split, kind=kind)
-    order = epoch_order(records.strata, seed, 0)
-    return [records[i] for i in order[: settings.prompts]]
+    if kinds is None:
+        held = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == settings.split}
+        kinds = ["prompt" if "prompt" in held else "preference"]
+    feed = open_feed(data, settings.split, kinds, seed)
+    return [feed.records[feed.index(i)] for i in range(min(settings.prompts, len(feed)))]
 
 
 def choose_pairs(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:

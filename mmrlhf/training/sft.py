@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import Subset
 
+from data_tools.errors import UserError
+from data_tools.manifest import read_manifest
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import SftConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
@@ -15,7 +19,7 @@ from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
 from mmrlhf.training.engine import LossSum, Update, weight_groups
-from mmrlhf.training.feed import Refusals, open_feed
+from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.types import Row
 
@@ -28,7 +32,7 @@ class SftStage:
     def __init__(self, vlm: VLM, config: SftConfig, data: str, seed: int, accelerator: Accelerator) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.module: Any = Policy(vlm)
-        self.feed = open_feed(data, "train", config.learn_from, seed)
+        self.feed = _learnable(open_feed(data, "train", config.learn_from, seed), data)
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_prompt_tokens)
 
@@ -46,7 +50,9 @@ class SftStage:
 
     def _row(self, record: PreferenceRecord) -> Row:
         prompt = encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
-        answer = record.responses[best_response(record)].text
+        best = best_response(record)
+        assert best is not None  # the feed holds no such record
+        answer = record.responses[best].text
         return Row(prompt, encode_answer(self.vlm, answer, self.config.max_answer_tokens))
 
     def loss(self, micro_batch: list[Row]) -> LossSum:
@@ -69,11 +75,35 @@ class SftStage:
         self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
 
 
-def best_response(record: PreferenceRecord) -> int:
-    """The response that wins most of its comparisons (the first of equals)."""
+def _learnable(feed: Feed, data: str) -> Feed:
+    """The feed without the records of which no answer should be imitated; reads them only where some are rated.
+
+    Raises:
+        UserError: no other record is left.
+    """
+    if not any(shard.ratings for shard in read_manifest(Path(data)).shards if shard.split == "train"):
+        return feed
+    indices = [index for index in range(len(feed)) if best_response(feed.records[index]) is not None]
+    if not indices:
+        raise UserError(
+            f"sft.learn_from: every answer of {data} is rated in the lower half of its scale; there is none to imitate"
+        )
+    records: Any = Subset(feed.records, indices)  # type: ignore[arg-type]
+    return Feed(records, [feed.strata[index] for index in indices], feed.seed)
+
+
+def best_response(record: PreferenceRecord) -> int | None:
+    """The response that wins most of its comparisons, among equals the one rated best, then the first; None where this
+    one is rated in the lower half of a scale, such as a KTO row's answer that was marked bad.
+
+    Of several ratings the lowest counts, on whatever objective; a response without any stands in the middle.
+    """
     wins = [0] * len(record.responses)
     for comparison in record.comparisons:
         if not comparison.tie:
             wins[comparison.better] += 1
             wins[comparison.worse] -= 1
-    return max(range(len(wins)), key=lambda i: wins[i])
+    shares = [(r.response, (r.value - r.low) / (r.high - r.low)) for r in record.ratings if r.low < r.high]
+    rated = [min((share for i, share in shares if i == index), default=0.5) for index in range(len(wins))]
+    best = max(range(len(wins)), key=lambda i: (wins[i], rated[i]))
+    return best if rated[best] >= 0.5 else None

@@ -78,7 +78,41 @@ def is_clear(code: int, err: str, *words: str) -> None:
         ({"sft": {"batch_size": 0, "epochs": -1}}, ["sft.batch_size: ", "sft.epochs: "]),
         ({"engine": {"mixed_precision": "fp8"}}, ["engine.mixed_precision: ", "'fp8'"]),
         ({"name": "../up"}, ["name: "]),
-        ({"ppo": {}}, ["ppo needs a reward section"]),
+        ({"engine": {"mixed_precision": "fp16"}}, ["engine.mixed_precision: ", "'no' or 'bf16'", "'fp16'"]),
+        ({"sft": {"learn_from": []}}, ["sft.learn_from: ", "at least 1"]),
+        ({"sft": {"optim": {"betas": [0.9, 1.0]}}}, ["sft.optim.betas.1: ", "less than 1", "1.0"]),
+        ({"ppo": {}}, ["ppo: needs a reward section"]),
+        ({"evaluate": {}}, ["evaluate: needs a reward section"]),
+        ({"reward": {}, "evaluate": {"split": "train"}}, ["evaluate.split: ", "trained on it", "'train'"]),
+        ({"reward": {"objectives": ["a", "b", "a"]}}, ["reward.objectives: a is named more than once"]),
+        ({"reward": {}, "ppo": {"variants": [{"name": "sft"}]}}, ["ppo.variants.0.name: ", "'sft'"]),
+        ({"reward": {}, "ppo": {"variants": [{"name": "base"}]}}, ["ppo.variants.0.name: ", "'base'"]),
+        (
+            {
+                "reward": {"objectives": ["factuality"]},
+                "ppo": {
+                    "variants": [
+                        {"name": "a", "scalarizer": {"type": "weighted_sum", "weights": {"safety": 1}}},
+                        {"name": "b", "scalarizer": {"type": "worst_case", "margins": {"beauty": 1}}},
+                    ]
+                },
+            },
+            [
+                "ppo.variants.0.scalarizer: weighted_sum.weights: no objective safety; there are factuality",
+                "ppo.variants.1.scalarizer: worst_case.margins: no objective beauty; there are factuality",
+            ],
+        ),
+        (
+            {
+                "reward": {},
+                "ppo": {"variants": [{"name": "a", "scalarizer": "mmrlhf.config:ModelConfig"}]},
+            },
+            ["ppo.variants.0.scalarizer: ", "ModelConfig is not made from"],
+        ),
+        (
+            {"model": {"lora": {}}, "sft": {"model": {"freeze_projector": False}}},
+            ["sft.model: with the run's model: with lora only adapters are trained"],
+        ),
         ({"reward": {}, "ppo": {"batch_size": 5}}, ["batch_size 5 can't be cut into 2 mini-batches"]),
         ({"reward": {}, "ppo": {"variants": [{"name": "a"}, {"name": "a"}]}}, ["two have the same name"]),
         ({"reward": {}, "ppo": {"variants": []}}, ["ppo.variants: "]),
@@ -247,7 +281,7 @@ def test_an_unfinished_run_a_finished_one_and_other_settings(
     code, _, err = tell("sft", "-c", path)
     assert (code, "sft: kept, it is done" in err) == (0, True)
     code, _, err = tell("sft", "-c", path, "--set", "sft.optim.lr=1e-3", "--set", "seed=5")
-    is_clear(code, err, "made with other settings (config.optim.lr, seed)", "--restart", "--set name=")
+    is_clear(code, err, "made with other settings (seed, sft.optim.lr)", "--restart", "--set name=")
     assert (
         yaml.safe_load((tmp_path / "runs/r/config.yaml").read_text())["seed"] == 0
     )  # that of the run that is there
@@ -259,6 +293,8 @@ def test_an_unfinished_run_a_finished_one_and_other_settings(
     assert tell("sft", "-c", path, "--resume")[0] == 0
     assert (folder / "metrics.jsonl").read_text() == metrics
 
+    (folder / "stage.json").write_text("[]")
+    is_clear(*_code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
     (folder / "stage.json").write_text("{")
     is_clear(*_code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
     assert tell("sft", "-c", path, "--restart")[0] == 0
@@ -361,6 +397,35 @@ def test_config_prints_settings(tell: Tell) -> None:
     assert "output_dir" in tell("config")[1]
     is_clear(*_code_and_err(tell("config", "pp")), "'pp' is no section", "ppo")
     is_clear(*_code_and_err(tell("config", "ppo.kl_coef")), "'kl_coef' is no section")
+    is_clear(*_code_and_err(tell("config", "data.sources.flips")), "'flips' is no section", "flip_pairs")
+
+
+def test_config_prints_types(tell: Tell) -> None:
+    rows = {line.split()[0]: " ".join(line.split()) for line in tell("config", "ppo")[1].splitlines()}
+    assert rows["kl_coef"].startswith("kl_coef float >= 0 0.05 penalty")
+    assert rows["kl_target"].startswith("kl_target float > 0 or null null KL")
+    assert rows["steps"].startswith("steps int >= 1 100 rollouts")
+    engine = " ".join(tell("config", "engine")[1].split())
+    assert "tensorboard bool True write TensorBoard files" in engine
+    assert "seed int >= 0 0 seeds the order" in " ".join(tell("config")[1].split())
+
+
+def test_config_prints_the_settings_of_plugins(tell: Tell) -> None:
+    """Of a family all members, and of one by its type."""
+    code, out, _ = tell("config", "ppo.variants.scalarizer")
+    assert code == 0
+    for word in ("weighted_sum: The weighted mean", "chebyshev: Smooth", "worst_case: The least"):
+        assert f"ppo.variants.scalarizer.{word}" in out
+    assert "mu float > 0 0.5 smoothing" in " ".join(out.split())
+    assert tell("config", "ppo.variants.0.scalarizer")[0] == 0  # as a mistake names it
+
+    out = tell("config", "data.sources")[1]
+    for word in ("data.sources.trl: ", "data.sources.hh_rlhf: ", "data.sources.flip_pairs: "):
+        assert word in out
+    alone = " ".join(tell("config", "data.sources.flip_pairs")[1].split())
+    assert "count int >= 1 1000 How many pairs; each gives two records." in alone
+    assert "hh_rlhf" not in alone
+    assert "mmrlhf config data.sources" in " ".join(tell("config", "data")[1].split())
 
 
 def fail(error: BaseException) -> Callable[..., None]:
@@ -396,6 +461,8 @@ def test_a_full_disk_a_stop_and_ctrl_c(tell: Tell, monkeypatch: pytest.MonkeyPat
             0,
             "ppo is saved at step 3 of 6; the same command with --resume goes on",
         ),
+        # what stands behind && must not begin
+        (Stopped("sft is saved at step 1 of 2", interrupted=True), 130, "sft is saved at step 1 of 2; the"),
         (KeyboardInterrupt(), 130, ""),
     ]
     for error, expected, words in cases:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from sample_records import pixel, png
 
-from data_tools.images import ImageError, ImageLimits, decode_image, encode_png, extension, read_image
+from data_tools.images import (
+    ImageError,
+    ImageLimits,
+    _complete,
+    decode_image,
+    encode_png,
+    extension,
+    read_image,
+)
 from data_tools.schema import ImageRef
 
 
@@ -82,6 +90,23 @@ def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (3, 3), color) for color in ((255, 0, 0), (0, 0, 255))]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(data).getpixel((1, 1)) == (255, 0, 0)
+
+
+def test_a_phone_picture_of_several_frames_is_a_jpeg() -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ((250, 0, 0), (0, 0, 250))]
+    data = encoded(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    with Image.open(io.BytesIO(data)) as opened:
+        assert opened.format == "MPO"
+    red, green, blue = pixel(decode_image(data), 4, 4)
+    assert (red > 240, green < 10, blue < 10) == (True, True, True)
+    assert extension(data) == "jpg"
+    with pytest.raises(ImageError):
+        decode_image(data[: len(data) // 4])
+
+
+def test_a_format_without_a_rule_is_refused() -> None:
+    with pytest.raises(ImageError, match="is a TIFF file, which is none of PNG, JPEG, WEBP, GIF, BMP"):
+        _complete(b"II*\0", "TIFF")
 
 
 def test_a_pixel_bomb_is_refused_by_its_header() -> None:

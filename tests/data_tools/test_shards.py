@@ -17,7 +17,7 @@ from sample_records import image_record, png, text_record
 
 from data_tools import tar
 from data_tools.errors import UserError
-from data_tools.manifest import MANIFEST
+from data_tools.manifest import MANIFEST, read_manifest
 from data_tools.schema import ImageRef, PreferenceRecord, Rating, Response, user
 from data_tools.shards import kind_of, open_records, write_shards
 
@@ -83,6 +83,13 @@ def test_a_rated_single_answer_is_a_preference() -> None:
         0, responses=(Response("a"),), comparisons=(), ratings=(Rating("h", 0, value=1, low=0, high=1),)
     )
     assert kind_of(rated) == "preference"
+
+
+def test_comparisons_and_ratings_are_counted_apart(tmp_path: Path) -> None:
+    ratings = (Rating("h", 0, value=1, low=0, high=1), Rating("h", 1, value=0, low=0, high=1))
+    (info,) = write_shards([text_record(0, ratings=ratings), text_record(1)], tmp_path / "d")
+    assert (info.objectives, info.ratings) == ({"helpfulness": 2}, {"h": 2})
+    assert read_manifest(tmp_path / "d").shards == (info,)
 
 
 def test_modalities_never_share_a_tar(tmp_path: Path) -> None:

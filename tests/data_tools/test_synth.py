@@ -11,6 +11,7 @@ from data_tools.scenes.structure import Scene
 from data_tools.schema import PreferenceRecord, Response, user
 from data_tools.shards import kind_of
 from data_tools.source import Source
+from data_tools.splits import assign_splits
 from data_tools.synth import RECIPES
 from data_tools.synth.coverage_pairs import CoveragePairs
 from data_tools.synth.demonstrations import Demonstrations
@@ -43,9 +44,8 @@ def test_flip_pairs_are_the_same_to_a_blind_reader(flips: list[PreferenceRecord]
         assert a.responses == b.responses
         assert a.comparisons[0].better == b.comparisons[0].worse
         assert a.images[0].sha256 != b.images[0].sha256
-        assert a.split == b.split
         assert a.prompt[0].text in DESCRIBE
-        assert (a.objectives, a.comparisons[0].judge) == (("factuality",), "oracle")
+        assert [(c.objective, c.judge) for c in a.comparisons] == [("factuality", "oracle")]
     assert Counter(r.provenance["edit"] for r in flips) == dict.fromkeys(
         ("object", "attribute", "count", "relation"), 100
     )
@@ -176,14 +176,18 @@ def test_gold_of_a_description() -> None:
     assert gold(record, text) == {"factuality": 0.5, "helpfulness": 1 / len(record.scenes[0]["objects"])}
 
 
-def test_splits_keep_pairs_and_pictures_together(flips: list[PreferenceRecord]) -> None:
+def test_splits_keep_pairs_and_questions_together(flips: list[PreferenceRecord]) -> None:
+    sources = [FlipPairs(), TextPairs(count=300), Demonstrations(images=0, texts=300), Prompts(images=0)]
+    records = [*flips, *(record for source in sources[1:] for record in made(source))]
+    found, leaks = assign_splits(records, {source.name: source.splits for source in sources})
+    assert leaks == {}
     splits: dict[str, set[str]] = defaultdict(set)
-    for record in flips:
+    for record in found[:400]:
         splits[record.provenance["flip"]].add(record.split)
-    assert {len(found) for found in splits.values()} == {1}
-    both = [*made(TextPairs(count=300)), *made(Demonstrations(images=0, texts=300)), *made(Prompts(images=0))]
+    assert {len(names) for names in splits.values()} == {1}
+    both = found[400:]
     asked: dict[str, set[str]] = defaultdict(set)
     for record in both:
         asked[record.prompt[0].text].add(record.split)
-    assert {len(found) for found in asked.values()} == {1}
+    assert {len(names) for names in asked.values()} == {1}
     assert {record.split for record in both} == {"train", "test"}

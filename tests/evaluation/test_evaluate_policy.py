@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 from evaluation_stubs import OBJECTIVES, RuleModel, looks
 
+from data_tools.oracle import gold
 from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.synth.prompts import Prompts
@@ -48,6 +49,12 @@ def test_only_captions_of_known_scenes_have_claims():
     assert caption_claims(dataclasses.replace(PICTURE, reference={"answer": "red"}), "Red.") is None
     other = dataclasses.replace(PICTURE, prompt=(user(0, "What color is the circle?"),))
     assert caption_claims(other, "Red.") is None
+
+
+def test_a_vague_caption_is_true_and_covers_little():
+    """What the share of true claims doesn't show: one of the two objects is left out, and all that it is like."""
+    assert caption_claims(PICTURE, "There is an object.") == [("there is an object", True)]
+    assert gold(PICTURE, "There is an object.") == {"factuality": 1.0, "helpfulness": 0.5}
 
 
 def test_true_claims_are_pooled():

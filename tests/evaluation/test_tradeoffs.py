@@ -38,13 +38,17 @@ def models(tmp_path_factory):
     return folder
 
 
-def run_config(data, **evaluate):
+def run_config(data, prompts_from="prompt", **evaluate):
     return RunConfig.model_validate(
         {
             "name": "t",
             "data": str(data),
             "reward": {},
-            "ppo": {"variants": [{"name": "balanced"}], "max_answer_tokens": 16},
+            "ppo": {
+                "variants": [{"name": "balanced"}],
+                "max_answer_tokens": 16,
+                "prompts_from": [prompts_from],
+            },
             "evaluate": evaluate,
         }
     )
@@ -90,7 +94,7 @@ def test_tradeoffs_of_scenes(models, tmp_path):
 def test_tradeoffs_without_scenes_say_so(models, tmp_path):
     records = in_test_split([pair(i, f"{i} is it", "no") for i in range(3)])
     write_shards(records, tmp_path / "data")
-    result = evaluate(models, run_config(tmp_path / "data"), tmp_path / "out")
+    result = evaluate(models, run_config(tmp_path / "data", "preference"), tmp_path / "out")
     assert result["fronts"]["gold"] == NOT_JUDGED == "not judged exactly"
     assert (result["policies"][0]["true_claims"], result["policies"][0]["gold"]) == (None, {})
     assert result["changes"]["balanced"]["true_claims"] is None
@@ -99,7 +103,7 @@ def test_tradeoffs_without_scenes_say_so(models, tmp_path):
 
 def test_all_prompts_too_long_are_refused(models, tmp_path):
     write_shards(in_test_split([pair(0, "a", "b")]), tmp_path / "data")
-    config = run_config(tmp_path / "data")
+    config = run_config(tmp_path / "data", "preference")
     config = config.model_copy(update={"reward": config.reward.model_copy(update={"max_prompt_tokens": 1})})
     with pytest.raises(UserError, match="max_prompt_tokens 1"):
         evaluate(models, config, tmp_path / "out")
@@ -120,6 +124,47 @@ def test_prompts_are_mixed_as_in_the_data(tmp_path):
     share = sum(modality == "image-text" for _, modality in strata) / len(strata)
     chosen = choose_prompts(str(tmp_path / "data"), EvaluateConfig(prompts=10), seed=0)
     assert sum(record.modality == "image-text" for record in chosen) == pytest.approx(10 * share, abs=1.01)
+
+
+def test_the_prompts_are_of_the_kinds_that_ppo_answers(tmp_path):
+    """flip_pairs hold preferences, prompts hold none; a data set may have both."""
+    write_shards(in_test_split(everything()), tmp_path / "data")
+
+    def sources(kinds):
+        chosen = choose_prompts(str(tmp_path / "data"), EvaluateConfig(prompts=100), 0, kinds)
+        return {record.source for record in chosen}, len(chosen)
+
+    # 3 flip pairs and 4 coverage pairs and 6 text pairs give 6 + 4 + 6 preferences, and there are 12 prompts
+    assert sources(["preference"]) == ({"flip_pairs", "coverage_pairs", "text_pairs"}, 16)
+    assert sources(["prompt"]) == ({"prompts"}, 12)
+    assert sources(["prompt", "preference"])[1] == 28
+    assert sources(None) == ({"prompts"}, 12)
+    write_shards(in_test_split(flips(2)), tmp_path / "flips")
+    with pytest.raises(UserError, match="its test split has no prompt records; it has: preference"):
+        choose_prompts(str(tmp_path / "flips"), EvaluateConfig(), 0, ["prompt"])
+
+
+def test_policies_are_loaded_as_ppo_trained_them(models, tmp_path, monkeypatch):
+    """The stage's own settings hold for its policies, the reward section's for the reward model."""
+    write_shards(in_test_split(everything()), tmp_path / "data")
+    config = run_config(tmp_path / "data", prompts=2, pairs=2)
+    row = config.model_dump()
+    row["ppo"]["model"] = {"dtype": "bfloat16"}
+    config = RunConfig.model_validate(row)
+    loaded = []
+
+    def load(settings, device):
+        loaded.append((settings.path, settings.dtype))
+        return load_vlm(settings, device)
+
+    monkeypatch.setattr("mmrlhf.evaluation.tradeoffs.load_vlm", load)
+    monkeypatch.setattr("mmrlhf.rewards.model.load_vlm", load)
+    evaluate(models, config, tmp_path / "out")
+    assert loaded == [
+        (str(models / "reward"), "auto"),
+        (str(models / "policy"), "bfloat16"),
+        (str(models / "policy"), "bfloat16"),
+    ]
 
 
 def test_front_of_learned_rewards():

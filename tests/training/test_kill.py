@@ -1,5 +1,6 @@
 """A PPO run that is killed with SIGKILL in the middle of a step and resumed writes the metrics, byte for byte, of a run
-that was left alone; with adapters and in full fine-tuning, with a checkpoint behind it and before the first one.
+that was left alone; with adapters and in full fine-tuning, with a checkpoint behind it and before the first one. One
+that is asked to stop saves first, and says by its exit code whether what stands behind it may begin.
 
 The killed run is a process of its own; the others go through the same command line within this one.
 """
@@ -63,8 +64,9 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def kill_in_a_step(arguments: list[str], metrics: Path, step: int) -> None:
-    """Starts the program and kills it, some way into the step after `step`, when that stands in the metrics."""
+def send_in_a_step(number: signal.Signals, arguments: list[str], metrics: Path, step: int) -> tuple[int, str]:
+    """Starts the program and sends it a signal, some way into the step after `step`, when that stands in the metrics;
+    its exit code and what it said on stderr."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
         [sys.executable, "-m", "mmrlhf", *arguments], env=environment, stderr=subprocess.PIPE
@@ -76,11 +78,12 @@ def kill_in_a_step(arguments: list[str], metrics: Path, step: int) -> None:
             assert time.monotonic() < deadline, "no step was done in time"
             time.sleep(0.01)
         time.sleep(0.1)
-        process.kill()
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
         process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    return process.returncode, said.decode()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     killed = folder / f"{kind}-killed"
     shutil.copytree(folder / base, killed, ignore=shutil.ignore_patterns("ppo"))
     again = ["run", config, "--set", f"name={killed.name}", *settings, "--resume"]
-    kill_in_a_step(again, killed / METRICS, 3)
+    assert send_in_a_step(signal.SIGKILL, again, killed / METRICS, 3)[0] == -signal.SIGKILL
     done = [row["step"] for row in read_metrics(killed / METRICS)]
     assert 3 <= max(done) < STEPS
     assert not (killed / "ppo/balanced/model").exists()
@@ -122,3 +125,17 @@ def test_a_killed_run_resumes_to_the_same_bytes(
             folder / base / "ppo/balanced" / name
         ).read_bytes()
     assert not list(killed.rglob("*.bin")) + list(killed.rglob("*.pt")) + list(killed.rglob("*.pkl"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_is_saved(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    """A scheduler's SIGTERM is no failure; after Ctrl-C `mmrlhf sft && mmrlhf reward` must not go on."""
+    row = {**CONFIG, "output_dir": str(tmp_path), "sft": {**CONFIG["sft"], "epochs": 50}}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(row))
+    folder = tmp_path / "whole" / "sft"
+    found, said = send_in_a_step(number, ["sft", str(tmp_path / "run.yaml")], folder / "metrics.jsonl", 1)
+    assert found == code, said
+    assert "sft is saved at step" in said
+    assert "--resume goes on" in said
+    assert len(list((folder / "checkpoints").glob("step-*"))) == 1
+    assert not (folder / "model").exists()

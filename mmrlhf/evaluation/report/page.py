@@ -80,7 +80,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str, Any]]:
     """Name, color index and what was optimized, of each policy; the first is the one before PPO."""
     variants = {variant.name: variant.scalarizer for variant in config.ppo.variants} if config.ppo else {}
-    names = [policy["name"] for policy in result["policies"]] if result else [_before(config), *variants]
+    names = [policy["name"] for policy in result["policies"]] if result else [config.before_ppo, *variants]
     return [
         {
             "name": name,
@@ -89,10 +89,6 @@ def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str
         }
         for index, name in enumerate(names)
     ]
-
-
-def _before(config: RunConfig) -> str:
-    return "sft" if config.sft else "base"
 
 
 def scalarizer_label(scalarizer: Any) -> str:

@@ -1,0 +1,50 @@
+"""The files that a data set was made from, and whether they are still what they were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.errors import UserError
+from data_tools.source import Source
+
+
+def file_hashes(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """A row for each file that a source reads: source, path, size in bytes and sha256.
+
+    Raises:
+        UserError: a file can't be read.
+    """
+    rows = []
+    for source in sources:
+        for path in source.files():
+            try:
+                rows.append({"source": source.name, "path": str(path), **_look(path)})
+            except OSError as error:
+                raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
+    return rows
+
+
+def changed_files(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The paths, of what `file_hashes` gave, whose content is another now. A file that is gone isn't among them: a data
+    set can be used without what it was made from.
+    """
+    changed = []
+    for row in rows:
+        try:
+            size = Path(row["path"]).stat().st_size
+            if size != row["bytes"] or _look(Path(row["path"]))["sha256"] != row["sha256"]:
+                changed.append(row["path"])
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"{row['path']}: can't be read ({error.strerror or error})") from error
+    return changed
+
+
+def _look(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"bytes": file.tell(), "sha256": digest}

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_records import image_record, text_record
+
+from data_tools.balance.order import epoch_order
+from data_tools.balance.quotas import Balance, apply_quotas
+from data_tools.errors import UserError
+from data_tools.schema import Comparison, PreferenceRecord
+
+
+def pool() -> list[PreferenceRecord]:
+    """40 flip pairs on factuality, 100 text rows on helpfulness of which 20 also judge safety."""
+    records = [image_record(number, provenance={"flip": f"f{number // 2}"}) for number in range(80)]
+    both = (Comparison("helpfulness", 0, 1), Comparison("safety", 1, 0))
+    records += [text_record(number, comparisons=both if number < 20 else both[:1]) for number in range(100)]
+    return records
+
+
+def shares(records: list[PreferenceRecord]) -> tuple[Counter[str], Counter[str]]:
+    return (
+        Counter(record.modality for record in records),
+        Counter(comparison.objective for record in records for comparison in record.comparisons),
+    )
+
+
+def test_quotas_are_met_without_repeats() -> None:
+    records = pool()
+    kept, dropped = apply_quotas(records, Balance(modality={"text": 0.2, "image-text": 0.8}), seed=0)
+    modality, _ = shares(kept)
+    assert modality == {"image-text": 80, "text": 21}  # 21 of 101 is within one record of a fifth
+    assert len({record.id for record in kept}) == len(kept)
+    assert sum(dropped.values()) == 79
+    again, _ = apply_quotas(records[::-1], Balance(modality={"text": 0.2, "image-text": 0.8}), seed=0)
+    assert {record.id for record in again} == {record.id for record in kept}
+    other, _ = apply_quotas(records, Balance(modality={"text": 0.2}), seed=1)
+    assert {record.id for record in other} != {record.id for record in kept}
+
+
+def test_flip_pairs_stay_whole() -> None:
+    kept, _ = apply_quotas(pool(), Balance(modality={"image-text": 0.3}), seed=0)
+    flips = Counter(record.provenance["flip"] for record in kept if record.images)
+    assert set(flips.values()) == {2}
+    modality, _ = shares(kept)
+    assert modality["text"] == 100
+    assert abs(modality["image-text"] / len(kept) - 0.3) < 0.01
+
+
+def test_flip_pairs_and_single_records_go_alike() -> None:
+    single = [image_record(200 + number, provenance={}) for number in range(80)]
+    kept, _ = apply_quotas(pool() + single, Balance(modality={"image-text": 0.5}), seed=0)
+    modality, _ = shares(kept)
+    assert abs(modality["image-text"] - 100) <= 1
+    flips = sum(1 for record in kept if "flip" in record.provenance)
+    assert abs(flips - 50) <= 2  # of 80 records in flip pairs and 80 single ones 100 stay
+
+
+def test_quotas_of_objectives_and_total() -> None:
+    balance = Balance(objectives={"safety": 0.2, "factuality": 0.4}, total=60)
+    kept, dropped = apply_quotas(pool(), balance, seed=0)
+    _, objectives = shares(kept)
+    total = sum(objectives.values())
+    assert len(kept) in (59, 60)
+    assert abs(objectives["safety"] / total - 0.2) < 0.03
+    assert abs(objectives["factuality"] / total - 0.4) < 0.03
+    assert sum(dropped.values()) == 180 - len(kept)
+    assert shares(apply_quotas(pool(), Balance(objectives={"safety": 0}), seed=0)[0])[1]["safety"] == 0
+
+
+@pytest.mark.parametrize(
+    ("balance", "message"),
+    [
+        (
+            {"objectives": {"honesty": 0.1}},
+            r"balance\.objectives\.honesty: asks for 0\.1, but no training preference",
+        ),
+        ({"objectives": {"safety": 0.8}}, r"balance\.objectives\.safety: asks for 0\.8 .* short: safety"),
+        (
+            {"modality": {"text": 0.9, "image-text": 0.1}, "objectives": {"factuality": 0.5}},
+            r"together with the other quotas; short",
+        ),
+        ({"total": 500}, r"balance\.total: asks for 500 records, but 180 are left"),
+        ({"modality": {"text": 0.5}, "total": 220}, r"short: text \(100 of 110\)"),
+    ],
+)
+def test_impossible_quotas_are_named(balance: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        apply_quotas(pool(), Balance.model_validate(balance), seed=0)
+    with pytest.raises(
+        UserError, match=r"balance\.modality\.image-text: asks for 0\.5, but no training preference"
+    ):
+        apply_quotas([text_record(1)], Balance(modality={"image-text": 0.5}), seed=0)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["text", "image-text"])), max_size=120),
+    st.integers(0, 3),
+    st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_epoch_order_is_a_fair_permutation(strata: list[tuple[str, str]], seed: int, epoch: int) -> None:
+    order = epoch_order(strata, seed, epoch)
+    assert sorted(order) == list(range(len(strata)))
+    assert order == epoch_order(strata, seed, epoch)
+    counts = Counter(strata)
+    for start in range(0, len(order), 7):
+        window = Counter(strata[index] for index in order[start : start + 20])
+        size = sum(window.values())
+        for stratum, number in counts.items():
+            share = number / len(strata)
+            assert abs(window[stratum] - size * share) <= 1 + len(counts) * share + 1e-9
+
+
+def test_epoch_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
+    strata = [("a", "text")] * 30 + [("b", "image-text")] * 10
+    first = epoch_order(strata, 0, 0)
+    assert first != epoch_order(strata, 0, 1)
+    assert first != epoch_order(strata, 1, 0)
+    code = "from data_tools.balance.order import epoch_order as f;"
+    code += "print(f([('a','text')]*30+[('b','image-text')]*10,0,0))"
+    for hash_seed in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        out = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert json.loads(out.stdout) == first

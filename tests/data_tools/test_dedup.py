@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_records import image_record, text_record
+from typer.testing import CliRunner
+
+from data_tools.build import DataConfig, build
+from data_tools.cli import app
+from data_tools.config import parse_config
+from data_tools.dedup import deduplicate
+from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
+from data_tools.shards import open_records
+from data_tools.stats import stats
+
+
+def judged(name: str, answers: str, *comparisons: Comparison, **changes: object) -> PreferenceRecord:
+    """A text record with one-letter answers; all have the same prompt."""
+    responses = tuple(Response(letter) for letter in answers)
+    return text_record(0, id=name, responses=responses, comparisons=comparisons, **changes)
+
+
+def test_judgements_of_copies_are_merged_into_the_first() -> None:
+    helpful, safe = Comparison("helpfulness", 0, 1), Comparison("safety", 0, 1)
+    rating = Rating("honesty", 2, value=3, low=1, high=5)
+    found = deduplicate(
+        [
+            judged("one", "abc", helpful),
+            judged("two", "cab", safe, Comparison("helpfulness", 1, 2), source="more", ratings=(rating,)),
+            judged("three", "abc", helpful),
+            judged("four", "bca", Comparison("helpfulness", 2, 0)),
+        ]
+    )
+    (record,) = found.records
+    assert (record.id, record.source) == ("one", "words")
+    assert record.responses == (Response("a"), Response("b"), Response("c"))
+    # in `two` the answers are c, a, b: safety 0 > 1 is c > a, helpfulness 1 > 2 is a > b, which is known
+    assert record.comparisons == (helpful, Comparison("safety", 2, 0))
+    assert record.ratings == (Rating("honesty", 1, value=3, low=1, high=5),)
+    assert (found.merged, found.duplicates) == ({"more": 1}, {"words": 2})
+
+
+def test_contradictions_are_both_kept_and_ties_once() -> None:
+    contradiction = [
+        judged("one", "ab", Comparison("safety", 0, 1)),
+        judged("two", "ba", Comparison("safety", 0, 1)),
+    ]
+    found = deduplicate(contradiction)
+    assert found.records[0].comparisons == (Comparison("safety", 0, 1), Comparison("safety", 1, 0))
+    assert (found.merged, found.duplicates) == ({"words": 1}, {})
+    tie = Comparison("safety", 0, 1, tie=True)
+    ties = deduplicate([judged("one", "ab", tie), judged("two", "ba", tie)])
+    assert ties.records[0].comparisons == (tie,)
+    assert ties.duplicates == {"words": 1}
+    judges = [judged(name, "ab", Comparison("safety", 0, 1, judge=name)) for name in ("ann", "bob")]
+    assert [c.judge for c in deduplicate(judges).records[0].comparisons] == ["ann", "bob"]
+
+
+def test_other_kinds_and_splits_are_no_copies() -> None:
+    bad = Rating("helpfulness", 0, value=0, low=0, high=1)
+    records = [
+        judged("demonstration", "a"),
+        judged("marked bad", "a", ratings=(bad,)),
+        judged("in test", "a", split="test"),
+        judged("prompt", ""),
+    ]
+    assert deduplicate(records).records == records
+
+
+def half(name: str, number: int, better: int, flip: str | None = "f", source: str = "s") -> PreferenceRecord:
+    """A record of an image-flip pair: the number is of its pictures, the answers are the same."""
+    return image_record(
+        number,
+        id=name,
+        source=source,
+        comparisons=(Comparison("factuality", better, 1 - better),),
+        provenance={} if flip is None else {"flip": flip},
+    )
+
+
+def test_a_copy_of_a_whole_flip_pair_goes_whole() -> None:
+    pair = [half("a1", 1, 0), half("a2", 2, 1)]
+    again = [half("b2", 2, 1, "g", "t"), half("b1", 1, 0, "g", "t")]
+    found = deduplicate([pair[0], *again, pair[1]])
+    assert found.records == pair
+    assert found.duplicates == {"t": 2}
+
+
+def test_half_a_flip_pair_is_never_dropped() -> None:
+    records = [
+        half("single", 1, 1, flip=None),  # contradicts a1, and comes first
+        half("a1", 1, 0),
+        half("a2", 2, 1),
+        half("b1", 1, 0, "g"),  # shares one picture with the pair f
+        half("b3", 3, 1, "g"),
+    ]
+    found = deduplicate(records)
+    assert found.records == records
+    assert (found.merged, found.duplicates) == ({}, {})
+    same = half("same", 1, 0, flip=None)  # says what a1 says
+    assert deduplicate([same, *records]).records == records
+    assert deduplicate([same, *records]).duplicates == {"s": 1}
+
+
+def test_single_copies_beside_a_flip_pair_are_merged_with_each_other() -> None:
+    pair = [half("a1", 1, 0), half("a2", 2, 1)]
+    safe = [
+        image_record(1, id=name, source="s", provenance={}, comparisons=(c,))
+        for name, c in (("x", Comparison("safety", 0, 1)), ("y", Comparison("helpfulness", 0, 1)))
+    ]
+    found = deduplicate([*pair, *safe])
+    assert [record.id for record in found.records] == ["a1", "a2", "x"]
+    assert [c.objective for c in found.records[2].comparisons] == ["safety", "helpfulness"]
+    assert found.records[:2] == pair
+
+
+@pytest.fixture
+def two_objectives(tmp_path: Path) -> DataConfig:
+    """The same answers judged on helpfulness in one file and, swapped in every other row, on safety in another."""
+    helpful = [{"prompt": f"q{n}", "chosen": "yes", "rejected": "no"} for n in range(4)]
+    safe = [{**row, "chosen": "no", "rejected": "yes"} if n % 2 else row for n, row in enumerate(helpful)]
+    sources = []
+    for objective, rows in (("helpfulness", helpful), ("safety", safe)):
+        path = tmp_path / f"{objective}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        sources.append({"type": "trl", "name": objective, "objective": objective, "path": str(path)})
+        sources[-1]["splits"] = {"train": 1.0}  # type: ignore[assignment]
+    return parse_config({"sources": sources}, DataConfig, "test")
+
+
+def test_a_build_keeps_both_objectives(two_objectives: DataConfig, tmp_path: Path) -> None:
+    report = build(two_objectives, tmp_path / "d")
+    assert (report.records, report.merged, report.duplicates) == (4, {"safety": 4}, {})
+    for number, record in enumerate(open_records(tmp_path / "d", "train")):
+        assert record.id == f"helpfulness-helpfulness.jsonl:{number + 1}"
+        better = {c.objective: record.responses[c.better].text for c in record.comparisons}
+        assert better == {"helpfulness": "yes", "safety": "no" if number % 2 else "yes"}
+    assert stats(tmp_path / "d")["merged"] == {"safety": 4}
+    told = CliRunner().invoke(app, ["stats", str(tmp_path / "d")])
+    assert "Copies merged, with their judgements, from safety: 4" in told.output

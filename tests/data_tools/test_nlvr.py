@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sample_records import pixel, png
+
+from data_tools.adapters import nlvr
+from data_tools.images import decode_image, read_image
+from data_tools.scenes.nlvr import scene_from_nlvr
+from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.source import Rejected
+from data_tools.splits import assign_splits
+
+BOX = [{"y_loc": 47, "type": "circle", "color": "Yellow", "x_loc": 90, "size": 10}]
+ROW: dict[str, Any] = {
+    "sentence": "There is  a circle",
+    "label": "true",
+    "identifier": "12-3",
+    "directory": "2",
+    "structured_rep": [
+        BOX,
+        [],
+        [{"y_loc": 80, "type": "square", "color": "#0099ff", "x_loc": 0, "size": 20}],
+    ],
+}
+
+
+def good(result: PreferenceRecord | Rejected) -> PreferenceRecord:
+    assert isinstance(result, PreferenceRecord), result
+    return result
+
+
+def reason(result: PreferenceRecord | Rejected) -> str:
+    assert isinstance(result, Rejected)
+    return result.reason
+
+
+@pytest.fixture
+def nlvr_config(tmp_path: Path) -> nlvr.NlvrConfig:
+    folder = tmp_path / "images" / "2"
+    folder.mkdir(parents=True)
+    for group, member in ((12, 3), (12, 4), (13, 0), (14, 0)):
+        for k in range(2):
+            (folder / f"dev-{group}-{member}-{k}.png").write_bytes(png((group, member, k)))
+    return nlvr.NlvrConfig(name="nlvr", path=tmp_path / "dev.json")
+
+
+def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
+    record = good(nlvr.adapt(ROW, nlvr_config))
+    assert record.id == "nlvr-12-3-0"
+    assert record.prompt == (
+        Message("user", (Part(image=0), Part(text='Is this true of the picture? "There is a circle"'))),
+    )
+    assert [response.text for response in record.responses] == ["Yes.", "No."]
+    (comparison,) = record.comparisons
+    assert (comparison.objective, comparison.better, comparison.judge) == ("factuality", 0, "human")
+    assert record.reference == {"answer": "yes"}
+    assert read_image(record.images[0]).getpixel((0, 0)) == (12, 3, 0)
+    assert record.scenes[0]["objects"] == [
+        {"shape": "circle", "color": "yellow", "size": "small", "x": 95 / 400, "y": 0.52},
+        {"shape": "square", "color": "blue", "size": "medium", "x": 310 / 400, "y": 0.9},
+    ]
+    no = good(nlvr.adapt({**ROW, "label": "false"}, nlvr_config))
+    assert no.comparisons[0].better == 1
+    assert no.reference == {"answer": "no"}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"label": "maybe"}, 'label is neither "true" nor "false"'),
+        ({"label": True}, "label is no text"),
+        ({"identifier": "../../x"}, "identifier is not of the form n-m"),
+        ({"identifier": "99-0"}, "an image no such image file"),
+        ({"directory": ".."}, "directory is no plain name"),
+        ({"sentence": " "}, "sentence is empty"),
+        ({"sentence": "a\ud800"}, "sentence holds half a character (a lone surrogate)"),
+        ({"structured_rep": [[], []]}, "structured_rep is no list of three boxes"),
+        (
+            {"structured_rep": [[{**BOX[0], "color": []}], [], []]},
+            "an object of structured_rep lacks a known type",
+        ),
+        ({"structured_rep": [[{**BOX[0], "x_loc": 95}], [], []]}, "an object of structured_rep lies outside"),
+    ],
+)
+def test_nlvr_rejects(nlvr_config: nlvr.NlvrConfig, change: dict[str, Any], why: str) -> None:
+    assert reason(nlvr.adapt({**ROW, **change}, nlvr_config)).startswith(why)
+
+
+def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
+    rows = [
+        {**ROW, "identifier": "12-3"},
+        {**ROW, "identifier": "12-4", "label": "false"},
+        {**ROW, "identifier": "13-0", "label": "false"},  # the same sentence under another number
+        {**ROW, "identifier": "14-0", "sentence": "Other"},
+    ]
+    nlvr_config.path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{\n")
+    config = nlvr_config.model_copy(update={"permutations": 2})
+    items = list(nlvr.read(config))
+    assert [item for item in items if isinstance(item, Rejected)] == [
+        Rejected("not valid JSON", "dev.json:5")
+    ]
+    records = [good(item) for item in items if not isinstance(item, Rejected)]
+    assert len(records) == 8
+    assert {r.id: r.provenance["flip"] for r in records if "flip" in r.provenance} == {
+        "nlvr-12-3-0": "nlvr-12-3-0+nlvr-12-4-0",
+        "nlvr-12-4-0": "nlvr-12-3-0+nlvr-12-4-0",
+    }
+    assert {r.provenance["group"] for r in records} == {"12", "14"}
+
+
+def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:
+    config = nlvr.NlvrConfig(name="nlvr", path=real_data("nlvr/dev/dev.json"))
+    records, leaks = assign_splits([good(item) for item in nlvr.read(config)], {"nlvr": config.splits})
+    assert (len(records), leaks) == (989, {})
+    flips: dict[str, list[PreferenceRecord]] = defaultdict(list)
+    splits: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        splits[record.prompt[0].text].add(record.split)
+        splits[record.id.split("-")[1]].add(record.split)
+        if "flip" in record.provenance:
+            flips[record.provenance["flip"]].append(record)
+    assert len(flips) == 230
+    assert all(sorted(r.reference["answer"] for r in pair) == ["no", "yes"] for pair in flips.values())
+    assert all(pair[0].prompt == pair[1].prompt for pair in flips.values())
+    assert all(pair[0].responses == pair[1].responses for pair in flips.values())
+    assert all(len(found) == 1 for found in splits.values())
+    assert 0.05 < sum(record.split == "test" for record in records) / 989 < 0.2
+
+
+def test_nlvr_scene_lies_where_the_picture_shows_it(real_data: Callable[[str], Path]) -> None:
+    path = real_data("nlvr/dev/dev.json")
+    rows = [json.loads(line) for line in path.read_text().splitlines()[:12]]
+    shades = {"yellow": (255, 255, 0), "black": (0, 0, 0), "blue": (0, 153, 255)}
+    for row in rows:
+        for k in range(6):
+            scene = scene_from_nlvr(row["structured_rep"], k)
+            name = f"images/{row['directory']}/dev-{row['identifier']}-{k}.png"
+            image = decode_image((path.parent / name).read_bytes())
+            assert image.size == (400, 100)
+            for item in scene.objects:
+                found = pixel(image, int(item.x * 400), int(item.y * 100))
+                assert all(abs(a - b) < 60 for a, b in zip(found, shades[item.color], strict=True))

@@ -1,0 +1,278 @@
+"""A run in its folder: what it refuses to mix, what it knows before it trains, and what a report calls which model."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from data_tools.build import DataConfig, build
+from data_tools.config import load_config
+from data_tools.errors import UserError
+from data_tools.schema import Comparison, PreferenceRecord, Response, user
+from data_tools.shards import write_shards
+from mmrlhf.cli import _main
+from mmrlhf.config import RunConfig
+from mmrlhf.pipeline import Run, RunMode
+from mmrlhf.preflight import check_data
+from mmrlhf.run_folder import differences
+
+SPLITS = {"train": 0.5, "test": 0.5}
+DATA = {
+    "sources": [
+        {"type": "demonstrations", "images": 8, "texts": 0, "splits": SPLITS},
+        {"type": "flip_pairs", "count": 8, "splits": SPLITS},
+        {"type": "prompts", "images": 8, "texts": 8, "splits": SPLITS},
+    ]
+}
+CONFIG = {
+    "name": "r",
+    "data": DATA,
+    "sft": {"batch_size": 4, "max_answer_tokens": 8},
+    "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 8},
+    "ppo": {"steps": 1, "batch_size": 4, "max_answer_tokens": 6},
+    "evaluate": {"prompts": 4, "pairs": 4, "samples": 1},
+    "engine": {"tensorboard": False, "mixed_precision": "no"},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run: the path of its config."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "output_dir": str(folder / "runs")}))
+    assert _main(["run", str(path)]) == 0
+    return path
+
+
+def opened(path: Path, *overrides: str, restart: bool = False) -> Run:
+    return Run(load_config(path, RunConfig, list(overrides)), RunMode(resume=not restart, restart=restart))
+
+
+@pytest.mark.parametrize(
+    ("override", "stage", "key"),
+    [
+        ("ppo.kl_coef=0.5", "ppo/balanced", "ppo.kl_coef"),
+        ("ppo.variants=[{name: balanced, scalarizer: worst_case}]", "ppo/balanced", "ppo.variants"),
+        ("reward.optim.lr=0.5", "reward", "reward.optim.lr"),
+        ("reward.model={dtype: float32}", "reward", "model.dtype"),
+        ("sft.optim.lr=0.5", "sft", "sft.optim.lr"),
+        ("seed=3", "sft", "seed"),
+    ],
+)
+def test_models_of_other_settings_are_not_evaluated(made: Path, override: str, stage: str, key: str) -> None:
+    folder = made.parent / "runs" / "r"
+    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "report.html")}
+    with pytest.raises(UserError) as caught:
+        opened(made, override).evaluate()
+    said = str(caught.value)
+    assert f"{folder / stage}: was made with other settings ({key})" in said
+    assert "--set name=" in said
+    assert f"mmrlhf {stage.split('/')[0]} --restart" in said
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_nor_is_anything_trained_on_them(made: Path) -> None:
+    runs = [
+        (opened(made, "sft.epochs=2").reward, "sft"),
+        (opened(made, "sft.epochs=2").ppo, "sft"),
+        (opened(made, "reward.center=0.5").ppo, "reward"),
+        # PPO itself does without the SFT model, but its reward model doesn't
+        (opened(made, "sft.epochs=2", "ppo.model.path=tiny").ppo, "sft"),
+    ]
+    for train, stage in runs:
+        with pytest.raises(UserError, match=rf"/r/{stage}: was made with other settings"):
+            train()
+
+
+def test_what_decides_no_number_may_change(made: Path) -> None:
+    run = opened(made, "evaluate.prompts=2", "engine.checkpoint_every=7", "engine.keep_checkpoints=1")
+    folder = run.folder
+    assert run.policies() == {
+        "sft": str(folder / "sft" / "model"),
+        "balanced": str(folder / "ppo" / "balanced" / "model"),
+    }
+
+
+def test_a_restarted_stage_keeps_the_data_of_the_one_before(made: Path) -> None:
+    run = opened(made, "data.seed=1", restart=True)
+    before = (run.folder / "data" / "manifest.json").read_bytes()
+    with pytest.raises(
+        UserError, match=r"another config; --set name=... for another run folder, or mmrlhf run"
+    ):
+        run.reward()
+    assert (run.folder / "data" / "manifest.json").read_bytes() == before
+    assert (run.folder / "reward" / "model").is_dir()
+
+
+def test_data_of_another_config_is_refused_with_advice(made: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"--set name=\.\.\. for another run folder, or --restart to delete it"
+    ):
+        opened(made, "data.seed=1").sft()
+
+
+def test_what_a_stage_was_made_of(made: Path) -> None:
+    folder = made.parent / "runs" / "r"
+    state = {
+        name: json.loads((folder / name / "stage.json").read_text())
+        for name in ("sft", "reward", "ppo/balanced")
+    }
+    assert state["ppo/balanced"]["made_of"]["engine"] == {"mixed_precision": "no"}
+    assert state["reward"]["made_of"]["after"] == [state["sft"]["fingerprint"]]
+    assert state["ppo/balanced"]["made_of"]["after"] == [
+        state["sft"]["fingerprint"],
+        state["reward"]["fingerprint"],
+    ]
+
+
+@pytest.mark.parametrize("own", ["{lora: {r: 4}}", "{dtype: float32}"])
+def test_a_stage_with_settings_of_its_own_starts_from_the_sft_model(made: Path, own: str) -> None:
+    run = opened(made, f"ppo.model={own}", "ppo.variants=[{name: other}]")
+    run.ppo()
+    made_of = json.loads((run.folder / "ppo/other/stage.json").read_text())["made_of"]
+    assert made_of["model"]["path"] == "tiny"  # the run's
+    assert len(made_of["after"]) == 2
+    assert run.policies()["sft"] == str(run.folder / "sft" / "model")
+    # an adapter on the SFT model: its config says what it was put on
+    if "lora" in own:
+        adapter = next((run.folder / "ppo/other/model").rglob("adapter_config.json"))
+        said = json.loads(adapter.read_text())
+        assert said["r"] == 4
+        assert said["base_model_name_or_path"] == str(run.folder / "sft" / "model")
+    shutil.rmtree(run.folder / "ppo" / "other")
+
+
+def test_the_policy_before_ppo_is_the_one_it_started_from(made: Path) -> None:
+    """With a model of its own PPO doesn't start from the SFT model, and the report doesn't say so."""
+    run = opened(made, "ppo.model.path=tiny", "ppo.variants=[{name: fresh}]")
+    run.ppo()
+    assert run.policies() == {"base": "tiny", "fresh": str(run.folder / "ppo/fresh/model")}
+    run.evaluate()
+    result = json.loads((run.folder / "evaluate" / "tradeoffs.json").read_text())
+    assert [policy["name"] for policy in result["policies"]] == ["base", "fresh"]
+    assert load_config(run.folder / "config.yaml", RunConfig).before_ppo == "base"
+
+
+def test_another_data_set_under_the_same_path_is_noticed(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    build(DataConfig.model_validate(DATA), data)
+    row = {**CONFIG, "output_dir": str(tmp_path), "data": str(data), "ppo": None, "evaluate": None}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(row))
+    opened(path).sft()
+    build(DataConfig.model_validate({**DATA, "seed": 1}), data, overwrite=True)
+    with pytest.raises(UserError, match=r"was made with other settings \(data/manifest\.json\)"):
+        opened(path).reward()
+
+
+def asked(data: str, **sections: Any) -> RunConfig:
+    return RunConfig.model_validate({"name": "r", "data": data, **sections})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training split of flip pairs: preferences on factuality alone."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    source = {"type": "flip_pairs", "count": 3, "splits": {"train": 1}}
+    build(DataConfig.model_validate({"sources": [source]}), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"sft": {}}, "sft.learn_from: the train split has no demonstration records; it has preference"),
+        (
+            {"reward": {"objectives": ["factuality", "beauty", "safety"]}},
+            "reward.objectives: no training record compares two answers on beauty, safety; compared are factuality",
+        ),
+        (
+            {"reward": {"objectives": ["factuality"]}, "ppo": {"prompts_from": ["preference", "prompt"]}},
+            "ppo.prompts_from: the train split has no prompt records; it has preference",
+        ),
+        (
+            {"reward": {"objectives": ["factuality"]}, "evaluate": {}},
+            "evaluate.split: there is no split 'test'; there are train",
+        ),
+    ],
+)
+def test_what_the_data_lacks_is_known_before_training(data: Path, sections: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_data(asked(str(data), **sections), data)
+    assert str(caught.value) == f"{message} (data set: {data})"
+
+
+def test_all_that_the_data_lacks_is_told_at_once(data: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        check_data(asked(str(data), sft={}, reward={"objectives": ["safety"]}, evaluate={}), data)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "sft.learn_from",
+        "reward.objectives",
+        "evaluate.split",
+    ]
+
+
+def test_the_evaluated_split_needs_what_is_measured(tmp_path: Path) -> None:
+    def record(number: int, split: str, **more: Any) -> PreferenceRecord:
+        return PreferenceRecord(
+            id=f"r{number}", source="s", prompt=(user(f"{number}?"),), split=split, **more
+        )
+
+    judged = {"responses": (Response("a"), Response("b")), "comparisons": (Comparison("factuality", 0, 1),)}
+    write_shards(
+        [record(0, "train", **judged), record(1, "train"), record(2, "test", **judged)], tmp_path / "data"
+    )
+    config = asked(
+        str(tmp_path / "data"),
+        reward={"objectives": ["factuality"]},
+        ppo={"prompts_from": ["prompt"]},
+        evaluate={},
+    )
+    with pytest.raises(
+        UserError, match=r"^evaluate\.split: the test split has no prompt records; it has pref"
+    ):
+        check_data(config, tmp_path / "data")
+    row = config.model_dump()
+    row["ppo"]["prompts_from"] = ["preference"]
+    check_data(RunConfig.model_validate(row), tmp_path / "data")
+
+
+def test_a_rating_is_no_comparison(tmp_path: Path) -> None:
+    """The manifest counts both; a head learns from comparisons alone, and would fail at the end of its training."""
+    rows = tmp_path / "rows.jsonl"
+    rated = [{"prompt": f"{i}?", "completion": "This.", "label": True} for i in range(4)]
+    pairs = [{"prompt": f"{i}!", "chosen": "Yes.", "rejected": "No."} for i in range(4)]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in rated))
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    common = {"type": "trl", "splits": {"train": 1.0}}
+    sources = [
+        {**common, "name": "rated", "path": str(rows), "objective": "beauty"},
+        {**common, "name": "pairs", "path": str(tmp_path / "pairs.jsonl"), "objective": "helpfulness"},
+    ]
+    build(DataConfig.model_validate({"sources": sources}), tmp_path / "data")
+    config = asked(str(tmp_path / "data"), reward={"objectives": ["helpfulness", "beauty"]})
+    with pytest.raises(UserError, match=r"compares two answers on beauty; compared are helpfulness"):
+        check_data(config, tmp_path / "data")
+
+
+def test_nothing_is_trained_where_the_data_lacks_something(tmp_path: Path) -> None:
+    row = {**CONFIG, "output_dir": str(tmp_path), "reward": {"objectives": ["factuality", "safety"]}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(row))
+    starts: list[Callable[[], object]] = [opened(path).all, opened(path).sft]
+    for start in starts:
+        with pytest.raises(UserError, match=r"reward\.objectives: .* on safety; compared are factuality"):
+            start()
+    assert not (tmp_path / "r" / "sft").exists()
+
+
+def test_differences_are_named_by_their_path() -> None:
+    old = {"a": {"b": 1, "c": [1, 2]}, "d": 0}
+    assert differences(old, {"a": {"b": 2, "c": [1, 2]}, "e": 0, "d": 0}) == ["a.b", "e"]
+    assert differences(old, {"a": {"b": 1, "c": [2, 1]}, "d": 0}) == ["a.c"]
+    assert differences(old, old) == []
