@@ -235,8 +235,8 @@ def _main(arguments: list[str] | None) -> int:
         # the one place that catches everything: it only turns a bug into a message with its traceback
         if type(error).__name__ == "OutOfMemoryError":
             _tell(
-                f"error: the GPU's memory is full ({error}); a smaller micro_batch_size, lora or "
-                "model.gradient_checkpointing need less. Then --resume"
+                f"error: the GPU's memory is full ({error}); a smaller micro_batch_size or ppo.generate_batch_size, "
+                "lora or model.gradient_checkpointing need less. Then --resume"
             )
             return 2
         return _bug(error)

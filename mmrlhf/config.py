@@ -183,6 +183,9 @@ class PpoConfig(StageConfig):
     num_mini_batches: Positive = Field(2, description="updates of one pass over a rollout")
     num_ppo_epochs: Positive = Field(2, description="passes over a rollout")
     temperature: float = Field(1.0, gt=0, description="of sampling")
+    generate_batch_size: Positive = Field(
+        64, description="prompts answered at a time; fewer need less memory for their keys and values"
+    )
     kl_coef: float = Field(
         0.05, ge=0, description="penalty on the KL to the reference, taken off each token's reward"
     )
@@ -198,7 +201,9 @@ class PpoConfig(StageConfig):
     vf_coef: float = Field(0.1, ge=0, description="weight of the value loss")
     entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
     whiten_rewards: bool = Field(False, description="scale the scores of a rollout to a deviation of 1")
-    score_clip: float = Field(5.0, gt=0, description="normalised scores are clipped to +- this")
+    score_clip: float = Field(
+        5.0, gt=0, description="normalised rewards are clipped to +- this before they are combined"
+    )
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="taken off the score of an answer that does not end"
     )

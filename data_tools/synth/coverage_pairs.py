@@ -1,28 +1,30 @@
-"""Two answers that are both wholly true; the better one tells of more of the picture's objects.
+"""Two answers, of which the better one tells of more of the picture's objects, truly. Three kinds by turns:
 
-In half of the pairs both answers have equally many clauses of the same form: the worse one speaks of one
-object twice, "a red circle and a circle at the top" where the red circle is at the top, and only the picture
-tells. In the other half the better answer is the longer one, as in most human data.
+- twice: both have equally many clauses of the same form, all true; the worse one speaks of one object twice, "a
+  red circle and a circle at the top" where the red circle is at the top, and only the picture tells;
+- untrue: as the better one, but one clause of the worse answer is false, so that it tells of an object less.
+  Without these a reward model learns that saying more is helpful, true or not;
+- longer: both are true, and the better one is the longer, as in most human data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from data_tools.scenes.claims import Claim, Phrase, coverage, true_share
-from data_tools.scenes.language import DESCRIBE, describe_object, say
+from data_tools.scenes.language import DESCRIBE, describe_object, falsify, say
 from data_tools.scenes.structure import Scene, random_scene, replace_object
 from data_tools.schema import PreferenceRecord
 from data_tools.synth.base import Recipe, ordered, prefer
 
 
 class CoveragePairs(Recipe):
-    """Pairs on the objective helpfulness: true and fuller over true."""
+    """Pairs on the objective helpfulness: the answer that covers more objects over the one that covers fewer."""
 
     type: Literal["coverage_pairs"] = "coverage_pairs"
     name: str = Field(
@@ -31,11 +33,11 @@ class CoveragePairs(Recipe):
     count: int = Field(default=1000, ge=1, description="How many pairs; each is one record.")
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord]:
-        """Pairs of equal and of different length by turns."""
+        """The kinds by turns."""
         rng = self.rng(seed)
         for number in range(self.count):
-            equal = number % 2 == 0
-            scene, better, worse = draw_pair(rng, equal)
+            kind = tuple(KINDS)[number % len(KINDS)]
+            scene, better, worse = draw_pair(rng, kind)
             responses, index = ordered(rng, better, worse)
             yield self.picture(
                 f"{number:06d}",
@@ -44,22 +46,22 @@ class CoveragePairs(Recipe):
                 responses,
                 (prefer("helpfulness", index),),
                 provenance={
-                    "length": "equal" if equal else "longer",
+                    "worse": kind,
                     "proof": {"better": coverage(better, scene), "worse": coverage(worse, scene)},
                 },
             )
 
 
-def draw_pair(rng: random.Random, equal: bool) -> tuple[Scene, str, str]:
-    """A scene with a fuller and a less full answer, both true."""
+def draw_pair(rng: random.Random, kind: str) -> tuple[Scene, str, str]:
+    """A scene with a fuller and a less full answer."""
     while True:
-        scene, better, worse = (_equal if equal else _longer)(rng)
-        true = true_share(better, scene) == 1 == true_share(worse, scene)
+        scene, better, worse = KINDS[kind](rng)
+        true = true_share(better, scene) == 1 and (true_share(worse, scene) == 1 or kind == "untrue")
         if true and coverage(better, scene) > coverage(worse, scene):
             return scene, better, worse
 
 
-def _equal(rng: random.Random) -> tuple[Scene, str, str]:
+def _twice(rng: random.Random) -> tuple[Scene, str, str]:
     """The last clause names a look that two objects share, and a place: another object's, or the first one's
     again.
     """
@@ -83,6 +85,18 @@ def _equal(rng: random.Random) -> tuple[Scene, str, str]:
     return scene, texts[0], texts[1]
 
 
+def _untrue(rng: random.Random) -> tuple[Scene, str, str]:
+    """One clause is false."""
+    scene = random_scene(rng)
+    indices = sorted(rng.sample(range(len(scene.objects)), rng.randint(1, min(4, len(scene.objects)))))
+    claims = [Claim("exists", describe_object(rng, scene.objects[index])) for index in indices]
+    spoilt = list(claims)
+    index = rng.randrange(len(claims))
+    wrong = falsify(rng, claims[index], scene)
+    spoilt[index] = wrong[0] if wrong else claims[index]
+    return scene, say(claims), say(spoilt)
+
+
 def _longer(rng: random.Random) -> tuple[Scene, str, str]:
     """The worse answer leaves out some objects of the better one."""
     scene = random_scene(rng, low=2)
@@ -91,3 +105,10 @@ def _longer(rng: random.Random) -> tuple[Scene, str, str]:
     kept = sorted(rng.sample(range(len(phrases)), rng.randint(1, len(phrases) - 1)))
     better = say([Claim("exists", phrase) for phrase in phrases])
     return scene, better, say([Claim("exists", phrases[index]) for index in kept])
+
+
+KINDS: dict[str, Callable[[random.Random], tuple[Scene, str, str]]] = {
+    "twice": _twice,
+    "untrue": _untrue,
+    "longer": _longer,
+}

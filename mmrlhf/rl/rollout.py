@@ -24,7 +24,7 @@ def roll_out(
     config: PpoConfig,
 ) -> Rollout:
     """Samples an answer to each prompt and scores it; draws from torch's global generator."""
-    answers = generate(vlm, prompts, config.max_answer_tokens, config.temperature)
+    answers = generate(vlm, prompts, config.max_answer_tokens, config.temperature, config.generate_batch_size)
     texts = [decode(vlm, ids) for ids in answers]
     rewards_BK, judged_BK = score_texts(reward_model, prompts, texts, config.micro_batch_size)
     # before they are combined: a scalarizer may be centred elsewhere than at 0

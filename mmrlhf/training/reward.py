@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from data_tools.errors import UserError
-from data_tools.manifest import read_manifest
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
@@ -38,8 +36,6 @@ class RewardStage:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.reward_model = RewardModel(vlm, RewardCard(list(config.objectives)))
         self.module: Any = self.reward_model
-        self.data = data
-        self._check_objectives()
         self.feed = open_feed(data, "train", ["preference"], seed)
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_prompt_tokens)
@@ -134,18 +130,6 @@ class RewardStage:
         rows = [row for _, encoded in kept for row in encoded]
         rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
         return rewards_BK[:, self.config.objectives.index(objective)]
-
-    def _check_objectives(self) -> None:
-        judged: set[str] = set()
-        for shard in read_manifest(Path(self.data)).shards:
-            if shard.split == "train" and shard.kind == "preference":
-                judged |= shard.objectives.keys()
-        missing = [name for name in self.config.objectives if name not in judged]
-        if missing:
-            raise UserError(
-                f"reward.objectives: no training record of {self.data} judges {', '.join(missing)}; it judges "
-                f"{', '.join(sorted(judged)) or 'nothing'}"
-            )
 
 
 def encode_responses(vlm: VLM, record: PreferenceRecord, max_prompt: int, max_answer: int) -> list[Row]:
