@@ -7,10 +7,14 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from data_tools.schema import Modality, PreferenceRecord
+
+if TYPE_CHECKING:
+    from mmrlhf.models.prefix import Layout
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,16 @@ class Row:
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Rows collated for one forward, padded on the right."""
+    """Answers collated for one forward: B of them in R rows, which are padded on the right."""
 
     inputs: dict[str, Tensor]  # what the model's forward takes
+    prompts: tuple[EncodedPrompt, ...]  # R
+    layout: Layout | None  # where answers to one prompt share a row
+    row_B: Tensor  # the row each answer lies in
     answer_ids_BT: Tensor  # the answers' tokens, int64
     answer_mask_BT: Tensor  # bool, True at real tokens
-    at_BT: Tensor  # the position whose hidden state predicts each answer token
-    last_B: Tensor  # the position of each row's last real token
+    at_BT: Tensor  # the position, in its row, whose hidden state predicts each answer token
+    last_B: Tensor  # the position of each answer's last real token (without any, of its prompt's)
     record_ids: tuple[str, ...]
 
 

@@ -7,6 +7,7 @@ rows with rows of one or many images can't send an image to another row (`hazard
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
 from data_tools.schema import Message, PreferenceRecord
+from mmrlhf.models.prefix import answers_a_row, lay_out
 from mmrlhf.tensors import length_mask, pad_right
 from mmrlhf.types import EncodedPrompt, Row, TokenBatch
 
@@ -110,28 +112,81 @@ def encode_answer(vlm: VLM, text: str, max_tokens: int | None = None) -> Tensor:
 
 
 def collate(vlm: VLM, rows: Sequence[Row], device: torch.device | None = None) -> TokenBatch:
-    """Rows as one forward's inputs, prompt and answer joined, padded on the right."""
-    ids = [torch.cat([row.prompt.input_ids, row.answer_ids]) for row in rows]
-    inputs = _join(vlm, [row.prompt for row in rows], ids, left=False)
-    prompt_B = torch.tensor([len(row.prompt.input_ids) for row in rows])
+    """Rows as one forward's inputs, padded on the right. Answers to the same prompt (the same object) share a row
+    where the model can read them so and it saves work."""
+    groups = _groups(vlm, rows)
+    prompts = [rows[group[0]].prompt for group in groups]
+    ids = [
+        torch.cat([prompt.input_ids, *(rows[i].answer_ids for i in group)])
+        for prompt, group in zip(prompts, groups, strict=True)
+    ]
+    prompt_R = [len(prompt.input_ids) for prompt in prompts]
+    lengths = [[len(rows[i].answer_ids) for i in group] for group in groups]
+    row_B, start_B, prompt_B = (torch.zeros(len(rows), dtype=torch.int64) for _ in range(3))
+    for row, group in enumerate(groups):
+        start = prompt_R[row]
+        for i, length in zip(group, lengths[row], strict=True):
+            row_B[i], start_B[i], prompt_B[i] = row, start, prompt_R[row]
+            start += length
     answer_B = torch.tensor([len(row.answer_ids) for row in rows])
     answers_BT = pad_right([row.answer_ids for row in rows], vlm.pad_id)
-    at_BT = prompt_B.unsqueeze(1) - 1 + torch.arange(answers_BT.shape[1])
     mask_BT = length_mask(answer_B, answers_BT.shape[1])
+    at_BT = start_B.unsqueeze(1) - 1 + torch.arange(answers_BT.shape[1])
+    at_BT[:, :1] = prompt_B.unsqueeze(1) - 1  # the first token of each answer follows the prompt
     batch = TokenBatch(
-        inputs=inputs,
+        inputs=_join(vlm, prompts, ids),
+        prompts=tuple(prompts),
+        layout=lay_out(prompt_R, lengths) if len(groups) < len(rows) else None,
+        row_B=row_B,
         answer_ids_BT=answers_BT,
         answer_mask_BT=mask_BT,
         at_BT=at_BT.masked_fill(~mask_BT, 0),
-        last_B=prompt_B + answer_B - 1,
+        last_B=torch.where(answer_B > 0, start_B + answer_B, prompt_B) - 1,
         record_ids=tuple(row.prompt.record.id for row in rows),
     )
     return batch if device is None else to_device(batch, device)
 
 
+def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
+    """Which rows are laid into one, by their index."""
+    if not vlm.shares_prefix:
+        return [[i] for i in range(len(rows))]
+    same: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        same.setdefault(id(row.prompt), []).append(i)
+    width = vlm.core.get_output_embeddings().weight.shape[1]
+    groups = []
+    for members in same.values():
+        longest = max(len(rows[i].answer_ids) for i in members)
+        size = answers_a_row(len(rows[members[0]].prompt.input_ids), longest, len(members), width)
+        groups += [members[i : i + size] for i in range(0, len(members), size)]
+    return groups
+
+
+def micro_batches(rows: Sequence[Row], size: int) -> list[list[int]]:
+    """All rows, by their index, in batches of at most `size`: answers to one prompt stay together where they fit, and
+    rows of like length come together, so that little is padded."""
+    same: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        same.setdefault(id(row.prompt), []).append(i)
+    parts = [members[i : i + size] for members in same.values() for i in range(0, len(members), size)]
+    parts.sort(key=lambda part: (len(part) < size, _row_length(rows, part), part[0]))
+    batches: list[list[int]] = []
+    for part in parts:
+        if batches and len(batches[-1]) + len(part) <= size:
+            batches[-1] += part
+        else:
+            batches.append(list(part))
+    return batches
+
+
+def _row_length(rows: Sequence[Row], part: Sequence[int]) -> int:
+    return len(rows[part[0]].prompt.input_ids) + max(len(rows[i].answer_ids) for i in part)
+
+
 def collate_prompts(vlm: VLM, prompts: Sequence[EncodedPrompt], device: torch.device) -> dict[str, Tensor]:
-    """Prompts as `generate`'s inputs, padded on the left so that every answer starts at the same place."""
-    inputs = _join(vlm, prompts, [prompt.input_ids for prompt in prompts], left=True)
+    """Prompts without answers, as a forward's inputs, padded on the right."""
+    inputs = _join(vlm, prompts, [prompt.input_ids for prompt in prompts])
     return {name: value.to(device) for name, value in inputs.items()}
 
 
@@ -139,15 +194,15 @@ def to_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
     """The batch with every tensor on `device`."""
     moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}
     inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-    return TokenBatch(inputs=inputs, record_ids=batch.record_ids, **moved)
+    layout = batch.layout and batch.layout.to(device)
+    return dataclasses.replace(batch, inputs=inputs, layout=layout, **moved)
 
 
-def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor], left: bool) -> dict[str, Tensor]:
+def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict[str, Tensor]:
     size = max(len(row) for row in ids)
 
     def pad(row: Tensor, value: int) -> Tensor:
-        room = size - len(row)
-        return F.pad(row, (room, 0) if left else (0, room), value=value)
+        return F.pad(row, (0, size - len(row)), value=value)
 
     inputs = {
         "input_ids": torch.stack([pad(row, vlm.pad_id) for row in ids]),

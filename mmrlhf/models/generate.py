@@ -1,15 +1,22 @@
-"""Sampling answers."""
+"""Sampling answers, several to a prompt: image and prompt are read once, and the answers go on from there together.
+
+Written here since transformers' `generate` reads the prompt anew for each answer, and prepares every step's inputs by
+code of the family. What it draws from is the distribution whose log-probs training takes: no top-k, no penalties from a
+checkpoint's own settings, and never an image placeholder.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmrlhf.models.batch import collate_prompts
-from mmrlhf.models.vlm import VLM
+from mmrlhf.models.parts import parts_of
+from mmrlhf.models.vlm import VLM, answer_logits, seeing
 from mmrlhf.types import EncodedPrompt
 
 
@@ -20,45 +27,135 @@ def generate(
     max_new_tokens: int,
     temperature: float = 1.0,
     batch_size: int = 64,
+    answers: int = 1,
 ) -> list[Tensor]:
-    """Samples one answer a prompt (temperature 0: the likeliest tokens); draws from torch's global generator.
+    """Samples `answers` answers a prompt (temperature 0: the likeliest tokens); draws from torch's global generator.
 
-    Returns the answers' token ids in the prompts' order, each up to and with its end token, on the CPU. Prompts are
-    batched by length. Image placeholders are never sampled.
+    Returns the answers' token ids in the prompts' order (a prompt's answers one after the other), each up to and with
+    its end token, on the CPU. Prompts are batched by length, at most `batch_size` answers at a time.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
-    answers: dict[int, Tensor] = {}
-    with _sampling(vlm, max_new_tokens, temperature):
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            inputs = collate_prompts(vlm, [prompts[i] for i in part], vlm.device)
-            out = vlm.model.generate(**inputs)  # type: ignore[operator]
-            for i, ids in zip(part, out[:, inputs["input_ids"].shape[1] :].cpu(), strict=True):
-                answers[i] = _until_end(ids, vlm)
-    return [answers[i] for i in range(len(prompts))]
+    found: dict[int, list[Tensor]] = {}
+    for part in _parts(vlm, prompts, order, max(1, batch_size // answers)):
+        state = _read(vlm, [prompts[i] for i in part])
+        state.repeat(answers)
+        drawn = _go_on(vlm, state, max_new_tokens, temperature)
+        found |= {i: drawn[k * answers : (k + 1) * answers] for k, i in enumerate(part)}
+    return [answer for i in range(len(prompts)) for answer in found[i]]
 
 
-@contextlib.contextmanager
-def _sampling(vlm: VLM, max_new_tokens: int, temperature: float) -> Iterator[None]:
-    """Plain sampling for a while. A checkpoint's own settings (top-k, repetition penalty) would draw from another
-    distribution than the one whose log-probs training takes."""
-    from transformers import GenerationConfig
+def _parts(vlm: VLM, prompts: Sequence[EncodedPrompt], order: list[int], size: int) -> list[list[int]]:
+    """Batches of prompts; of equal length alone where a layer's state would take in the padding."""
+    kinds = getattr(vlm.core.config.get_text_config(), "layer_types", None) or []
+    padded = all("attention" in kind and "linear" not in kind for kind in kinds)
+    parts: list[list[int]] = []
+    for i in order:
+        same = parts and (padded or len(prompts[parts[-1][0]].input_ids) == len(prompts[i].input_ids))
+        if same and len(parts[-1]) < size:
+            parts[-1].append(i)
+        else:
+            parts.append([i])
+    return parts
 
-    own = vlm.core.generation_config
-    drawn = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    vlm.core.generation_config = GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        suppress_tokens=list(vlm.placeholder_ids) or None,
-        eos_token_id=list(vlm.end_ids),
-        pad_token_id=vlm.pad_id,
-        **(drawn if temperature > 0 else {"do_sample": False}),
+
+@dataclass
+class _State:
+    """Where N answers stand."""
+
+    cache: Any
+    hidden_ND: Tensor  # of the last token
+    mask_NT: Tensor  # real tokens so far
+    next_DN1: (
+        Tensor  # the next token's position, in as many rows as the family has; (1, N, 1) where it has one
+    )
+
+    def repeat(self, times: int) -> None:
+        """Each answer becomes several that begin alike."""
+        if times > 1:
+            self.cache.batch_repeat_interleave(times)
+            self.hidden_ND = self.hidden_ND.repeat_interleave(times, 0)
+            self.mask_NT = self.mask_NT.repeat_interleave(times, 0)
+            self.next_DN1 = self.next_DN1.repeat_interleave(times, 1)
+
+    def keep(self, index: Tensor) -> None:
+        """Only some of the answers."""
+        self.cache.batch_select_indices(index)
+        self.mask_NT, self.next_DN1 = self.mask_NT[index], self.next_DN1[:, index]
+
+
+def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:
+    """The prompts' forward, padded on the right as in training."""
+    inputs = collate_prompts(vlm, prompts, vlm.device)
+    mask = inputs["attention_mask"]
+    seen: list[Tensor | None] = []
+    language: Any = parts_of(vlm.core, vlm.path).language
+    handle = language.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
     )
     try:
-        yield
+        with seeing(vlm, prompts):
+            out = vlm.core.base_model(**inputs, use_cache=True)
     finally:
-        vlm.core.generation_config = own
+        handle.remove()
+    last = mask.sum(1) - 1
+    hidden = out.last_hidden_state[torch.arange(len(prompts), device=vlm.device), last]
+    return _State(out.past_key_values, hidden, mask, _next_position(seen[0], mask))
 
 
-def _until_end(ids: Tensor, vlm: VLM) -> Tensor:
-    ends = torch.isin(ids, torch.tensor(vlm.end_ids)).nonzero()
-    return ids[: int(ends[0]) + 1] if len(ends) else ids
+def _next_position(positions: Tensor | None, mask: Tensor) -> Tensor:
+    """The position behind each prompt: (rows, N, 1). Families with positions in time, height and width go on behind
+    the largest of the three; a fourth row in front of them counts tokens."""
+    if positions is None:
+        return mask.sum(1).reshape(1, -1, 1)
+    rows = positions if positions.dim() == 3 else positions.unsqueeze(0)
+    largest = rows.masked_fill(mask == 0, -1).amax(-1)
+    if len(rows) > 3:
+        largest = torch.cat([largest[:1], largest[1:].amax(0, keepdim=True).expand(len(rows) - 1, -1)])
+    else:
+        largest = largest.amax(0, keepdim=True).expand(len(rows), -1)
+    return largest.unsqueeze(-1) + 1
+
+
+def _go_on(vlm: VLM, state: _State, max_new_tokens: int, temperature: float) -> list[Tensor]:
+    """Draws token after token; answers that have ended are dropped from the batch as it pays."""
+    count = len(state.hidden_ND)
+    ends = torch.tensor(vlm.end_ids, device=vlm.device)
+    tokens = torch.full((count, max_new_tokens), vlm.pad_id, device=vlm.device)
+    lengths = torch.zeros(count, dtype=torch.int64, device=vlm.device)
+    alive = torch.arange(count, device=vlm.device)
+    ended = torch.zeros(count, dtype=torch.bool, device=vlm.device)  # of those that are still in the batch
+    for step in range(max_new_tokens):
+        drawn = _draw(answer_logits(vlm, state.hidden_ND, temperature or 1.0), temperature)
+        tokens[alive, step] = drawn.masked_fill(ended, vlm.pad_id)
+        lengths[alive] += ~ended
+        ended = ended | torch.isin(drawn, ends)
+        left = int((~ended).sum())
+        if left == 0 or step + 1 == max_new_tokens:
+            break
+        if left <= len(ended) // 2:
+            index = (~ended).nonzero().squeeze(1)
+            state.keep(index)
+            alive, drawn, ended = alive[index], drawn[index], ended[index]
+        _feed(vlm, state, drawn)
+    return [ids[:length] for ids, length in zip(tokens.cpu(), lengths.tolist(), strict=True)]
+
+
+def _draw(logits_NV: Tensor, temperature: float) -> Tensor:
+    if temperature == 0:
+        return logits_NV.argmax(-1)
+    return torch.multinomial(logits_NV.softmax(-1), 1).squeeze(1)
+
+
+def _feed(vlm: VLM, state: _State, drawn_N: Tensor) -> None:
+    """One more token each."""
+    state.mask_NT = torch.cat([state.mask_NT, torch.ones_like(state.mask_NT[:, :1])], 1)
+    positions = state.next_DN1 if len(state.next_DN1) > 1 else state.next_DN1[0]
+    out = vlm.core.base_model(
+        input_ids=drawn_N.unsqueeze(1),
+        attention_mask=state.mask_NT,
+        position_ids=positions,
+        past_key_values=state.cache,
+        use_cache=True,
+    )
+    state.hidden_ND = out.last_hidden_state[:, -1]
+    state.next_DN1 = state.next_DN1 + 1

@@ -12,6 +12,7 @@ from torch import nn
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.parts import add_lora, freeze
+from mmrlhf.models.prefix import differs, why_rows
 from mmrlhf.models.vlm import VLM, head_logits
 
 TINY = Path(__file__).parent / "tiny"
@@ -75,6 +76,8 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         enable({"use_reentrant": False})
         model.enable_input_require_grads()
     vlm.model.eval()
+    vlm.rows_because = why_rows(vlm) or differs(vlm)
+    vlm.shares_prefix = not vlm.rows_because
     return vlm
 
 

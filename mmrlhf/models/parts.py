@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
-from mmrlhf.models.vlm import VLM
+
+if TYPE_CHECKING:
+    from mmrlhf.models.vlm import VLM
 
 PROJECTORS = ("connector", "aligner", "embed_vision", "embed_audio")  # and whatever has "project" in its name
 

@@ -48,8 +48,7 @@ class Policy(nn.Module):
         Entropies keep three more tensors of the logits' size for the backward pass, so only "grad" gives them one.
         """
         hidden = hidden_states(self.vlm, batch)
-        rows = torch.arange(len(hidden), device=hidden.device).unsqueeze(1)
-        before = hidden[rows, batch.at_BT]  # B, T, D
+        before = hidden[batch.row_B.unsqueeze(1), batch.at_BT]  # B, T, D
         logits = answer_logits(self.vlm, before, temperature)
         values = None
         if self.value_head is not None:

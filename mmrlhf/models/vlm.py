@@ -7,14 +7,18 @@ template (`load.py`), and pixels are prepared by the family's own code (`batch.p
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mmrlhf.types import TokenBatch
+from mmrlhf.models.prefix import side_by_side
+from mmrlhf.types import EncodedPrompt, TokenBatch
+
+if TYPE_CHECKING:
+    from mmrlhf.models.vision_cache import CachedVision
 
 
 @dataclass
@@ -33,6 +37,9 @@ class VLM:
         str  # what the chat template puts between the generation prompt and an answer (often nothing)
     )
     template_adds_bos: bool
+    shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
+    rows_because: str = ""  # why they may not
+    vision: CachedVision | None = None  # image features that are kept (`vision_cache.py`)
 
     @property
     def tokenizer(self) -> Any:
@@ -62,9 +69,18 @@ class VLM:
             yield
 
 
+def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> contextlib.AbstractContextManager[None]:
+    """While it lasts, a forward on these prompts reads the image features that are kept, where some are."""
+    return vlm.vision.serving(prompts) if vlm.vision else contextlib.nullcontext()
+
+
 def hidden_states(vlm: VLM, batch: TokenBatch) -> Tensor:
-    """The last layer's hidden states of a batch: (B, T, D)."""
-    with _checkpointing(vlm.core):
+    """The last layer's hidden states of a batch's rows: (R, T, D)."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_checkpointing(vlm.core))
+        if batch.layout is not None:
+            stack.enter_context(side_by_side(vlm, batch.layout))
+        stack.enter_context(seeing(vlm, batch.prompts))
         return vlm.core.base_model(**batch.inputs, use_cache=False).last_hidden_state
 
 

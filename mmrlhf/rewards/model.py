@@ -64,7 +64,7 @@ class RewardModel(nn.Module):
     def forward(self, batch: TokenBatch) -> Tensor:
         """Raw rewards: (B, K), float32."""
         hidden = hidden_states(self.vlm, batch)
-        last_BD = hidden[torch.arange(len(hidden), device=hidden.device), batch.last_B]
+        last_BD = hidden[batch.row_B, batch.last_B]
         return in_float32(self.heads, last_BD)
 
     def applies(self, rows: Sequence[Row]) -> Tensor:

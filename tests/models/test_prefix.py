@@ -1,0 +1,97 @@
+"""Answers side by side behind their prompt: the same numbers as in rows of their own, for every family."""
+
+import dataclasses
+
+import torch
+from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT
+
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches
+from mmrlhf.models.policy import Policy
+from mmrlhf.models.prefix import allowed, answers_a_row, lay_out
+from mmrlhf.models.vlm import VLM
+from mmrlhf.types import Row
+
+
+def groups(vlm: VLM) -> list[Row]:
+    """Two answers to a text, three to one picture, four to three pictures, and in mixed order."""
+    rows = []
+    for item, count in ((TEXT, 2), (ONE, 3), (SEVERAL, 4)):
+        prompt = encode_prompt(vlm, item)
+        rows += [Row(prompt, encode_answer(vlm, answer)) for answer in ANSWERS[:count]]
+    return [rows[i] for i in (3, 0, 8, 2, 5, 7, 1, 6, 4)]
+
+
+def test_layout_by_hand() -> None:
+    """Two prompt tokens, answers of two and one; then one prompt token with an answer of one, and padding."""
+    layout = lay_out([2, 1], [[2, 1], [1]])
+    assert layout.segment_RT.tolist() == [[0, 0, 1, 1, 2], [0, 1, -1, -1, -1]]
+    assert layout.shift_RT.tolist() == [[0, 0, 0, 0, 2], [0, 0, 0, 0, 0]]
+    assert allowed(layout)[0, 0].int().tolist() == [
+        [1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_every_family_here_shares_its_prefix(vlm: VLM) -> None:
+    assert vlm.rows_because == ""
+    batch = collate(vlm, groups(vlm))
+    assert batch.layout is not None
+    assert len(batch.inputs["input_ids"]) == 3
+
+
+def test_log_probs_and_gradients_are_those_of_single_rows(vlm: VLM) -> None:
+    rows = groups(vlm)
+    results = []
+    weights = [p for p in vlm.core.base_model.parameters() if p.dim() > 1]
+    for shared in (True, False):
+        model = dataclasses.replace(vlm, shares_prefix=shared)
+        batch = collate(model, rows)
+        assert (batch.layout is not None) == shared
+        for weight in weights:
+            weight.requires_grad_(True)
+        try:
+            out = Policy(model)(batch)
+            loss = (out.logprobs_BT * batch.answer_mask_BT).sum()
+            grads = torch.autograd.grad(loss, weights, allow_unused=True)
+        finally:
+            for weight in weights:
+                weight.requires_grad_(False)
+        results.append((out.logprobs_BT.detach() * batch.answer_mask_BT, grads))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-4)
+    assert results[0][0].std() > 0.1
+    used = [(a, b) for a, b in zip(results[0][1], results[1][1], strict=True) if b is not None]
+    assert len(used) > 10
+    for ours, theirs in used:
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-6)
+
+
+def test_a_changed_answer_changes_no_other(vlm: VLM) -> None:
+    prompt = encode_prompt(vlm, ONE)
+    found = []
+    for first in ("Red.", "A circle"):
+        rows = [Row(prompt, encode_answer(vlm, text)) for text in (first, "It is green and large.")]
+        with torch.no_grad():
+            found.append(Policy(vlm)(collate(vlm, rows)).logprobs_BT[1])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+def test_how_many_answers_a_row() -> None:
+    """By hand at width 1 (work of n tokens: n (6 + n)): with a prefix of 100 and answers of 1, sixteen in a row cost
+    116 * 122 / 16 = 884.5 each, one alone 101 * 107; with a prefix of 1 and answers of 100, one alone 101 * 107 =
+    10,807, two 201 * 207 / 2 = 20,803.5."""
+    assert answers_a_row(100, 1, 16, 1) == 16
+    assert answers_a_row(1, 100, 16, 1) == 1
+
+
+def test_micro_batches_keep_groups_together(vlm: VLM) -> None:
+    rows = groups(vlm)
+    batches = micro_batches(rows, 4)
+    assert sorted(i for batch in batches for i in batch) == list(range(9))
+    assert max(map(len, batches)) <= 4
+    together = [{id(rows[i].prompt) for i in batch} for batch in batches]
+    assert sum(map(len, together)) == 3  # no group is cut
+    singles = [Row(encode_prompt(vlm, item), encode_answer(vlm, "Red.")) for item in MIXED]
+    assert [len(batch) for batch in micro_batches(singles, 2)] == [2, 2, 1]

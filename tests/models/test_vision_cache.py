@@ -1,0 +1,140 @@
+"""Kept image features: the same numbers as without, for every family, and the tower runs once an image."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from model_samples import ANSWERS, MIXED, ONE, OTHER, SEVERAL, TEXT, rows_of
+
+from mmrlhf.config import ModelConfig
+from mmrlhf.models.batch import collate, encode_prompt
+from mmrlhf.models.generate import generate
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import parts_of
+from mmrlhf.models.policy import Policy
+from mmrlhf.models.vision_cache import CachedVision, VisionCache, join, split
+from mmrlhf.models.vlm import VLM
+from mmrlhf.types import Row
+
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture
+def calls(vlm: VLM) -> Iterator[list[int]]:
+    """How many images each call of a tower was given, roughly: one number a call."""
+    seen: list[int] = []
+    handle = parts_of(vlm.core, "").towers[0].register_forward_hook(lambda *_: seen.append(1))
+    yield seen
+    handle.remove()
+
+
+def cached(vlm: VLM, device_bytes: int = MEGABYTE, host_bytes: int = MEGABYTE) -> tuple[VLM, VisionCache]:
+    cache = VisionCache(device_bytes, host_bytes)
+    return dataclasses.replace(vlm, vision=CachedVision(vlm, cache)), cache
+
+
+def test_log_probs_and_gradients_are_those_without(vlm: VLM) -> None:
+    language = [p for p in parts_of(vlm.core, "").language.parameters() if p.dim() > 1]
+    model, cache = cached(vlm)
+    results = []
+    for reader in (model, model, vlm):
+        batch = collate(reader, rows_of(reader, MIXED, ANSWERS))
+        for weight in language:
+            weight.requires_grad_(True)
+        try:
+            out = Policy(reader)(batch)
+            loss = (out.logprobs_BT * batch.answer_mask_BT).sum()
+            grads = torch.autograd.grad(loss, language, allow_unused=True)
+        finally:
+            for weight in language:
+                weight.requires_grad_(False)
+        results.append((out.logprobs_BT.detach() * batch.answer_mask_BT, grads))
+    for logprobs, grads in results[:2]:
+        torch.testing.assert_close(logprobs, results[2][0], rtol=1e-5, atol=1e-5)
+        for ours, theirs in zip(grads, results[2][1], strict=True):
+            if theirs is not None:
+                torch.testing.assert_close(
+                    ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item() + 1e-7
+                )
+    assert (cache.encoded, cache.reused) == (3, 3)
+
+
+def test_the_tower_runs_once_an_image(vlm: VLM, calls: list[int]) -> None:
+    model, cache = cached(vlm)
+    prompts = [encode_prompt(model, item) for item in (ONE, TEXT, SEVERAL)]
+    generate(model, prompts, 3, answers=2)
+    made = len(calls)
+    assert made
+    rows = [Row(prompt, ids) for prompt, ids in zip(prompts, generate(model, prompts, 3), strict=True)]
+    for _ in range(2):
+        Policy(model)(collate(model, rows))
+    assert len(calls) == made
+    assert cache.encoded == 2
+
+
+def test_features_go_to_their_own_rows(vlm: VLM) -> None:
+    """The order of prompts changes, and so must the order of features."""
+    model, _ = cached(vlm)
+    rows = rows_of(model, [ONE, SEVERAL, OTHER], ANSWERS[:3])
+    with torch.no_grad():
+        Policy(model)(collate(model, rows))
+        for order in ([2, 0, 1], [1], [0, 0, 2]):
+            chosen = [rows[i] for i in order]
+            ours = Policy(model)(collate(model, chosen)).logprobs_BT
+            torch.testing.assert_close(
+                ours, Policy(vlm)(collate(vlm, chosen)).logprobs_BT, rtol=1e-4, atol=1e-4
+            )
+
+
+def test_what_is_over_the_bound_moves_to_the_host_and_then_out() -> None:
+    cache = VisionCache(device_bytes=8, host_bytes=8)
+    for name in "abc":
+        cache.put(name, {"pooler_output": [torch.full((2,), ord(name), dtype=torch.float32)]})
+    cpu = torch.device("cpu")
+    assert cache.get("a", cpu) is None
+    assert cache.get("b", cpu)["pooler_output"][0].tolist() == [98, 98]
+    assert cache.get("c", cpu)["pooler_output"][0].tolist() == [99, 99]
+    assert cache.used == {True: 8, False: 8}
+
+
+def test_an_image_larger_than_the_bound_still_counts_for_its_own_batch(vlm: VLM) -> None:
+    model, cache = cached(vlm, device_bytes=0, host_bytes=0)
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    with torch.no_grad():
+        ours, theirs = (Policy(m)(collate(m, rows)).logprobs_BT for m in (model, vlm))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert cache.used == {True: 0, False: 0}
+
+
+def test_a_tower_that_trains_is_refused() -> None:
+    vlm = load_vlm(ModelConfig(freeze_vision_tower=False), trainable=True)
+    with pytest.raises(ValueError, match="its tower or projector is trained"):
+        CachedVision(vlm, VisionCache(MEGABYTE, MEGABYTE))
+
+
+def test_models_of_one_tower_share_and_others_do_not() -> None:
+    cache = VisionCache(MEGABYTE, MEGABYTE)
+    one, two, other = (load_vlm(ModelConfig()) for _ in range(3))
+    with torch.no_grad():
+        next(parts_of(other.core, "").projectors[0].parameters()).add_(1e-6)
+        next(parts_of(two.core, "").language.parameters()).add_(1.0)
+    for vlm in (one, two, other):
+        vlm.vision = CachedVision(vlm, cache)
+        prompt = encode_prompt(vlm, ONE)
+        with vlm.vision.serving([prompt]):
+            pass
+    assert (cache.encoded, cache.reused) == (2, 1)
+
+
+def test_split_and_join_by_hand() -> None:
+    """Two prompts of two images each: lists over images, and lists over layers."""
+    images = [torch.full((1, 2), float(i)) for i in range(4)]
+    rows = torch.arange(8.0).reshape(4, 2)
+    parts = split({"pooler_output": images, "deepstack_features": [rows, images]}, 2)
+    assert [t.tolist() for t in parts[1]["pooler_output"]] == [[[2, 2]], [[3, 3]]]
+    assert parts[0]["deepstack_features"][0].tolist() == [[0, 1], [2, 3]]
+    assert [t.tolist() for t in parts[1]["deepstack_features"][1]] == [[[2, 2]], [[3, 3]]]
+    whole = join(parts[::-1])
+    assert [t[0, 0].item() for t in whole["pooler_output"]] == [2, 3, 0, 1]
+    assert whole["deepstack_features"][0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
