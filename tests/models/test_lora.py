@@ -28,7 +28,7 @@ PROJECTOR = {
     "qwen2_5_vl": "model.visual.merger.",
     "idefics3": "model.connector.",
 }
-LAYERS = {"tiny": 4, "qwen2_5_vl": 2, "idefics3": 2}
+LAYERS = {"tiny": 6, "qwen2_5_vl": 2, "idefics3": 2}
 LINEARS = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
@@ -78,7 +78,7 @@ def test_lora_touches_the_language_model_only(family: str, checkpoint) -> None:
 def test_lora_on_chosen_layers(checkpoint) -> None:
     """The vision tower has a q_proj too."""
     vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2, targets=["q_proj"]))
-    assert len(trainable_state(vlm.model)) == 2 * 4
+    assert len(trainable_state(vlm.model)) == 2 * 6
     with pytest.raises(
         UserError, match=r"names no linear layer; there are down_proj, gate_proj, k_proj, o_proj"
     ):
