@@ -7,14 +7,11 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from data_tools.schema import Modality, PreferenceRecord
-
-if TYPE_CHECKING:
-    from mmrlhf.models.prefix import Layout
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,18 @@ class Row:
 
     prompt: EncodedPrompt
     answer_ids: Tensor  # T, int64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which tokens of rows that hold several answers belong to which (`models/prefix.py`)."""
+
+    segment_RT: Tensor  # int64: 0 the prefix, 1, 2, ... the answers, -1 padding
+    shift_RT: Tensor  # int64: how far each token's position lies behind where it would be in a row of its own
+
+    def to(self, device: torch.device) -> Layout:
+        """The layout on another device."""
+        return Layout(self.segment_RT.to(device), self.shift_RT.to(device))
 
 
 @dataclass(frozen=True)

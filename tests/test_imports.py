@@ -21,7 +21,10 @@ MODULES = {
 # a module may import from its own level and from lower ones
 LEVELS = [
     ["data_tools"],
-    ["mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal", "mmrlhf.rewards.scalarizers"],
+    [
+        *("mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal"),
+        *("mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
+    ],
     ["mmrlhf.models", "mmrlhf.rewards", "mmrlhf.rl"],
     ["mmrlhf.training", "mmrlhf.evaluation"],
     [
@@ -32,7 +35,7 @@ LEVELS = [
 ]
 # the config's union names the scalarizers, which are configs themselves: they stand on the level of the config
 # and import torch for type checks only
-PLUGINS = ["mmrlhf.rewards.scalarizers", "data_tools.adapters", "data_tools.synth"]
+PLUGINS = ["mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "data_tools.adapters", "data_tools.synth"]
 
 
 def imported(name: str, path: Path) -> Iterator[str]:

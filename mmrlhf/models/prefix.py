@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,21 +22,10 @@ from torch import Tensor
 
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.models.parts import parts_of
+from mmrlhf.types import Layout
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which tokens of the rows belong to which answer."""
-
-    segment_RT: Tensor  # int64: 0 the prefix, 1, 2, ... the answers, -1 padding
-    shift_RT: Tensor  # int64: how far each token's position lies behind where it would be in a row of its own
-
-    def to(self, device: torch.device) -> Layout:
-        """The layout on another device."""
-        return Layout(self.segment_RT.to(device), self.shift_RT.to(device))
 
 
 def lay_out(prefix_lengths: Sequence[int], answer_lengths: Sequence[Sequence[int]]) -> Layout:

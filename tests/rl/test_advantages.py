@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmrlhf.rl.advantages import gae, token_rewards
+from mmrlhf.rl.advantages import gae, group_mean, rewards_to_go, token_rewards
 
 
 def test_gae_by_hand() -> None:
@@ -11,17 +11,37 @@ def test_gae_by_hand() -> None:
     rewards = torch.tensor([[0.0, 0.0, 1.0], [2.0, 9.0, 9.0]])
     values = torch.tensor([[0.5, 0.4, 0.3], [0.5, 9.0, 9.0]])
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    advantages, returns = gae(rewards, values, mask, gamma=0.9, lam=0.8, whitened=False)
+    advantages, returns = gae(rewards, values, mask, gamma=0.9, lam=0.8)
     torch.testing.assert_close(advantages, torch.tensor([[0.12928, 0.374, 0.7], [1.5, 0.0, 0.0]]))
     torch.testing.assert_close(returns, torch.tensor([[0.62928, 0.774, 1.0], [2.0, 0.0, 0.0]]))
 
 
-def test_gae_whitened_over_real_tokens_only() -> None:
-    rewards = torch.tensor([[3.0, 0.0], [1.0, 0.0]])
-    mask = torch.tensor([[True, False], [True, False]])
-    advantages, returns = gae(rewards, torch.zeros(2, 2), mask, gamma=1.0, lam=0.95)
-    torch.testing.assert_close(advantages, torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-    torch.testing.assert_close(returns, torch.tensor([[3.0, 0.0], [1.0, 0.0]]))
+def test_gae_of_two_critics_at_once() -> None:
+    """The first as by hand above; the second with its rewards doubled and no values."""
+    rewards = torch.tensor([[0.0, 0.0, 1.0], [2.0, 9.0, 9.0]])
+    values = torch.tensor([[0.5, 0.4, 0.3], [0.5, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    advantages, returns = gae(
+        torch.stack([rewards, 2 * rewards], -1),
+        torch.stack([values, 0 * values], -1),
+        mask,
+        gamma=0.9,
+        lam=0.8,
+    )
+    torch.testing.assert_close(advantages[..., 0], torch.tensor([[0.12928, 0.374, 0.7], [1.5, 0.0, 0.0]]))
+    torch.testing.assert_close(returns[..., 1], torch.tensor([[1.0368, 1.44, 2.0], [4.0, 0.0, 0.0]]))
+
+
+def test_rewards_to_go_by_hand() -> None:
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    found = rewards_to_go(torch.tensor([[1.0, 2.0, 4.0], [3.0, 9.0, 9.0]]), mask, gamma=0.5)
+    torch.testing.assert_close(found, torch.tensor([[3.0, 4.0, 4.0], [3.0, 0.0, 0.0]]))
+
+
+def test_group_mean() -> None:
+    mean, count = group_mean(torch.tensor([1.0, 0.0, 3.0, 6.0, 0.0]), torch.tensor([0, 1, 0, 1, 1]))
+    assert mean.tolist() == [2.0, 2.0, 2.0, 2.0, 2.0]
+    assert count.tolist() == [2.0, 3.0, 2.0, 3.0, 3.0]
 
 
 @pytest.mark.parametrize(("lam", "expected"), [(0.0, [0.0, 0.5]), (1.0, [0.5, 0.5])])
@@ -33,7 +53,6 @@ def test_gae_ends(lam: float, expected: list[float]) -> None:
         torch.ones(1, 2, dtype=torch.bool),
         gamma=1.0,
         lam=lam,
-        whitened=False,
     )
     torch.testing.assert_close(advantages, torch.tensor([expected]))
 

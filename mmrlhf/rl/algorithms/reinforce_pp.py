@@ -1,0 +1,34 @@
+"""A_t = sum of the rewards from token t on, less the group's mean score where asked, whitened over the batch.
+
+REINFORCE++ (Hu et al. 2025, arXiv:2501.03262): no critic, the KL penalty in each token's reward, and normalisation
+over the whole batch instead of a prompt's few answers, which is steadier where groups are small; it works with one
+answer a prompt. With `baseline: group` (REINFORCE++-baseline) the group's mean is taken off the scores first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from mmrlhf.rl.algorithms.base import AlgorithmBase, Scored, Share
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ReinforcePp(AlgorithmBase):
+    """Rewards to go, whitened over the batch."""
+
+    type: Literal["reinforce_pp"] = "reinforce_pp"
+    gamma: Share = Field(1.0, description="discount")
+    baseline: Literal["none", "group"] = Field("none", description="what is taken off each score")
+
+    def advantages(self, scored: Scored) -> tuple[Tensor, Tensor | None]:
+        from mmrlhf.rl.advantages import group_mean, rewards_to_go
+        from mmrlhf.tensors import whiten
+
+        to_go_BT = rewards_to_go(scored.rewards_BTK.sum(-1), scored.mask_BT, self.gamma)
+        if self.baseline == "group":
+            to_go_BT = to_go_BT - group_mean(scored.scores_B, scored.group_B)[0].unsqueeze(1)
+        return whiten(to_go_BT, scored.mask_BT), None
