@@ -27,6 +27,8 @@ from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
+from mmrlhf.models.vision_cache import keep_features, vision_cache
+from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
 from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.run_folder import (
@@ -171,6 +173,7 @@ class Run:
         reference = None if vlm.has_adapters else self._load(start, trainable=False)
         judge_settings = self.config.stage_model(self._section("reward"))
         judge = load_reward_model(reward_path, self.accelerator.device, judge_settings)
+        self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm})
         stage = PpoStage(
             vlm,
             reference,
@@ -256,8 +259,24 @@ class Run:
             return settings.model_copy(update={"path": str(self._need("sft"))})
         return settings
 
-    def _load(self, settings: ModelConfig, trainable: bool) -> Any:
-        return load_vlm(settings, self.accelerator.device, trainable)
+    def _load(self, settings: ModelConfig, trainable: bool) -> VLM:
+        vlm = load_vlm(settings, self.accelerator.device, trainable)
+        if vlm.rows_because:
+            self._say(f"{settings.path}: answers to one prompt are read one by one, since {vlm.rows_because}")
+        return vlm
+
+    def _keep_features(self, models: dict[str, VLM | None]) -> None:
+        """One cache of image features for all of them; models with the same tower read each other's."""
+        cache = vision_cache(self.config.engine)
+        if cache is None:
+            return
+        for role, vlm in models.items():
+            if vlm is not None and (reason := keep_features(vlm, cache)):
+                self._say(f"{role}: image features are made anew for each forward, since {reason}")
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            console.print(text, style="dim")
 
     def _train(self, stage: Stage, folder: Path) -> None:
         Engine(folder, self.config.engine, self.config.seed, self.accelerator).train(stage)

@@ -6,7 +6,9 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,21 +91,25 @@ class Rollout:
     rewards_BK: Tensor  # normalised rewards, 0 where the objective was not judged on such prompts
     judged_BK: Tensor  # bool: the objective applies
     scores_B: Tensor  # rewards_BK scalarized
+    weights_BK: Tensor  # the derivative of each score by its rewards
+    group_B: Tensor  # int64: answers to the same prompt have the same number
 
 
 @dataclass(frozen=True)
 class ExperienceBatch:
-    """What PPO's epochs train on."""
+    """What the passes over a rollout train on."""
 
     rows: tuple[Row, ...]  # B
     mask_BT: Tensor  # bool, True at real answer tokens
     logprobs_BT: Tensor  # of the policy that sampled
     ref_logprobs_BT: Tensor
-    values_BT: Tensor  # before each token
     advantages_BT: Tensor
-    returns_BT: Tensor
+    values_BTK: Tensor | None  # before each token, by critic; None without critics
+    returns_BTK: Tensor | None
 
     def select(self, index: list[int]) -> ExperienceBatch:
         """The experience of some rows."""
-        tensors = {name: value[index] for name, value in vars(self).items() if name != "rows"}
-        return ExperienceBatch(rows=tuple(self.rows[i] for i in index), **tensors)
+        tensors: dict[str, Any] = {
+            name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return dataclasses.replace(self, rows=tuple(self.rows[i] for i in index), **tensors)

@@ -25,11 +25,11 @@ from data_tools.scenes.structure import Scene
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.intervals import Estimate, estimate, ratio_with_interval
-from mmrlhf.evaluation.swap import swap_images
 from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.swap import swap_images
 from mmrlhf.rl.rollout import score_texts
 from mmrlhf.terminal import Bar
 

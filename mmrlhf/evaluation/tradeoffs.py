@@ -26,6 +26,7 @@ from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_po
 from mmrlhf.evaluation.reward import evaluate_reward
 from mmrlhf.models.batch import PromptTooLong, encode_prompt
 from mmrlhf.models.load import load_vlm
+from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import progress
@@ -56,6 +57,9 @@ def evaluate_tradeoffs(
     """
     settings = config.evaluate or EvaluateConfig()
     judge = load_reward_model(reward_path, device, _settings(config, config.reward))
+    cache = vision_cache(config.engine)
+    if cache:
+        keep_features(judge.vlm, cache)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "reward.json", _evaluate_judge(judge, data, config, settings))
     stage: StageConfig = config.ppo or config.sft or StageConfig()
@@ -68,6 +72,8 @@ def evaluate_tradeoffs(
     for name, path in policies.items():
         model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
         vlm = load_vlm(model, device)
+        if cache:
+            keep_features(vlm, cache)  # policies of one tower share them
         with progress(f"evaluate {name}", len(records)) as bar:
             found.append(
                 evaluate_policy(

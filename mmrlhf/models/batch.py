@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -192,10 +192,12 @@ def collate_prompts(vlm: VLM, prompts: Sequence[EncodedPrompt], device: torch.de
 
 def to_device(batch: TokenBatch, device: torch.device) -> TokenBatch:
     """The batch with every tensor on `device`."""
-    moved = {name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)}
-    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
-    layout = batch.layout and batch.layout.to(device)
-    return dataclasses.replace(batch, inputs=inputs, layout=layout, **moved)
+    moved: dict[str, Any] = {
+        name: value.to(device) for name, value in vars(batch).items() if isinstance(value, Tensor)
+    }
+    moved["inputs"] = {name: value.to(device) for name, value in batch.inputs.items()}
+    moved["layout"] = batch.layout and batch.layout.to(device)
+    return dataclasses.replace(batch, **moved)
 
 
 def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict[str, Tensor]:

@@ -17,23 +17,24 @@ class PolicyOutput(NamedTuple):
 
     logprobs_BT: Tensor
     entropy_BT: Tensor | None  # None where it wasn't asked for
-    values_BT: Tensor | None  # the value before each token; None without a value head
+    values_BTK: Tensor | None  # the value before each token, by critic; None without critics
 
 
 class Policy(nn.Module):
     """One module for SFT and PPO, so that both take log-probs in the same way.
 
-    Logits are computed at answer positions only. The value head reads the same hidden states; it starts at 0.
+    Logits are computed at answer positions only. The value head reads the same hidden states, with an output a critic;
+    it starts at 0.
     """
 
-    def __init__(self, vlm: VLM, value_head: bool = False) -> None:
+    def __init__(self, vlm: VLM, critics: int = 0) -> None:
         super().__init__()
         self.vlm = vlm
         self.model = vlm.model
         self.value_head: nn.Linear | None = None
-        if value_head:
+        if critics:
             width = vlm.core.get_output_embeddings().weight.shape[1]
-            self.value_head = nn.Linear(width, 1, device=vlm.device)
+            self.value_head = nn.Linear(width, critics, device=vlm.device)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
 
@@ -52,7 +53,7 @@ class Policy(nn.Module):
         logits = answer_logits(self.vlm, before, temperature)
         values = None
         if self.value_head is not None:
-            values = in_float32(self.value_head, before).squeeze(-1)
+            values = in_float32(self.value_head, before)
         spread = None
         if entropies != "none":
             with torch.set_grad_enabled(entropies == "grad" and torch.is_grad_enabled()):

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data_tools.errors import UserError
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.models.parts import parts_of
 from mmrlhf.types import Layout
@@ -114,6 +115,16 @@ def answers_a_row(prefix: int, answer: int, answers: int, width: int) -> int:
 @torch.no_grad()
 def differs(vlm: VLM) -> str:
     """Tries both ways on a picture with two answers: empty where the hidden states are equal, else what is wrong."""
+    try:
+        apart, scale, exact = _try_both(vlm)
+    except (UserError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        return f"it can't read answers side by side ({type(error).__name__}: {error})"
+    bound = 1e-3 if exact else 0.05
+    return "" if apart <= bound * scale else f"its answers side by side differ by {apart:.2g} of {scale:.2g}"
+
+
+def _try_both(vlm: VLM) -> tuple[float, float, bool]:
+    """The largest difference, the largest value, and whether they are in float32."""
     from mmrlhf.models.batch import collate, encode_answer, encode_prompt
     from mmrlhf.models.vlm import hidden_states
     from mmrlhf.types import Row
@@ -126,15 +137,11 @@ def differs(vlm: VLM) -> str:
     found = []
     for shared in (True, False):
         batch = collate(dataclasses.replace(vlm, shares_prefix=shared), rows, vlm.device)
-        if shared and batch.layout is None:
-            return ""
         found.append(
             hidden_states(vlm, batch)[batch.row_B.unsqueeze(1), batch.at_BT][batch.answer_mask_BT].float()
         )
     apart = (found[0] - found[1]).abs().max().item()
-    scale = found[1].abs().max().item()
-    bound = 1e-3 if found[1].dtype == next(vlm.model.parameters()).dtype else 0.05
-    return "" if apart <= bound * scale else f"its answers side by side differ by {apart:.2g} of {scale:.2g}"
+    return apart, found[1].abs().max().item(), next(vlm.model.parameters()).dtype == torch.float32
 
 
 def _picture() -> ImageRef:

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_tools.errors import UserError
+from mmrlhf.config import EngineConfig
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM
@@ -104,8 +106,11 @@ class CachedVision:
     @torch.no_grad()
     def _joined(self, prompts: Sequence[EncodedPrompt]) -> Any:
         keys = [f"{self.tower}/{prompt_key(prompt)}" for prompt in prompts]
-        found = {key: self.cache.get(key, self.vlm.device) for key in dict.fromkeys(keys)}
-        missing = {key: p for key, p in zip(keys, prompts, strict=True) if found[key] is None}
+        found: dict[str, Features] = {}
+        for key in dict.fromkeys(keys):
+            if (kept := self.cache.get(key, self.vlm.device)) is not None:
+                found[key] = kept
+        missing = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
         for group in _alike(missing):
             made = split(encode(self.vlm, [missing[key] for key in group]), len(group))
             self.cache.encoded += len(group)
@@ -121,9 +126,25 @@ class _Output(dict[str, Any]):
     __getattr__ = dict.__getitem__
 
 
+def vision_cache(config: EngineConfig) -> VisionCache | None:
+    """An empty cache of the size that the config gives; None where it gives none."""
+    device, host = (int(gb * 2**30) for gb in (config.vision_cache_gb, config.vision_cache_host_gb))
+    return VisionCache(device, host) if device else None
+
+
+def keep_features(vlm: VLM, cache: VisionCache) -> str:
+    """Puts the cache in front of a model's vision where that is exact; else the reason why it isn't."""
+    reason = why_not(vlm)
+    vlm.vision = None if reason else CachedVision(vlm, cache)
+    return reason
+
+
 def why_not(vlm: VLM) -> str:
     """Why a model's image features can't be kept; empty where they can."""
-    parts = parts_of(vlm.core, vlm.path)
+    try:
+        parts = parts_of(vlm.core, vlm.path)
+    except UserError as error:
+        return str(error)
     seeing = [*parts.towers, *parts.projectors]
     if any(p.requires_grad for part in seeing for p in part.parameters()):
         return "its tower or projector is trained"
@@ -153,7 +174,8 @@ def prompt_key(prompt: EncodedPrompt) -> str:
 
 
 def _bytes(value: Tensor) -> Any:
-    return memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    flat: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return memoryview(flat)
 
 
 class _Seen(Exception):

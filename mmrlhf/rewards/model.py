@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from data_tools.errors import RunError, UserError
 from data_tools.schema import Modality
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.batch import collate
+from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.vlm import VLM, hidden_states, in_float32
@@ -82,13 +82,8 @@ class RewardModel(nn.Module):
         Raises:
             NonFiniteReward: a reward isn't finite; the message names the objective and the record.
         """
-        # rows of like length together waste less padding
-        order = sorted(
-            range(len(rows)), key=lambda i: len(rows[i].prompt.input_ids) + len(rows[i].answer_ids)
-        )
         rewards_BK = torch.zeros(len(rows), len(self.card.objectives))
-        for start in range(0, len(rows), micro_batch_size):
-            part = order[start : start + micro_batch_size]
+        for part in micro_batches(rows, micro_batch_size):
             rewards_BK[part] = self(collate(self.vlm, [rows[i] for i in part], self.vlm.device)).cpu()
         bad = (~rewards_BK.isfinite()).nonzero()
         if len(bad):

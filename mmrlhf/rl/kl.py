@@ -18,10 +18,18 @@ def kl_k1(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tens
     return (logprobs_BT - ref_logprobs_BT).masked_fill(~mask_BT, 0.0)
 
 
+def kl_k2(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The k2 estimate, (log pi - log ref)^2 / 2: biased, but its gradient is that of the KL in expectation."""
+    return 0.5 * kl_k1(logprobs_BT, ref_logprobs_BT, mask_BT) ** 2
+
+
 def kl_k3(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """The k3 estimate, (r - 1) - log r with r = ref / pi: unbiased too, never negative, of less variance."""
     log_ratio = (ref_logprobs_BT - logprobs_BT).masked_fill(~mask_BT, 0.0)
     return log_ratio.exp() - 1 - log_ratio
+
+
+ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
 
 def answer_kl(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:

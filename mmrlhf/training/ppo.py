@@ -1,9 +1,9 @@
-"""PPO on image and text prompts (Schulman et al. 2017; for language models Ziegler et al. 2019).
+"""Reinforcement learning on image and text prompts: PPO and its relatives (`rl/algorithms`).
 
 A step, top to bottom in `PpoStage.updates`:
-1. sample an answer to each prompt and score it on every objective; scalarize;
+1. sample answers to each prompt and score them on every objective; scalarize;
 2. log-probs and values of the policy that sampled, log-probs of the reference;
-3. rewards a token, advantages and returns;
+3. rewards a token, and what the algorithm makes of them;
 4. several passes of clipped updates over mini-batches.
 
 With LoRA the reference is the same model with its adapters off; else a frozen copy. Whitening is over this process's
@@ -12,29 +12,43 @@ share of the batch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig, PpoVariant
-from mmrlhf.models.batch import collate, encode_prompt
+from mmrlhf.models.batch import collate, encode_prompt, micro_batches
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rl.advantages import gae, token_rewards
-from mmrlhf.rl.kl import KlController, answer_kl, kl_k1
-from mmrlhf.rl.ppo import ppo_terms
-from mmrlhf.rl.rollout import roll_out
-from mmrlhf.tensors import masked_mean, masked_sum, pad_right, whiten
+from mmrlhf.rl.advantages import token_rewards
+from mmrlhf.rl.algorithms import Scored
+from mmrlhf.rl.kl import ESTIMATORS, KlController, kl_k3
+from mmrlhf.rl.losses import policy_loss, value_loss
+from mmrlhf.rl.rollout import roll_out, swap_gap
+from mmrlhf.tensors import masked_sum, pad_right, whiten
 from mmrlhf.training.engine import LossSum, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
+from mmrlhf.training.rollout_metrics import rollout_metrics, swap_metrics
 from mmrlhf.training.samples import write_samples
+from mmrlhf.training.sft import DemonstrationRows
 from mmrlhf.types import EncodedPrompt, ExperienceBatch, Rollout, Row
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Rows of the SFT loss that is mixed into an update, and what its sum is multiplied with."""
+
+    rows: list[Row]
+    weight: float
 
 
 class PpoStage:
@@ -58,14 +72,28 @@ class PpoStage:
         self.vlm, self.reference, self.reward_model = vlm, reference, reward_model
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
         self.scalarizer: Any = variant.scalarizer
-        self.scalarizer.check(reward_model.card.objectives)
-        self.policy = Policy(vlm, value_head=True)
+        self.algorithm: Any = config.algorithm
+        self.objectives = reward_model.card.objectives
+        self.scalarizer.check(self.objectives)
+        self.policy = Policy(vlm, critics=self._critics())
         self.module: Any = self.policy
         self.feed = open_feed(data, "train", config.prompts_from, seed)
+        self.demonstrations = (
+            DemonstrationRows(vlm, config, ["demonstration"], data, seed) if config.ptx_coef else None
+        )
         self.num_steps = config.steps
         self.refusals = Refusals(config.max_prompt_tokens)
         self.kl = KlController(config.kl_coef, config.kl_target)
         self._measured: Sums = {}
+        self._moved = torch.zeros(
+            2
+        )  # KL from the policy that sampled, over the latest update: sum and tokens
+
+    def _critics(self) -> int:
+        """One, or one an objective and one for the penalties; none for algorithms without."""
+        if not self.algorithm.has_critic:
+            return 0
+        return 1 if self.algorithm.critics == "single" else len(self.objectives) + 1
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         value_lr = self.config.value_lr or 10 * self.optim.lr
@@ -78,33 +106,58 @@ class PpoStage:
         rollout = roll_out(self.vlm, prompts, self.reward_model, self.scalarizer, self.config)
         # 2. and 3. what the updates need to know of them
         experience = self._experience(rollout)
-        self._measured = self._measure(rollout, experience)
-        if (
-            step % self.config.sample_every == 0 or step + 1 == self.num_steps
-        ) and self.accelerator.is_main_process:
-            write_samples(self.folder / "samples", step + 1, rollout, self.reward_model.card.objectives)
+        self._measure(step, rollout, experience)
         # 4. passes over mini-batches
+        count, passes = 0, 0
         for _ in range(self.config.num_ppo_epochs):
-            order = torch.randperm(len(prompts)).tolist()
+            order = torch.randperm(len(rollout.rows)).tolist()
             for share in _cut(order, self.config.num_mini_batches):
-                yield self._mini_batch(experience, share)
+                self._moved.zero_()
+                yield self._mini_batch(experience, share, step, count)
+                count += 1
+                if self._gone_too_far():
+                    break
+            else:
+                passes += 1
+                continue
+            break
+        self._measured["passes"] = (passes, 1)
 
     def _encode(self, record: PreferenceRecord) -> EncodedPrompt:
         return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
 
-    def _mini_batch(self, experience: ExperienceBatch, index: list[int]) -> Update:
-        index = sorted(index, key=lambda i: _row_length(experience.rows[i]))
-        micro_batches = [experience.select(part) for part in _chunks(index, self.config.micro_batch_size)]
-        tokens = torch.tensor(float(experience.mask_BT[index].sum()), device=self.accelerator.device)
-        return Update(micro_batches, self.accelerator.reduce(tokens).item())
+    def _gone_too_far(self) -> bool:
+        if self.config.max_update_kl is None:
+            return False
+        total, tokens = self.accelerator.reduce(self._moved.to(self.accelerator.device)).tolist()
+        return total / max(tokens, 1.0) > self.config.max_update_kl
+
+    def _mini_batch(self, experience: ExperienceBatch, index: list[int], step: int, count: int) -> Update:
+        chosen = experience.select(index)
+        parts = micro_batches(chosen.rows, self.config.micro_batch_size)
+        batches: list[ExperienceBatch | Demonstrations] = [chosen.select(part) for part in parts]
+        size = len(index) if self.config.loss_over == "answers" else int(chosen.mask_BT.sum())
+        whole = self.accelerator.reduce(torch.tensor(float(size), device=self.accelerator.device)).item()
+        if self.demonstrations:
+            updates = self.config.num_ppo_epochs * self.config.num_mini_batches
+            rows = self.demonstrations.batch(step * updates + count, len(index), self.accelerator)
+            tokens = sum(len(row.answer_ids) for row in rows)
+            # the sum over the mini-batch is divided by `whole`; these rows are a mean of their own
+            weight = self.config.ptx_coef * whole / self.accelerator.num_processes / max(tokens, 1)
+            batches += [
+                Demonstrations([rows[i] for i in part], weight)
+                for part in micro_batches(rows, self.config.micro_batch_size)
+            ]
+        return Update(batches, whole)
 
     @torch.no_grad()
     def _forward(self, rows: Sequence[Row], reference: bool) -> PolicyOutput:
-        """Log-probs, entropies and values of all rows (B, T), by micro-batches of like length: float32, on the CPU."""
-        order = sorted(range(len(rows)), key=lambda i: _row_length(rows[i]))
+        """Log-probs (B, T) and values (B, T, K) of all rows, by micro-batches of like length: float32, on the CPU."""
         size = max(len(row.answer_ids) for row in rows)
-        full = {name: torch.zeros(len(rows), size) for name in ("logprobs_BT", "values_BT")}
-        for part in _chunks(order, self.config.micro_batch_size):
+        logprobs_BT = torch.zeros(len(rows), size)
+        critics = 0 if reference else self._critics()
+        values_BTK = torch.zeros(len(rows), size, critics) if critics else None
+        for part in micro_batches(rows, self.config.micro_batch_size):
             batch = collate(self.vlm, [rows[i] for i in part], self.accelerator.device)
             with self.accelerator.autocast():
                 out = (
@@ -112,11 +165,11 @@ class PpoStage:
                     if reference
                     else self.policy(batch, self.config.temperature)
                 )
-            for name, target in full.items():
-                source = getattr(out, name)
-                if source is not None:
-                    target[part, : source.shape[1]] = source.float().cpu()
-        return PolicyOutput(entropy_BT=None, **full)
+            length = out.logprobs_BT.shape[1]
+            logprobs_BT[part, :length] = out.logprobs_BT.float().cpu()
+            if values_BTK is not None and out.values_BTK is not None:
+                values_BTK[part, :length] = out.values_BTK.float().cpu()
+        return PolicyOutput(logprobs_BT, None, values_BTK)
 
     def _reference_forward(self, batch: Any) -> PolicyOutput:
         if self.reference is not None:
@@ -125,89 +178,117 @@ class PpoStage:
             return self.policy(batch, self.config.temperature)
 
     def _experience(self, rollout: Rollout) -> ExperienceBatch:
-        config = self.config
         mask_BT = pad_right([torch.ones(len(row.answer_ids)) for row in rollout.rows]).bool()
         old, ref = self._forward(rollout.rows, reference=False), self._forward(rollout.rows, reference=True)
-        assert old.values_BT is not None
-        scores_B = rollout.scores_B - config.missing_eos_penalty * ~rollout.ended_B
-        if config.whiten_rewards:
-            scores_B = whiten(scores_B, torch.ones_like(scores_B, dtype=torch.bool))
-        kl_BT = kl_k1(old.logprobs_BT, ref.logprobs_BT, mask_BT)
-        rewards_BT = token_rewards(scores_B, kl_BT, self.kl.coef, mask_BT)
-        advantages_BT, returns_BT = gae(rewards_BT, old.values_BT, mask_BT, config.gamma, config.lam)
+        scored = self._scored(rollout, mask_BT, old, ref)
+        advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         return ExperienceBatch(
             rows=rollout.rows,
             mask_BT=mask_BT,
             logprobs_BT=old.logprobs_BT,
             ref_logprobs_BT=ref.logprobs_BT,
-            values_BT=old.values_BT,
             advantages_BT=advantages_BT,
-            returns_BT=returns_BT,
+            values_BTK=old.values_BTK,
+            returns_BTK=returns_BTK,
         )
 
-    def _measure(self, rollout: Rollout, experience: ExperienceBatch) -> Sums:
-        mask_BT, count = experience.mask_BT, len(rollout.rows)
-        kl_B = answer_kl(experience.logprobs_BT, experience.ref_logprobs_BT, mask_BT)
-        error_BT = experience.returns_BT - experience.values_BT
-        spread = masked_mean(
-            (experience.returns_BT - masked_mean(experience.returns_BT, mask_BT)) ** 2, mask_BT
+    def _scored(self, rollout: Rollout, mask_BT: Tensor, old: PolicyOutput, ref: PolicyOutput) -> Scored:
+        config = self.config
+        penalty_B = config.missing_eos_penalty * ~rollout.ended_B
+        penalty_B = penalty_B + config.length_penalty * mask_BT.sum(1) / config.max_answer_tokens
+        kl_BT = ESTIMATORS[config.kl_estimator](old.logprobs_BT, ref.logprobs_BT, mask_BT)
+        coef = self.kl.coef if config.kl_in == "reward" else 0.0
+        scores_B = rollout.scores_B - penalty_B
+        if self._critics() > 1:
+            # a critic an objective learns that objective alone; the penalties have one of their own
+            clipped_BK = rollout.rewards_BK.clamp(-config.score_clip, config.score_clip)
+            parts = [
+                token_rewards(clipped_BK[:, k], kl_BT, 0.0, mask_BT) for k in range(len(self.objectives))
+            ]
+            parts.append(token_rewards(-penalty_B, kl_BT, coef, mask_BT))
+            weights_BK = torch.cat([rollout.weights_BK, torch.ones(len(mask_BT), 1)], 1)
+        else:
+            if config.whiten_rewards:
+                scores_B = whiten(scores_B, torch.ones_like(scores_B, dtype=torch.bool))
+            parts, weights_BK = [token_rewards(scores_B, kl_BT, coef, mask_BT)], torch.ones(len(mask_BT), 1)
+        return Scored(
+            scores_B=scores_B,
+            rewards_BTK=torch.stack(parts, -1),
+            values_BTK=old.values_BTK,
+            weights_BK=weights_BK,
+            mask_BT=mask_BT,
+            group_B=rollout.group_B,
         )
-        residual = masked_mean((error_BT - masked_mean(error_BT, mask_BT)) ** 2, mask_BT)
-        explained = 1 - residual / spread.clamp(min=1e-8)
-        sums: Sums = {
-            "score": (rollout.scores_B.sum(), count),
-            "kl": (kl_B.sum(), count),
-            "kl_coef": (self.kl.coef, 1),
-            "length": (mask_BT.sum(), count),
-            "ended": (rollout.ended_B.sum(), count),
-            "explained_variance": (explained, 1),
-            "refused": (self.refusals.refused, self.refusals.seen),
-        }
-        modalities = [row.prompt.modality for row in rollout.rows]
-        for k, name in enumerate(self.reward_model.card.objectives):
-            for modality in sorted(set(modalities)):
-                of_B = rollout.judged_BK[:, k] & torch.tensor([m == modality for m in modalities])
-                sums[f"reward/{name}/{modality}"] = ((rollout.rewards_BK[:, k] * of_B).sum(), of_B.sum())
-        kl = self.accelerator.reduce(
-            torch.stack([kl_B.sum(), torch.tensor(float(count))]).to(self.accelerator.device)
-        )
-        self.kl.update((kl[0] / kl[1]).item())
-        return sums
 
-    def loss(self, micro_batch: ExperienceBatch) -> LossSum:
+    def _measure(self, step: int, rollout: Rollout, experience: ExperienceBatch) -> None:
+        config = self.config
+        due = step + 1 == self.num_steps
+        sums = rollout_metrics(rollout, experience, self.objectives)
+        sums["kl_coef"] = (self.kl.coef, 1)
+        sums["refused"] = (self.refusals.refused, self.refusals.seen)
+        if due or step % config.swap_every == 0:
+            gap = swap_gap(self.reward_model, rollout, config.micro_batch_size, seed=step)
+            sums |= swap_metrics(*gap, self.objectives)
+        if (due or step % config.sample_every == 0) and self.accelerator.is_main_process:
+            write_samples(self.folder / "samples", step + 1, rollout, self.objectives)
+        total, count = (float(part) for part in sums["kl"])
+        kl = self.accelerator.reduce(torch.tensor([total, count]).to(self.accelerator.device)).tolist()
+        self.kl.update(kl[0] / kl[1])
+        self._measured = sums
+
+    def loss(self, micro_batch: ExperienceBatch | Demonstrations) -> LossSum:
+        if isinstance(micro_batch, Demonstrations):
+            return self._demonstration_loss(micro_batch)
         config, device = self.config, self.accelerator.device
         batch = collate(self.vlm, micro_batch.rows, device)
         entropies = "grad" if config.entropy_coef else "plain"
         out: PolicyOutput = self.module(batch, config.temperature, entropies)
-        size = out.logprobs_BT.shape[1]
-        old = {k: v[:, :size].to(device) for k, v in vars(micro_batch).items() if k != "rows"}
-        mask_BT = batch.answer_mask_BT
-        assert out.values_BT is not None
         assert out.entropy_BT is not None
-        terms = ppo_terms(
-            out.logprobs_BT,
-            old["logprobs_BT"],
-            old["advantages_BT"],
-            out.values_BT,
-            old["values_BT"],
-            old["returns_BT"],
-            mask_BT,
-            config.cliprange,
-            config.cliprange_value,
+        mask_BT, size = batch.answer_mask_BT, out.logprobs_BT.shape[1]
+        old_BT, ref_BT, advantages_BT = (
+            t[:, :size].to(device)
+            for t in (micro_batch.logprobs_BT, micro_batch.ref_logprobs_BT, micro_batch.advantages_BT)
         )
-        entropy = masked_sum(out.entropy_BT, mask_BT)
-        loss = terms.policy + config.vf_coef * terms.value - config.entropy_coef * entropy
+        log_ratio_BT = (out.logprobs_BT - old_BT).masked_fill(~mask_BT, 0.0)
+        high = config.cliprange if config.cliprange_high is None else config.cliprange_high
+        loss_BT, clipped_BT = policy_loss(
+            log_ratio_BT, advantages_BT, config.cliprange, high, config.dual_clip
+        )
+        moved_BT = kl_k3(old_BT, out.logprobs_BT, mask_BT).detach()
+        self._moved += torch.stack([moved_BT.sum(), mask_BT.sum()]).cpu()
         tokens = mask_BT.sum()
         sums: Sums = {
-            "loss/policy": (terms.policy.detach(), tokens),
-            "loss/value": (terms.value.detach(), tokens),
-            "entropy": (entropy.detach(), tokens),
-            "clipfrac": (terms.clipped, tokens),
-            "value_clipfrac": (terms.value_clipped, tokens),
-            "approx_kl": (terms.approx_kl.detach(), tokens),
-            "ratio": (terms.ratio.detach(), tokens),
+            "loss/policy": (masked_sum(loss_BT, mask_BT).detach(), tokens),
+            "clipfrac": (masked_sum(clipped_BT.float(), mask_BT), tokens),
+            "approx_kl": (moved_BT.sum(), tokens),
+            "ratio": (masked_sum(log_ratio_BT.detach().exp(), mask_BT), tokens),
+            **_entropy_sums(out.entropy_BT.detach(), mask_BT, micro_batch.rows),
         }
-        return LossSum(loss, sums, batch.record_ids)
+        if out.values_BTK is not None:
+            assert micro_batch.values_BTK is not None
+            assert micro_batch.returns_BTK is not None
+            old_BTK, returns_BTK = (
+                t[:, :size].to(device) for t in (micro_batch.values_BTK, micro_batch.returns_BTK)
+            )
+            value_BTK, cut_BTK = value_loss(out.values_BTK, old_BTK, returns_BTK, config.cliprange_value)
+            loss_BT = loss_BT + config.vf_coef * value_BTK.sum(-1)
+            sums["loss/value"] = (masked_sum(value_BTK.detach().mean(-1), mask_BT), tokens)
+            sums["value_clipfrac"] = (masked_sum(cut_BTK.float().mean(-1), mask_BT), tokens)
+        if config.entropy_coef:
+            loss_BT = loss_BT - config.entropy_coef * out.entropy_BT
+        if config.kl_in == "loss":
+            kl_BT = ESTIMATORS[config.kl_estimator](out.logprobs_BT, ref_BT, mask_BT)
+            loss_BT = loss_BT + self.kl.coef * kl_BT
+            sums["loss/kl"] = (kl_BT.detach().sum(), tokens)
+        if config.loss_over == "answers":
+            loss_BT = loss_BT / mask_BT.sum(1, keepdim=True).clamp(min=1)
+        return LossSum(masked_sum(loss_BT, mask_BT), sums, batch.record_ids)
+
+    def _demonstration_loss(self, micro_batch: Demonstrations) -> LossSum:
+        batch = collate(self.vlm, micro_batch.rows, self.accelerator.device)
+        nll = -masked_sum(self.module(batch).logprobs_BT, batch.answer_mask_BT)
+        sums: Sums = {"loss/demonstrations": (nll.detach(), batch.answer_mask_BT.sum())}
+        return LossSum(micro_batch.weight * nll, sums, batch.record_ids)
 
     def step_metrics(self) -> Sums:
         return self._measured
@@ -223,15 +304,16 @@ class PpoStage:
         self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
 
 
-def _row_length(row: Row) -> int:
-    return len(row.prompt.input_ids) + len(row.answer_ids)
-
-
-def _chunks(index: list[int], size: int) -> list[list[int]]:
-    return [index[i : i + size] for i in range(0, len(index), size)]
+def _entropy_sums(entropy_BT: Tensor, mask_BT: Tensor, rows: Sequence[Row]) -> Sums:
+    sums: Sums = {"entropy": (masked_sum(entropy_BT, mask_BT), mask_BT.sum())}
+    for modality in sorted({row.prompt.modality for row in rows}):
+        of_B = torch.tensor([row.prompt.modality == modality for row in rows], device=mask_BT.device)
+        sums[f"entropy/{modality}"] = (masked_sum(entropy_BT[of_B], mask_BT[of_B]), mask_BT[of_B].sum())
+    return sums
 
 
 def _cut(order: list[int], parts: int) -> list[list[int]]:
     """As even parts as can be, none of them empty."""
     parts = min(parts, len(order))
-    return [order[len(order) * i // parts : len(order) * (i + 1) // parts] for i in range(parts)]
+    bounds = [len(order) * i // parts for i in range(parts + 1)]
+    return [order[a:b] for a, b in itertools.pairwise(bounds)]

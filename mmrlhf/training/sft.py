@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch.utils.data import Subset
 from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
 from data_tools.schema import PreferenceRecord
-from mmrlhf.config import SftConfig
-from mmrlhf.models.batch import collate, encode_answer, encode_prompt
+from data_tools.shards import Kind
+from mmrlhf.config import SftConfig, StageConfig
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
@@ -22,6 +23,26 @@ from mmrlhf.training.engine import LossSum, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.types import Row
+
+
+class DemonstrationRows:
+    """The answers to imitate, batch by batch; prompts that are too long are left out."""
+
+    def __init__(self, vlm: VLM, config: StageConfig, kinds: Sequence[Kind], data: str, seed: int) -> None:
+        self.vlm, self.config = vlm, config
+        self.feed = _learnable(open_feed(data, "train", kinds, seed), data)
+        self.refusals = Refusals(config.max_prompt_tokens)
+
+    def batch(self, step: int, size: int, accelerator: Accelerator) -> list[Row]:
+        """This process's share of batch number `step`."""
+        return self.refusals.keep(self.feed.batch(step, size, accelerator), self._row)
+
+    def _row(self, record: PreferenceRecord) -> Row:
+        prompt = encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
+        best = best_response(record)
+        assert best is not None  # the feed holds no such record
+        answer = record.responses[best].text
+        return Row(prompt, encode_answer(self.vlm, answer, self.config.max_answer_tokens))
 
 
 class SftStage:
@@ -32,28 +53,18 @@ class SftStage:
     def __init__(self, vlm: VLM, config: SftConfig, data: str, seed: int, accelerator: Accelerator) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.module: Any = Policy(vlm)
-        self.feed = _learnable(open_feed(data, "train", config.learn_from, seed), data)
-        self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
-        self.refusals = Refusals(config.max_prompt_tokens)
+        self.demonstrations = DemonstrationRows(vlm, config, config.learn_from, data, seed)
+        self.refusals = self.demonstrations.refusals
+        self.num_steps = max(1, round(config.epochs * len(self.demonstrations.feed) / config.batch_size))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return weight_groups(self.module, self.optim)
 
     def updates(self, step: int) -> Iterator[Update]:
-        records = self.feed.batch(step, self.config.batch_size, self.accelerator)
-        rows = sorted(self.refusals.keep(records, self._row), key=lambda row: len(row.prompt.input_ids))
+        rows = self.demonstrations.batch(step, self.config.batch_size, self.accelerator)
         tokens = torch.tensor(float(sum(len(row.answer_ids) for row in rows)), device=self.accelerator.device)
-        size = self.config.micro_batch_size
-        yield Update(
-            [rows[i : i + size] for i in range(0, len(rows), size)], self.accelerator.reduce(tokens).item()
-        )
-
-    def _row(self, record: PreferenceRecord) -> Row:
-        prompt = encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
-        best = best_response(record)
-        assert best is not None  # the feed holds no such record
-        answer = record.responses[best].text
-        return Row(prompt, encode_answer(self.vlm, answer, self.config.max_answer_tokens))
+        parts = micro_batches(rows, self.config.micro_batch_size)
+        yield Update([[rows[i] for i in part] for part in parts], self.accelerator.reduce(tokens).item())
 
     def loss(self, micro_batch: list[Row]) -> LossSum:
         batch = collate(self.vlm, micro_batch, self.accelerator.device)

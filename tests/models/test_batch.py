@@ -274,10 +274,10 @@ def test_a_temperature_divides_the_logits(vlm: VLM) -> None:
 
 def test_the_value_head_starts_at_zero(vlm: VLM) -> None:
     batch = collate(vlm, rows_of(vlm, [TEXT, ONE], ["Red.", "It is."]))
-    out = Policy(vlm, value_head=True)(batch)
-    assert out.values_BT is not None
-    assert out.values_BT.abs().max().item() == 0.0
-    assert Policy(vlm)(batch).values_BT is None
+    out = Policy(vlm, critics=2)(batch)
+    assert out.values_BTK is not None
+    assert out.values_BTK.abs().max().item() == 0.0
+    assert Policy(vlm)(batch).values_BTK is None
 
 
 def test_an_unreadable_image_is_the_users_error(vlm: VLM) -> None:

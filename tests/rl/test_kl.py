@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmrlhf.rl.kl import KlController, answer_kl, kl_k1, kl_k3
+from mmrlhf.rl.kl import KlController, answer_kl, kl_k1, kl_k2, kl_k3
 
 LOG = torch.tensor([[math.log(0.5), math.log(0.25), 7.0]])
 REF = torch.tensor([[math.log(0.25), math.log(0.5), 0.0]])
@@ -20,6 +20,11 @@ def test_k1_keeps_its_sign() -> None:
 def test_k3() -> None:
     """ref / pi = 0.5: 0.5 - 1 + 0.693147; = 2: 2 - 1 - 0.693147."""
     torch.testing.assert_close(kl_k3(LOG, REF, MASK), torch.tensor([[0.193147, 0.306853, 0.0]]))
+
+
+def test_k2() -> None:
+    """Half of 0.693147 squared, twice."""
+    torch.testing.assert_close(kl_k2(LOG, REF, MASK), torch.tensor([[0.240227, 0.240227, 0.0]]))
 
 
 def test_k1_and_k3_estimate_the_same_divergence() -> None:

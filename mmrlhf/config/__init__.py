@@ -1,0 +1,143 @@
+"""The typed configs of a run. One YAML file holds them all; every default here is the vetted setting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from data_tools.build import DataConfig
+from data_tools.config import Config, validate_nested
+from data_tools.errors import UserError
+from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
+from mmrlhf.config.ppo import BEFORE_PPO, PpoConfig, PpoVariant
+from mmrlhf.config.stages import EngineConfig, EvaluateConfig, RewardConfig, SftConfig
+from mmrlhf.rewards.scalarizers import ScalarizerBase
+
+__all__ = [
+    "BEFORE_PPO",
+    "EngineConfig",
+    "EvaluateConfig",
+    "LoraSettings",
+    "ModelConfig",
+    "OptimConfig",
+    "PpoConfig",
+    "PpoVariant",
+    "RewardConfig",
+    "RunConfig",
+    "SftConfig",
+    "StageConfig",
+]
+
+
+def _read_data(value: Any) -> Any:
+    """A section of its own, or a folder's name; a mistake keeps the path of its key, which a union would blur."""
+    if isinstance(value, dict):
+        return validate_nested(value, DataConfig)
+    if not isinstance(value, DataConfig | str):
+        raise ValueError("needs a section with sources, or the folder of a data set that is built")
+    return value
+
+
+class RunConfig(Config):
+    """A whole run: data, then each stage that is there, then the report."""
+
+    name: str = Field(
+        description="the run's folder is output_dir/name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+    )
+    output_dir: str = Field("runs", description="where run folders are made")
+    seed: int = Field(0, ge=0, description="seeds the order of the data, new weights and sampling")
+    model: ModelConfig = ModelConfig()
+    data: Annotated[DataConfig | str, BeforeValidator(_read_data)] = Field(
+        description="how to build the data set, or the folder of one that is built"
+    )
+    sft: SftConfig | None = None
+    reward: RewardConfig | None = None
+    ppo: PpoConfig | None = None
+    evaluate: EvaluateConfig | None = None
+    engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        mistakes = [*self._missing_sections(), *self._wrong_models(), *self._wrong_scalarizers()]
+        if mistakes:
+            raise ValidationError.from_exception_data("RunConfig", mistakes)
+        return self
+
+    def _missing_sections(self) -> Iterator[InitErrorDetails]:
+        if not self.reward:
+            if self.ppo:
+                yield _mistake("needs a reward section: it says which objectives there are", "ppo")
+            if self.evaluate:
+                yield _mistake("needs a reward section: its model judges every answer", "evaluate")
+
+    def _wrong_models(self) -> Iterator[InitErrorDetails]:
+        """A stage's settings may be well by themselves and still not fit those of the run."""
+        for name in ("sft", "reward", "ppo"):
+            stage: StageConfig | None = getattr(self, name)
+            try:
+                _ = stage and self.stage_model(stage)
+            except ValidationError as error:
+                for item in error.errors():
+                    message = item["msg"].removeprefix("Value error, ")
+                    yield _mistake(f"with the run's model: {message}", name, "model", *item["loc"])
+
+    def _wrong_scalarizers(self) -> Iterator[InitErrorDetails]:
+        if not (self.ppo and self.reward):
+            return
+        for index, variant in enumerate(self.ppo.variants):
+            own = variant.scalarizer
+            try:
+                if not isinstance(own, ScalarizerBase):
+                    raise UserError(
+                        f"{type(own).__name__} is not made from {ScalarizerBase.__module__}:ScalarizerBase"
+                    )
+                own.check(self.reward.objectives)
+            except UserError as error:
+                yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
+
+    def stage_model(self, stage: StageConfig) -> ModelConfig:
+        """The model settings in force for a stage: the run's, with what the stage's own section sets (of `lora` too).
+
+        Raises:
+            ValidationError: the two together are no model. `RunConfig` itself refuses that of its own stages.
+        """
+        if stage.model is None:
+            return self.model
+        return ModelConfig.model_validate(
+            _merged(self.model.model_dump(), stage.model.model_dump(exclude_unset=True))
+        )
+
+    def starts_from_sft(self, stage: StageConfig) -> bool:
+        """Whether a stage goes on from the SFT model: the run has one, and the stage names no model of its own."""
+        own = stage.model is not None and "path" in stage.model.model_fields_set
+        return self.sft is not None and not own
+
+    @property
+    def before_ppo(self) -> str:
+        """What reports call the policy that PPO starts from: sft, or base where that is no SFT model."""
+        sft, base = BEFORE_PPO
+        return sft if self.starts_from_sft(self.ppo or StageConfig()) else base
+
+
+def _mistake(message: str, *path: str | int) -> InitErrorDetails:
+    """A mistake at the path of its key, which a ValueError of a whole section wouldn't have."""
+    error = PydanticCustomError("config", "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=path, input={})
+
+
+def _merged(row: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """`row` with the values of `own` in place of its own, section by section."""
+    nested = {
+        key: _merged(row[key], value)
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(row.get(key), dict)
+    }
+    return {**row, **own, **nested}

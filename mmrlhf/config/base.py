@@ -1,0 +1,105 @@
+"""What every stage has: a model, an optimizer, micro-batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, SerializationInfo, field_serializer, model_validator
+
+from data_tools.config import Config
+
+if TYPE_CHECKING:
+    import torch
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LoraSettings(Config):
+    """Low-rank adapters on the language model's linear layers."""
+
+    r: Positive = Field(16, description="rank")
+    alpha: float = Field(
+        32, gt=0, description="scale; the update is alpha / r times the product of the two factors"
+    )
+    targets: list[str] | None = Field(
+        None,
+        description="last names of the linear layers, such as q_proj; nothing: all of the language model's",
+    )
+
+
+class ModelConfig(Config):
+    """Which model, and which of its parts are trained."""
+
+    path: str = Field("tiny", description="model directory, hub id, or 'tiny' (the bundled one)")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the weights; auto: bfloat16 on a GPU, float32 on a CPU and in full fine-tuning",
+    )
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="attention kernel"
+    )
+    lora: LoraSettings | None = Field(None, description="train adapters; nothing: full fine-tuning")
+    freeze_vision_tower: bool = Field(True, description="keep the vision tower as it is")
+    freeze_projector: bool = Field(True, description="keep the projector as it is")
+    gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    min_pixels: Positive | None = Field(
+        None, description="smallest image area, for families that take it (Qwen-VL)"
+    )
+    max_pixels: Positive | None = Field(
+        None, description="largest image area, for families that take it (Qwen-VL)"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.lora and not (self.freeze_vision_tower and self.freeze_projector):
+            # else the model with its adapters off would no longer be the reference
+            raise ValueError(
+                "with lora only adapters are trained: leave freeze_vision_tower and freeze_projector true"
+            )
+        return self
+
+    def torch_dtype(self, device: torch.device, full_training: bool = False) -> torch.dtype:
+        """The dtype that weights are loaded in on `device`. Weights that are trained themselves stay in float32: an
+        update of 1e-5 of a weight is lost in bfloat16's 8 bits."""
+        import torch
+
+        if self.dtype == "auto":
+            half = device.type == "cuda" and not full_training
+            return torch.bfloat16 if half else torch.float32
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dtype]
+
+
+class OptimConfig(Config):
+    """AdamW and its learning rate."""
+
+    lr: float = Field(1e-5, gt=0, description="peak learning rate")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "linear", description="from the peak towards lr * final"
+    )
+    final: Share = Field(0.1, description="the last learning rate as a share of the peak")
+    warmup: Share = Field(0.03, description="share of the steps in which the rate rises from 0")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW's moment decays")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+
+
+class StageConfig(Config):
+    """What every training stage has."""
+
+    model: ModelConfig | None = Field(
+        None, description="what this stage sets otherwise in the run's model; all the rest is as there"
+    )
+    optim: OptimConfig = OptimConfig()
+    micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
+    max_prompt_tokens: Positive = Field(
+        1024, description="longer prompts are refused, with their count in the log"
+    )
+    max_answer_tokens: Positive = Field(512, description="longer answers are cut")
+
+    @field_serializer("model")
+    def _only_what_is_set(self, value: ModelConfig | None, info: SerializationInfo) -> dict[str, Any] | None:
+        # with the defaults written out, a config that is read back would override all of the run's model
+        return None if value is None else value.model_dump(mode=info.mode, exclude_unset=True)

@@ -1,0 +1,133 @@
+"""The section of reinforcement learning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from data_tools.config import Config
+from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
+from mmrlhf.rl.algorithms import Algorithm, Ppo
+
+BEFORE_PPO = ("sft", "base")  # what reports call the policy that PPO starts from
+
+
+class PpoVariant(Config):
+    """One of the policies that a run trains: a name and how its objectives are combined."""
+
+    name: str = Field(
+        description="names the run folder and the report's rows", pattern=r"^[a-z0-9][a-z0-9_-]*$"
+    )
+    scalarizer: Scalarizer = Field(WeightedSum(), description="how rewards_BK becomes one score")
+
+    @field_validator("name")
+    @classmethod
+    def _not_before(cls, value: str) -> str:
+        if value in BEFORE_PPO:
+            raise ValueError("sft and base are the report's names for the policy before PPO; choose another")
+        return value
+
+
+class PpoConfig(StageConfig):
+    """Reinforcement learning on image and text prompts: PPO, GRPO, RLOO or REINFORCE++."""
+
+    variants: list[PpoVariant] = Field(
+        [PpoVariant(name="balanced")], min_length=1, description="one policy is trained for each"
+    )
+    algorithm: Algorithm = Field(Ppo(), description="how scores become advantages")
+    prompts_from: list[Literal["prompt", "preference"]] = Field(
+        ["prompt"],
+        min_length=1,
+        description="kinds of records whose prompts are answered, also in the evaluation",
+    )
+    steps: Positive = Field(100, description="rollouts, each followed by num_ppo_epochs of updates")
+    batch_size: Positive = Field(32, description="prompts of one rollout, over all processes")
+    answers_per_prompt: Positive = Field(
+        1, description="answers to each prompt; GRPO and RLOO compare them, so they need 2 or more"
+    )
+    num_mini_batches: Positive = Field(2, description="updates of one pass over a rollout")
+    num_ppo_epochs: Positive = Field(2, description="passes over a rollout")
+    max_update_kl: float | None = Field(
+        None,
+        gt=0,
+        description="the passes over a rollout end early once an update's KL (nats a token) is above this",
+    )
+    temperature: float = Field(1.0, gt=0, description="of sampling")
+    generate_batch_size: Positive = Field(
+        64, description="answers sampled at a time; fewer need less memory for their keys and values"
+    )
+    kl_coef: float = Field(0.05, ge=0, description="penalty on the KL to the reference")
+    kl_target: float | None = Field(
+        None,
+        gt=0,
+        description="KL an answer (nats) that an adaptive controller steers to; nothing: kl_coef is fixed",
+    )
+    kl_in: Literal["reward", "loss"] = Field(
+        "reward", description="the penalty is taken off each token's reward, or added to the loss"
+    )
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(
+        "k1", description="of the penalty a token (Schulman 2020)"
+    )
+    cliprange: float = Field(0.2, gt=0, description="ratio clipping of the policy loss, below 1")
+    cliprange_high: float | None = Field(
+        None,
+        gt=0,
+        description="ratio clipping above 1, where it differs (DAPO's clip-higher); nothing: cliprange",
+    )
+    dual_clip: float | None = Field(
+        None,
+        gt=1,
+        description="bound on the loss of tokens with negative advantage, in advantages; nothing: none",
+    )
+    cliprange_value: float = Field(0.2, gt=0, description="clipping of the value loss")
+    vf_coef: float = Field(0.1, ge=0, description="weight of the value loss")
+    entropy_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
+    loss_over: Literal["tokens", "answers"] = Field(
+        "tokens", description="the mean over all tokens, or over each answer's own mean"
+    )
+    ptx_coef: float = Field(
+        0.0, ge=0, description="weight of the SFT loss on demonstrations, mixed into each update"
+    )
+    whiten_rewards: bool = Field(
+        False, description="shift and scale the scores of a rollout to mean 0 and deviation 1"
+    )
+    score_clip: float = Field(
+        5.0, gt=0, description="normalised rewards are clipped to +- this before they are combined"
+    )
+    missing_eos_penalty: float = Field(
+        1.0, ge=0, description="taken off the score of an answer that does not end"
+    )
+    length_penalty: float = Field(
+        0.0, ge=0, description="taken off the score for an answer of max_answer_tokens, less for shorter ones"
+    )
+    value_lr: float | None = Field(
+        None, gt=0, description="learning rate of the value head; nothing: 10 times lr"
+    )
+    sample_every: Positive = Field(10, description="steps between tables of sampled answers")
+    swap_every: Positive = Field(
+        10, description="steps between measurements of the reward with the true against a swapped image"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PpoConfig:
+        names = [variant.name for variant in self.variants]
+        if len(set(names)) < len(names):
+            raise ValueError(f"variants: two have the same name ({', '.join(names)})")
+        if self.batch_size % self.num_mini_batches:
+            raise ValueError(
+                f"batch_size {self.batch_size} can't be cut into {self.num_mini_batches} mini-batches"
+            )
+        if self.algorithm.needs_groups and self.answers_per_prompt < 2:
+            raise ValueError(
+                f"algorithm {self.algorithm.type}: compares the answers to a prompt, so answers_per_prompt must be 2 "
+                "or more"
+            )
+        if self.kl_in == "loss" and self.kl_estimator == "k1":
+            raise ValueError(
+                "kl_in: loss: the gradient of k1 has mean 0, so it would hold nothing; set kl_estimator to k3 (or k2)"
+            )
+        if self.whiten_rewards and getattr(self.algorithm, "critics", "") == "per_objective":
+            raise ValueError("whiten_rewards: scores aren't used by a critic an objective; leave it false")
+        return self
