@@ -64,7 +64,7 @@ def test_sft_leaves_out_answers_that_were_marked_bad(tmp_path: Path) -> None:
         for number in range(12)
     ]
     made = stage(tmp_path / "data", records)
-    assert sorted(r.id for r in made.feed.records) == ["r0", "r3", "r6", "r9"]
+    assert sorted(r.id for r in made.demonstrations.feed.records) == ["r0", "r3", "r6", "r9"]
     assert made.num_steps == 2
     assert (
         sum(
