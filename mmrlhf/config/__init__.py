@@ -17,12 +17,13 @@ from data_tools.build import DataConfig
 from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
-from mmrlhf.config.ppo import BEFORE_PPO, PpoConfig, PpoVariant
+from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import EngineConfig, EvaluateConfig, RewardConfig, SftConfig
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 
 __all__ = [
     "BEFORE_PPO",
+    "AlarmConfig",
     "EngineConfig",
     "EvaluateConfig",
     "LoraSettings",

@@ -30,6 +30,22 @@ class PpoVariant(Config):
         return value
 
 
+class AlarmConfig(Config):
+    """When a run is told to be going wrong; each bound may be null: never."""
+
+    kl: float | None = Field(None, gt=0, description="KL to the reference (nats an answer) above this")
+    entropy: float | None = Field(None, ge=0, description="entropy (nats a token) below this")
+    length: float | None = Field(
+        0.5, gt=0, description="answers longer or shorter than in the first steps by more than this share"
+    )
+    swap_gap: float | None = Field(
+        0.5, gt=0, le=1, description="swap gap fallen by more than this share while the score has risen"
+    )
+    action: Literal["warn", "slow", "stop"] = Field(
+        "warn", description="tell of it, halve the learning rate too, or stop at a whole checkpoint"
+    )
+
+
 class PpoConfig(StageConfig):
     """Reinforcement learning on image and text prompts: PPO, GRPO, RLOO or REINFORCE++."""
 
@@ -109,6 +125,7 @@ class PpoConfig(StageConfig):
     swap_every: Positive = Field(
         10, description="steps between measurements of the reward with the true against a swapped image"
     )
+    alarms: AlarmConfig = AlarmConfig()
 
     @model_validator(mode="after")
     def _check(self) -> PpoConfig:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from data_tools.errors import RunError, Stopped
 from mmrlhf.config import EngineConfig, OptimConfig
 from mmrlhf.models.policy import trainable_state
-from mmrlhf.terminal import progress
+from mmrlhf.terminal import console, progress
 from mmrlhf.training.checkpoint import Checkpoint, latest_checkpoint, restore_weights, save_checkpoint
 from mmrlhf.training.metrics import Means, MetricsWriter, Sums
 
@@ -68,6 +68,15 @@ class Stage(Protocol):
 
     def note(self, metrics: dict[str, float]) -> str:
         """A few words for the progress bar."""
+
+    def watch(self, metrics: dict[str, float]) -> list[str]:
+        """Looks at a step's means; what it answers is told to the user."""
+        return []
+
+    @property
+    def lr_scale(self) -> float:
+        """What the schedule's learning rate is multiplied with."""
+        return 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """The stage's own state as JSON values."""
@@ -150,6 +159,12 @@ class Engine:
                 if writer:
                     writer.write(step + 1, metrics, time.perf_counter() - began)
                 bar(step + 1, stage.note(metrics))
+                try:
+                    for message in stage.watch(metrics):
+                        console.print(f"{stage.name}, step {step + 1}: {message}", style="yellow")
+                except RunError:
+                    self._save(stage, plain, optimizer, step + 1)
+                    raise
                 stopping = self._stopping()
                 if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
                     self._save(stage, plain, optimizer, step + 1)
@@ -163,7 +178,7 @@ class Engine:
 
     def _step(self, stage: Stage, optimizer: Any, step: int) -> dict[str, float]:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(group["peak_lr"], step, stage.num_steps, stage.optim)
+            group["lr"] = stage.lr_scale * learning_rate(group["peak_lr"], step, stage.num_steps, stage.optim)
         means = Means()
         for update in stage.updates(step):
             self._update(stage, optimizer, update, means)

@@ -34,7 +34,8 @@ from mmrlhf.rl.kl import ESTIMATORS, KlController, kl_k3
 from mmrlhf.rl.losses import policy_loss, value_loss
 from mmrlhf.rl.rollout import roll_out, swap_gap
 from mmrlhf.tensors import masked_sum, pad_right, whiten
-from mmrlhf.training.engine import LossSum, Update, weight_groups
+from mmrlhf.training.alarms import Alarms
+from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.training.rollout_metrics import rollout_metrics, swap_metrics
@@ -51,7 +52,7 @@ class Demonstrations:
     weight: float
 
 
-class PpoStage:
+class PpoStage(Stage):
     """Improves a policy on scalarized rewards, held near its reference."""
 
     def __init__(
@@ -84,6 +85,7 @@ class PpoStage:
         self.num_steps = config.steps
         self.refusals = Refusals(config.max_prompt_tokens)
         self.kl = KlController(config.kl_coef, config.kl_target)
+        self.alarms = Alarms(config.alarms, self.objectives)
         self._measured: Sums = {}
         self._moved = torch.zeros(
             2
@@ -108,20 +110,17 @@ class PpoStage:
         experience = self._experience(rollout)
         self._measure(step, rollout, experience)
         # 4. passes over mini-batches
-        count, passes = 0, 0
-        for _ in range(self.config.num_ppo_epochs):
-            order = torch.randperm(len(rollout.rows)).tolist()
-            for share in _cut(order, self.config.num_mini_batches):
-                self._moved.zero_()
-                yield self._mini_batch(experience, share, step, count)
-                count += 1
-                if self._gone_too_far():
-                    break
-            else:
-                passes += 1
-                continue
-            break
-        self._measured["passes"] = (passes, 1)
+        shares = [
+            share
+            for _ in range(self.config.num_ppo_epochs)
+            for share in _cut(torch.randperm(len(rollout.rows)).tolist(), self.config.num_mini_batches)
+        ]
+        for count, share in enumerate(shares):
+            self._moved.zero_()
+            yield self._mini_batch(experience, share, step, count)
+            self._measured["updates"] = (count + 1, 1)
+            if self._gone_too_far():
+                break
 
     def _encode(self, record: PreferenceRecord) -> EncodedPrompt:
         return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
@@ -296,11 +295,27 @@ class PpoStage:
     def note(self, metrics: dict[str, float]) -> str:
         return f"score {metrics['score']:+.2f} kl {metrics['kl']:.2f} length {metrics['length']:.0f}"
 
+    def watch(self, metrics: dict[str, float]) -> list[str]:
+        return self.alarms.watch(metrics)
+
+    @property
+    def lr_scale(self) -> float:
+        return self.alarms.lr_scale
+
     def state_dict(self) -> dict[str, Any]:
-        return {"kl_coef": self.kl.coef, "refused": self.refusals.refused, "seen": self.refusals.seen}
+        # what the scalarizer keeps from step to step (multipliers, running means) belongs here too
+        return {
+            "kl_coef": self.kl.coef,
+            "refused": self.refusals.refused,
+            "seen": self.refusals.seen,
+            "alarms": self.alarms.state_dict(),
+            "scalarizer": self.scalarizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kl.coef = state["kl_coef"]
+        self.alarms.load_state_dict(state["alarms"])
+        self.scalarizer.load_state_dict(state["scalarizer"])
         self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
 
 

@@ -17,7 +17,7 @@ from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.losses import bradley_terry, centering
 from mmrlhf.rewards.model import RewardCard, RewardModel
-from mmrlhf.training.engine import LossSum, Update, weight_groups
+from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.types import PairBatch, Row
@@ -25,7 +25,7 @@ from mmrlhf.types import PairBatch, Row
 CALIBRATION_RECORDS = 128  # for each objective and modality
 
 
-class RewardStage:
+class RewardStage(Stage):
     """Learns a head an objective from the comparisons that were made on it."""
 
     name = "reward model"

@@ -19,7 +19,7 @@ from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_bat
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
-from mmrlhf.training.engine import LossSum, Update, weight_groups
+from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.metrics import Sums
 from mmrlhf.types import Row
@@ -45,7 +45,7 @@ class DemonstrationRows:
         return Row(prompt, encode_answer(self.vlm, answer, self.config.max_answer_tokens))
 
 
-class SftStage:
+class SftStage(Stage):
     """Learns answers token by token."""
 
     name = "sft"

@@ -19,6 +19,7 @@ from mmrlhf.training.engine import (
     Engine,
     LossSum,
     NonFiniteLoss,
+    Stage,
     Stopped,
     Update,
     learning_rate,
@@ -30,7 +31,7 @@ from mmrlhf.training.metrics import Means, MetricsWriter, read_metrics
 STEPS = 6
 
 
-class Toy:
+class Toy(Stage):
     """Learns y = w x from numbers; each step draws its batch from torch's generator, as sampling does."""
 
     name = "toy"

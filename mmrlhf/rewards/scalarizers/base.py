@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_tools.config import Config
 from data_tools.errors import UserError
@@ -18,6 +18,13 @@ class ScalarizerBase(Config):
     def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
         """The score of each response: (B, K), (B, K) and K names to (B,)."""
         raise NotImplementedError  # the one abstract method of the family
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps from step to step, such as multipliers, as JSON values: part of the checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
 
     def check(self, objectives: Sequence[str]) -> None:
         """Raises UserError where the settings name an objective that isn't there."""
