@@ -102,6 +102,8 @@ class PpoStage(Stage):
         return weight_groups(self.module, self.optim, {"value_head": value_lr})
 
     def updates(self, step: int) -> Iterator[Update]:
+        if self.vlm.vision:
+            self.vlm.vision.cache.clear()
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         prompts = self.refusals.keep(records, self._encode)
         # 1. answers and their rewards
@@ -225,6 +227,9 @@ class PpoStage(Stage):
         sums = rollout_metrics(rollout, experience, self.objectives)
         sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
+        if self.vlm.vision:
+            cache = self.vlm.vision.cache
+            sums["features/kept_mb"] = (sum(cache.used.values()) / 2**20, 1)
         if due or step % config.swap_every == 0:
             gap = swap_gap(self.reward_model, rollout, config.micro_batch_size, seed=step)
             sums |= swap_metrics(*gap, self.objectives)
