@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
 
 TEXT_KEYS = {"input_ids", "attention_mask"}
+NO_INPUTS = {"labels"}  # some processors add them
 
 
 class PromptTooLong(UserError):
@@ -44,17 +45,24 @@ def encode_prompt(
     Raises:
         PromptTooLong: over `max_tokens` tokens, image tokens included.
         ImageError: an image can't be read.
+        UserError: the family's processor doesn't take such a prompt (some take none without an image).
     """
     if images is None:
         images = [_picture(record, index) for index in range(len(record.images))]
     chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
     text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    encoded = vlm.processor(
-        text=[text],
-        images=list(images) or None,
-        return_tensors="pt",
-        add_special_tokens=not vlm.template_adds_bos,
-    )
+    try:
+        encoded = vlm.processor(
+            text=[text],
+            # a list a sample, as transformers' own chats give it: LLaVA-OneVision tiles an image only if it is alone
+            images=[list(images)] if images else None,
+            return_tensors="pt",
+            add_special_tokens=not vlm.template_adds_bos,
+        )
+    except (ValueError, TypeError, IndexError) as error:
+        name = type(vlm.processor).__name__
+        raise UserError(f"record {record.id}: {name} can't read its prompt: {error}") from error
+    encoded = {name: value for name, value in encoded.items() if name not in NO_INPUTS}
     ids = encoded["input_ids"][0]
     if max_tokens is not None and len(ids) > max_tokens:
         raise PromptTooLong(
@@ -158,7 +166,12 @@ def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
     groups = []
     for members in same.values():
         longest = max(len(rows[i].answer_ids) for i in members)
-        size = answers_a_row(len(rows[members[0]].prompt.input_ids), longest, len(members), width)
+        prefix = len(rows[members[0]].prompt.input_ids)
+        most = len(members)
+        if vlm.window is not None:
+            # such layers count what they see back along the row, so all of it must be in sight
+            most = max(1, min(most, (vlm.window - prefix) // max(1, longest)))
+        size = answers_a_row(prefix, longest, most, width)
         groups += [members[i : i + size] for i in range(0, len(members), size)]
     return groups
 
@@ -211,15 +224,8 @@ def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict
         "attention_mask": torch.stack([pad(torch.ones_like(row), 0) for row in ids]),
     }
     for name in sorted({name for prompt in prompts for name in prompt.token_fields}):
-        # answer tokens are plain text: type 0
-        rows = [
-            F.pad(
-                prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)),
-                (0, len(row) - len(prompt.input_ids)),
-            )
-            for prompt, row in zip(prompts, ids, strict=True)
-        ]
-        inputs[name] = torch.stack([pad(row, 0) for row in rows])
+        fields = [prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)) for prompt in prompts]
+        inputs[name] = torch.stack([pad(row, vlm.answer_type) for row in fields])
     for name in sorted({name for prompt in prompts for name in prompt.vision}):
         inputs[name] = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
     return inputs

@@ -7,6 +7,7 @@ checkpoint's own settings, and never an image placeholder.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM, answer_logits, seeing
-from mmrlhf.types import EncodedPrompt
+from mmrlhf.types import EncodedPrompt, Row
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def generate(
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
     found: dict[int, list[Tensor]] = {}
-    for part in _parts(vlm, prompts, order, max(1, batch_size // answers)):
+    for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
         state = _read(vlm, [prompts[i] for i in part])
         state.repeat(answers)
         drawn = _go_on(vlm, state, max_new_tokens, temperature)
@@ -44,13 +45,18 @@ def generate(
     return [answer for i in range(len(prompts)) for answer in found[i]]
 
 
-def _parts(vlm: VLM, prompts: Sequence[EncodedPrompt], order: list[int], size: int) -> list[list[int]]:
-    """Batches of prompts; of equal length alone where a layer's state would take in the padding."""
-    kinds = getattr(vlm.core.config.get_text_config(), "layer_types", None) or []
-    padded = all("attention" in kind and "linear" not in kind for kind in kinds)
+def _parts(
+    vlm: VLM, prompts: Sequence[EncodedPrompt], order: list[int], size: int, max_new_tokens: int
+) -> list[list[int]]:
+    """Batches of prompts; of equal length alone where a layer's state would take in the padding, or padding between
+    prompt and answer would push the prompt out of a layer's window."""
+    kinds = set(getattr(vlm.core.config.get_text_config(), "layer_types", None) or ["full_attention"])
+    window = math.inf if vlm.window is None else vlm.window
     parts: list[list[int]] = []
     for i in order:
-        same = parts and (padded or len(prompts[parts[-1][0]].input_ids) == len(prompts[i].input_ids))
+        length = len(prompts[i].input_ids)
+        padded = kinds <= {"full_attention", "sliding_attention"} and length + max_new_tokens <= window
+        same = parts and (padded or len(prompts[parts[-1][0]].input_ids) == length)
         if same and len(parts[-1]) < size:
             parts[-1].append(i)
         else:
@@ -100,6 +106,17 @@ def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:
     last = mask.sum(1) - 1
     hidden = out.last_hidden_state[torch.arange(len(prompts), device=vlm.device), last]
     return _State(out.past_key_values, hidden, mask, _next_position(seen[0], mask))
+
+
+@torch.no_grad()
+def fed(vlm: VLM, row: Row) -> Tensor:
+    """The hidden states from a prompt's last token on, where sampling would have drawn this answer: (T + 1, D)."""
+    state = _read(vlm, [row.prompt])
+    found = [state.hidden_ND]
+    for token in row.answer_ids.to(vlm.device):
+        _feed(vlm, state, token.reshape(1))
+        found.append(state.hidden_ND)
+    return torch.cat(found)
 
 
 def _next_position(positions: Tensor | None, mask: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.parts import add_lora, freeze
 from mmrlhf.models.prefix import differs, why_rows
+from mmrlhf.models.probe import check_rows
 from mmrlhf.models.vlm import VLM, head_logits
 
 TINY = Path(__file__).parent / "tiny"
@@ -22,7 +23,11 @@ PLACEHOLDER_NAMES = (
     "audio_token",
     "fake_image_token",
     "global_image_tag",
+    "global_image_token",
+    "start_image_token",
+    "end_image_token",
     "boi_token",
+    "eoi_token",
 )
 
 
@@ -66,6 +71,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     model.eval()  # dropout stays off: old and new log-probs must come from the same function
     vlm = describe(model, processor, config.path)
     check_logits(vlm)
+    check_rows(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:
@@ -153,7 +159,7 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         lead, _, tail = whole[len(prompt) :].partition("ANSWER")
     # the end token that the template itself writes behind an answer is the one to learn
     written = tokenizer(tail.strip(), add_special_tokens=False)["input_ids"]
-    if written and (written[0] in ends or tokenizer.decode(written[0]) in tokenizer.all_special_tokens):
+    if written and (written[0] in ends or tokenizer.decode(written[0]) in _special_texts(tokenizer)):
         end_id = written[0]
     bos = tokenizer.bos_token
     return VLM(
@@ -167,7 +173,20 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         special_tokens=tuple(sorted(_special_texts(tokenizer) | _placeholder_texts(processor))),
         answer_lead=lead,
         template_adds_bos=bool(bos and prompt.startswith(bos)),
+        window=_window(model),
     )
+
+
+def _window(model: Any) -> int | None:
+    """How many tokens the layer sees that sees least, as transformers' own cache reads it from the config."""
+    from transformers import DynamicCache
+
+    try:
+        layers = DynamicCache(config=model.config).layers
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return 0  # nothing is known, so nothing may rest on it
+    sizes = [layer.sliding_window for layer in layers if getattr(layer, "sliding_window", None)]
+    return min(sizes, default=None)
 
 
 def _special_texts(tokenizer: Any) -> set[str]:

@@ -24,14 +24,19 @@ class Parts:
     language: nn.Module
     projectors: tuple[nn.Module, ...]
     towers: tuple[nn.Module, ...]  # all the rest: of vision, and of sound where a family has one
+    marks: tuple[nn.Parameter, ...]  # loose weights, such as LLaVA-NeXT's end of a row of patches
 
 
 def parts_of(model: nn.Module, path: str) -> Parts:
     """Tells language model, projectors and towers apart: alike in all families but for a few names.
 
+    What is no model of its own, next to one that is, is a projector too, such as Ovis's table of visual words.
+
     Raises:
         UserError: the language model isn't where transformers' families have it.
     """
+    from transformers import PreTrainedModel
+
     trunk: Any = getattr(model, "model", model)
     language = getattr(trunk, "language_model", None) or getattr(trunk, "text_model", None)
     if language is None:
@@ -39,11 +44,16 @@ def parts_of(model: nn.Module, path: str) -> Parts:
             f"model {path}: its {type(trunk).__name__} has no language_model, so what to train can't be told apart"
         )
     others = {name: child for name, child in trunk.named_children() if child is not language}
-    projectors = [child for name, child in others.items() if name in PROJECTORS or "project" in name]
+    models = {name for name, child in others.items() if isinstance(child, PreTrainedModel)}
+    projectors = [
+        child
+        for name, child in others.items()
+        if name in PROJECTORS or "project" in name or (models and name not in models)
+    ]
     towers = [child for child in others.values() if child not in projectors]
     # Qwen's projectors lie inside its tower
     inner = [child for tower in towers for name, child in tower.named_children() if "merger" in name]
-    return Parts(language, (*projectors, *inner), tuple(towers))
+    return Parts(language, (*projectors, *inner), tuple(towers), tuple(trunk.parameters(recurse=False)))
 
 
 def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
@@ -56,9 +66,8 @@ def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
         tower.requires_grad_(not config.freeze_vision_tower)
     for projector in parts.projectors:
         projector.requires_grad_(not config.freeze_projector)
-    trunk: Any = getattr(model, "model", model)
-    for parameter in trunk.parameters(recurse=False):  # marks of rows in an image grid
-        parameter.requires_grad_(not config.freeze_projector)
+    for mark in parts.marks:
+        mark.requires_grad_(not config.freeze_projector)
 
 
 def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from data_tools.errors import UserError
-from data_tools.schema import ImageRef, PreferenceRecord, user
+from data_tools.schema import PreferenceRecord, user
 from mmrlhf.models.parts import parts_of
 from mmrlhf.types import Layout
 
@@ -93,7 +91,7 @@ def why_rows(vlm: VLM) -> str:
     if kind not in ("sdpa", "eager"):
         return f"its attention ({kind}) takes no mask of blocks"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if other := kinds - {"full_attention"}:
+    if other := kinds - {"full_attention", "sliding_attention"}:
         return f"it has layers of {', '.join(sorted(other))}"
     return ""
 
@@ -126,11 +124,12 @@ def differs(vlm: VLM) -> str:
 def _try_both(vlm: VLM) -> tuple[float, float, bool]:
     """The largest difference, the largest value, and whether they are in float32."""
     from mmrlhf.models.batch import collate, encode_answer, encode_prompt
+    from mmrlhf.models.probe import picture
     from mmrlhf.models.vlm import hidden_states
     from mmrlhf.types import Row
 
     record = PreferenceRecord(
-        "probe", "probe", (user("Look at this: ", 0, " What is it?"),), images=(_picture(),)
+        "probe", "probe", (user("Look at this: ", 0, " What is it?"),), images=(picture((64, 48)),)
     )
     prompt = encode_prompt(vlm, record)
     rows = [Row(prompt, encode_answer(vlm, text)) for text in ("A picture.", "Nothing at all.")]
@@ -142,10 +141,3 @@ def _try_both(vlm: VLM) -> tuple[float, float, bool]:
         )
     apart = (found[0] - found[1]).abs().max().item()
     return apart, found[1].abs().max().item(), next(vlm.model.parameters()).dtype == torch.float32
-
-
-def _picture() -> ImageRef:
-    """A small picture of many greys."""
-    buffer = io.BytesIO()
-    Image.linear_gradient("L").resize((64, 48)).convert("RGB").save(buffer, "PNG")
-    return ImageRef.of_bytes(buffer.getvalue())

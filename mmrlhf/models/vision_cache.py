@@ -68,6 +68,12 @@ class VisionCache:
         self._make_room(True)
         self._make_room(False)
 
+    def clear(self) -> None:
+        """Forgets all features. A trainer does so at each step: the last bits of features depend on which images were
+        encoded together, so what an earlier step left behind would make a resumed run differ from one that wasn't."""
+        self._entries.clear()
+        self.used = {True: 0, False: 0}
+
     def _make_room(self, on_device: bool) -> None:
         for key in [key for key, entry in self._entries.items() if entry.on_device == on_device]:
             if self.used[on_device] <= self.limits[on_device]:
@@ -111,7 +117,7 @@ class CachedVision:
             if (kept := self.cache.get(key, self.vlm.device)) is not None:
                 found[key] = kept
         missing = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
-        for group in _alike(missing):
+        for group in _alike(self.vlm, missing):
             made = split(encode(self.vlm, [missing[key] for key in group]), len(group))
             self.cache.encoded += len(group)
             for key, features in zip(group, made, strict=True):
@@ -146,7 +152,7 @@ def why_not(vlm: VLM) -> str:
     except UserError as error:
         return str(error)
     seeing = [*parts.towers, *parts.projectors]
-    if any(p.requires_grad for part in seeing for p in part.parameters()):
+    if any(p.requires_grad for p in (*parts.marks, *(p for part in seeing for p in part.parameters()))):
         return "its tower or projector is trained"
     if not hasattr(vlm.core.base_model, "get_image_features"):
         return f"{type(vlm.core).__name__} has no get_image_features"
@@ -157,10 +163,12 @@ def fingerprint(vlm: VLM) -> str:
     """A hash of the weights between pixels and features: equal hashes mean that features may be shared."""
     digest = hashlib.blake2b(digest_size=16)
     parts = parts_of(vlm.core, vlm.path)
-    for part in (*parts.towers, *parts.projectors):
-        for name, value in sorted(part.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(_bytes(value))
+    weights = [
+        item for part in (*parts.towers, *parts.projectors) for item in sorted(part.state_dict().items())
+    ]
+    for name, value in (*weights, *(("mark", mark) for mark in parts.marks)):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(_bytes(value))
     return digest.hexdigest()
 
 
@@ -194,8 +202,14 @@ def encode(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Features:
     inputs = collate_prompts(vlm, prompts, vlm.device)
     with _answering(vlm, take), contextlib.suppress(_Seen):
         vlm.core.base_model(**inputs, use_cache=False)
-    fields = taken[0].items() if hasattr(taken[0], "items") else [("pooler_output", taken[0])]
-    return {name: value for name, value in fields if name not in NOT_READ and value is not None}
+    made = taken[0]
+    # some set an attribute on the tower's output that isn't among its items
+    fields = {**vars(made), **made} if isinstance(made, dict) else {"pooler_output": made}
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in NOT_READ and value is not None and not name.startswith("_")
+    }
 
 
 @contextlib.contextmanager
@@ -208,12 +222,16 @@ def _answering(vlm: VLM, answer: Any) -> Iterator[None]:
         del trunk.get_image_features
 
 
-def _alike(prompts: dict[str, EncodedPrompt]) -> list[list[str]]:
-    """Keys of prompts whose image tensors have the same shapes: one call makes their features, to be cut apart."""
+def _alike(vlm: VLM, prompts: dict[str, EncodedPrompt]) -> list[list[str]]:
+    """Keys of prompts that have as many features each: one call makes them, to be cut apart.
+
+    Equal shapes are not enough, since tiles may be padded in number; each feature has its placeholder.
+    """
     groups: dict[Any, list[str]] = {}
     for key, prompt in prompts.items():
         shape = tuple((name, tuple(value.shape)) for name, value in sorted(prompt.vision.items()))
-        groups.setdefault(shape, []).append(key)
+        tokens = tuple(int((prompt.input_ids == token).sum()) for token in vlm.placeholder_ids)
+        groups.setdefault((shape, tokens), []).append(key)
     return list(groups.values())
 
 

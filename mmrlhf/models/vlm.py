@@ -37,6 +37,8 @@ class VLM:
         str  # what the chat template puts between the generation prompt and an answer (often nothing)
     )
     template_adds_bos: bool
+    answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
+    window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
     rows_because: str = ""  # why they may not
     vision: CachedVision | None = None  # image features that are kept (`vision_cache.py`)

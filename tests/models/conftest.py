@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from families import BUILDERS
+from families import BUILDERS, MORE, OTHERS
 
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.load import load_vlm
@@ -23,7 +23,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]
     def path(family: str) -> str:
         if family not in made:
             folder: Path = tmp_path_factory.mktemp("checkpoints") / family
-            BUILDERS[family](folder)
+            (BUILDERS | MORE | OTHERS)[family](folder)
             made[family] = str(folder)
         return made[family]
 

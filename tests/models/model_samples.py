@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image
 
+from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.policy import Policy
@@ -63,3 +64,31 @@ def logprobs(vlm: VLM, rows: Sequence[Row]) -> list[torch.Tensor]:
     batch = collate(vlm, rows)
     out = Policy(vlm)(batch).logprobs_BT
     return [out[i, : len(row.answer_ids)] for i, row in enumerate(rows)]
+
+
+def chat(messages: list[tuple[str, str, int]]) -> list[dict]:
+    """Messages of (role, text, pictures before it) as a chat template takes them."""
+    return [
+        {"role": role, "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}
+        for role, text, images in messages
+    ]
+
+
+def plain_logprobs(vlm: VLM, item: PreferenceRecord, text: str, answer_ids: torch.Tensor) -> torch.Tensor:
+    """Log-probs of an answer by transformers alone: one row, no padding, logits at every position."""
+    pictures = [read_image(ref) for ref in item.images] or None
+    prompt = vlm.processor.apply_chat_template(
+        chat([("user", text, len(item.images))]), add_generation_prompt=True, tokenize=False
+    )
+    bos = vlm.tokenizer.bos_token
+    add = not (bos and prompt.startswith(bos))
+    inputs = dict(vlm.processor(text=[prompt], images=pictures, return_tensors="pt", add_special_tokens=add))
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], answer_ids.unsqueeze(0)], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
+        inputs[name] = torch.cat([inputs[name], inputs[name].new_zeros(1, len(answer_ids))], 1)
+    with torch.no_grad():
+        logits = vlm.core(**inputs).logits[0]
+    logits[:, list(vlm.placeholder_ids)] = float("-inf")
+    before = logits[-len(answer_ids) - 1 : -1].log_softmax(-1)
+    return before[torch.arange(len(answer_ids)), answer_ids]

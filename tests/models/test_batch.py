@@ -1,8 +1,10 @@
 """What a batch may not change: the log-probs of each row, and which picture it sees.
 
-The bundled model and random checkpoints of two families whose pixels are laid out otherwise: patches of all images
-in one tensor (Qwen2.5-VL), and tiles in a sample's own list (Idefics3).
+The bundled model and random checkpoints of families whose pixels are laid out otherwise: patches of all images in one
+tensor (Qwen), tiles in a sample's own list (Idefics3, SmolVLM), in an image's own (LLaVA-NeXT) or in one (InternVL).
 """
+
+import dataclasses
 
 import pytest
 import torch
@@ -15,18 +17,20 @@ from model_samples import (
     SEVERAL,
     TEXT,
     WIDE,
+    chat,
     logprobs,
     picture,
+    plain_logprobs,
     record,
     rows_of,
 )
 
 from data_tools.errors import UserError
-from data_tools.images import read_image
 from data_tools.schema import PreferenceRecord, assistant, user
+from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import PromptTooLong, collate, encode_answer, encode_prompt, plain_text
-from mmrlhf.models.generate import generate
-from mmrlhf.models.parts import parts_of
+from mmrlhf.models.generate import _parts, generate
+from mmrlhf.models.load import load_vlm
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM, answer_logits, decode, hidden_states
 from mmrlhf.types import Row
@@ -34,37 +38,8 @@ from mmrlhf.types import Row
 CLOSE = {"rtol": 1e-5, "atol": 1e-4}
 
 
-def chat(messages: list[tuple[str, str, int]]) -> list[dict]:
-    """Messages of (role, text, pictures before it) as a chat template takes them."""
-    return [
-        {"role": role, "content": [*[{"type": "image"}] * images, {"type": "text", "text": text}]}
-        for role, text, images in messages
-    ]
-
-
-def plain_logprobs(vlm: VLM, item: PreferenceRecord, text: str, answer_ids: torch.Tensor) -> torch.Tensor:
-    """Log-probs of an answer by transformers alone: one row, no padding, logits at every position."""
-    pictures = [read_image(ref) for ref in item.images] or None
-    prompt = vlm.processor.apply_chat_template(
-        chat([("user", text, len(item.images))]), add_generation_prompt=True, tokenize=False
-    )
-    inputs = dict(
-        vlm.processor(text=[prompt], images=pictures, return_tensors="pt", add_special_tokens=False)
-    )
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], answer_ids.unsqueeze(0)], 1)
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    if "mm_token_type_ids" in inputs:
-        types = inputs["mm_token_type_ids"]
-        inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(1, len(answer_ids))], 1)
-    with torch.no_grad():
-        logits = vlm.core(**inputs).logits[0]
-    logits[:, list(vlm.placeholder_ids)] = float("-inf")
-    before = logits[-len(answer_ids) - 1 : -1].log_softmax(-1)
-    return before[torch.arange(len(answer_ids)), answer_ids]
-
-
 def image_tokens(vlm: VLM, ids: torch.Tensor) -> int:
-    return int((ids == vlm.tokenizer.convert_tokens_to_ids(vlm.processor.image_token)).sum())
+    return int((ids == vlm.core.config.image_token_id).sum())
 
 
 def test_a_batch_gives_each_row_its_own_log_probs(vlm: VLM) -> None:
@@ -126,11 +101,20 @@ def test_text_only_rows_get_no_pixel(vlm: VLM) -> None:
 
 
 # tiny: 3 x 3 patches whatever the size. Qwen: 28 x 28 pixels a token, and none of the pictures is resized. Idefics3:
-# the longer side is scaled to two tiles, a tile is a token, and the whole picture is one more.
+# the longer side is scaled to two tiles, a tile is a token, and the whole picture is one more; SmolVLM is alike.
+# LLaVA-NeXT: 4 tokens for the whole picture, the patches of the tiles (2 x 4, the square picture in a 2 x 2 part of
+# it, 4 x 2) and a mark behind each row of them; LLaVA-OneVision too, but where there are several only the whole
+# picture and a mark. InternVL: a token a tile and, where there are several, one for the whole picture. Gemma 3: 4.
 TOKENS = {
     "tiny": {"one": 9, "other": 9, "several": 27},
     "qwen2_5_vl": {"one": 2, "other": 1, "several": 1 + 2 + 2},
     "idefics3": {"one": 3, "other": 5, "several": 5 + 3 + 3},
+    "llava_next": {"one": 4 + 8 + 2, "other": 4 + 4 + 2, "several": 10 + 16 + 14},
+    "llava_onevision": {"one": 4 + 8 + 2, "other": 4 + 4 + 2, "several": 3 * 5},
+    "qwen3_vl": {"one": 2, "other": 1, "several": 1 + 2 + 2},
+    "smolvlm": {"one": 3, "other": 5, "several": 5 + 3 + 3},
+    "internvl": {"one": 3, "other": 1, "several": 1 + 3 + 3},
+    "gemma3": {"one": 4, "other": 4, "several": 12},
 }
 
 
@@ -140,16 +124,21 @@ def test_placeholders_are_as_many_as_image_features(vlm: VLM, family: str) -> No
     }
     assert counts == TOKENS[family]
     features: list[int] = []
+    trunk = vlm.core.base_model
+    own = trunk.get_image_features
 
-    def count(module, inputs, output) -> None:
-        output = output if isinstance(output, torch.Tensor) else output.pooler_output
-        features.append(output.numel() // output.shape[-1])
+    def count(*args, **kwargs):
+        output = own(*args, **kwargs)
+        found = output if isinstance(output, torch.Tensor) else output.pooler_output
+        found = [found] if isinstance(found, torch.Tensor) else found
+        features.extend(part.numel() // part.shape[-1] for part in found)
+        return output
 
-    handle = parts_of(vlm.core, "").projectors[0].register_forward_hook(count)
+    trunk.get_image_features = count
     try:
         logprobs(vlm, rows_of(vlm, MIXED, ANSWERS))
     finally:
-        handle.remove()
+        del trunk.get_image_features
     assert sum(features) == sum(TOKENS[family].values())
 
 
@@ -188,7 +177,7 @@ def test_an_answer_ends_as_the_chat_template_ends_it(vlm: VLM) -> None:
     row = rows_of(vlm, [TEXT], ["It is green and large."])[0]
     messages = chat([("user", "Name a colour.", 0), ("assistant", "It is green and large.", 0)])
     whole = vlm.processor.apply_chat_template(messages, tokenize=False)
-    ids = vlm.tokenizer(whole, add_special_tokens=False)["input_ids"]
+    ids = vlm.tokenizer(whole, add_special_tokens=not vlm.template_adds_bos)["input_ids"]
     ours = [*row.prompt.input_ids.tolist(), *row.answer_ids.tolist()]
     assert ids[: len(ours)] == ours
     assert vlm.tokenizer.decode(ids[len(ours) :]).strip() == ""
@@ -254,6 +243,16 @@ def test_sampling_a_batch_in_parts_keeps_the_order(vlm: VLM) -> None:
     whole = generate(vlm, prompts, 4, temperature=0)
     parts = generate(vlm, prompts, 4, temperature=0, batch_size=2)
     assert [a.tolist() for a in whole] == [a.tolist() for a in parts]
+
+
+def test_padding_never_pushes_a_prompt_out_of_a_window() -> None:
+    """Prompts of unlike length are sampled together only where the longest row stays within the narrowest window."""
+    vlm = load_vlm(ModelConfig())
+    prompts = [encode_prompt(vlm, item) for item in (TEXT, LONG_TEXT, TEXT)]
+    longest = len(prompts[1].input_ids)
+    order = [0, 2, 1]
+    for window, parts in ((None, [[0, 2, 1]]), (longest + 5, [[0, 2, 1]]), (longest + 4, [[0, 2], [1]])):
+        assert _parts(dataclasses.replace(vlm, window=window), prompts, order, 8, 5) == parts
 
 
 def test_a_temperature_divides_the_logits(vlm: VLM) -> None:

@@ -126,7 +126,9 @@ def test_every_weight_is_language_projector_or_tower(family: str, checkpoint) ->
     found = [parts.language, *parts.projectors, *parts.towers]
     assert parts.projectors
     assert parts.towers
-    assert {id(p) for part in found for p in part.parameters()} == {
+    marks = {id(p) for p in parts.marks}
+    assert len(marks) == ("llava_" in family)
+    assert marks | {id(p) for part in found for p in part.parameters()} == {
         id(p) for p in model.base_model.parameters()
     }
     language = {id(p) for p in parts.language.parameters()}

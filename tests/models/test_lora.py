@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import BUILDERS
 from model_samples import ANSWERS, MIXED, ONE, TEXT, logprobs, rows_of
 from torch import nn
 
@@ -13,7 +14,7 @@ from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.batch import collate, encode_prompt
 from mmrlhf.models.load import load_vlm
-from mmrlhf.models.parts import save_vlm
+from mmrlhf.models.parts import freeze, save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
 from mmrlhf.models.vlm import VLM
 
@@ -22,13 +23,25 @@ TOWER = {
     "tiny": "model.vision_tower.",
     "qwen2_5_vl": "model.visual.",
     "idefics3": "model.vision_model.",
+    "llava_next": "model.vision_tower.",
+    "llava_onevision": "model.vision_tower.",
+    "qwen3_vl": "model.visual.",
+    "smolvlm": "model.vision_model.",
+    "internvl": "model.vision_tower.",
+    "gemma3": "model.vision_tower.",
 }
 PROJECTOR = {
-    "tiny": "model.multi_modal_projector.",
-    "qwen2_5_vl": "model.visual.merger.",
-    "idefics3": "model.connector.",
+    "tiny": ("model.multi_modal_projector.",),
+    "qwen2_5_vl": ("model.visual.merger.",),
+    "idefics3": ("model.connector.",),
+    "llava_next": ("model.multi_modal_projector.", "model.image_newline"),
+    "llava_onevision": ("model.multi_modal_projector.", "model.image_newline"),
+    "qwen3_vl": ("model.visual.merger.", "model.visual.deepstack_merger_list."),
+    "smolvlm": ("model.connector.",),
+    "internvl": ("model.multi_modal_projector.",),
+    "gemma3": ("model.multi_modal_projector.",),
 }
-LAYERS = {"tiny": 6, "qwen2_5_vl": 2, "idefics3": 2}
+LAYERS = {"tiny": 6}  # of the language model; the others have two
 LINEARS = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
 
@@ -44,19 +57,25 @@ def disturb(vlm: VLM, std: float = 0.05) -> None:
             value.data.normal_(std=std, generator=generator)
 
 
-@pytest.mark.parametrize("tower", [True, False])
-@pytest.mark.parametrize("projector", [True, False])
-def test_what_is_trained_is_what_the_config_says(
-    family: str, checkpoint, tower: bool, projector: bool
-) -> None:
-    vlm = trained(family, checkpoint, freeze_vision_tower=tower, freeze_projector=projector)
-    roles: dict[str, set[bool]] = {"tower": set(), "projector": set(), "language": set()}
-    for name, value in vlm.model.named_parameters():
-        # Qwen's projector lies in its tower
-        role = "tower" if name.startswith(TOWER[family]) else "language"
-        role = "projector" if name.startswith(PROJECTOR[family]) else role
-        roles[role].add(value.requires_grad)
-    assert roles == {"tower": {not tower}, "projector": {not projector}, "language": {True}}
+def test_what_is_trained_is_what_the_config_says(family: str, checkpoint) -> None:
+    vlm = trained(family, checkpoint, freeze_vision_tower=False, freeze_projector=False)
+    for tower, projector in ((False, False), (True, False), (False, True), (True, True)):
+        freeze(vlm.core, ModelConfig(freeze_vision_tower=tower, freeze_projector=projector), family)
+        roles: dict[str, set[bool]] = {"tower": set(), "projector": set(), "language": set()}
+        for name, value in vlm.model.named_parameters():
+            # Qwen's projector lies in its tower
+            role = "tower" if name.startswith(TOWER[family]) else "language"
+            role = "projector" if name.startswith(PROJECTOR[family]) else role
+            roles[role].add(value.requires_grad)
+        assert roles == {"tower": {not tower}, "projector": {not projector}, "language": {True}}
+
+
+def test_loading_freezes_what_the_config_says(checkpoint) -> None:
+    names = trainable_state(
+        trained("tiny", checkpoint, freeze_vision_tower=True, freeze_projector=False).model
+    )
+    assert not [name for name in names if name.startswith(TOWER["tiny"])]
+    assert [name for name in names if name.startswith(PROJECTOR["tiny"])]
 
 
 def test_a_model_to_score_with_is_frozen(vlm: VLM) -> None:
@@ -69,8 +88,8 @@ def test_lora_touches_the_language_model_only(family: str, checkpoint) -> None:
     names = list(trainable_state(vlm.model))
     assert all(".lora_A." in name or ".lora_B." in name for name in names)
     targets = sorted({name.split(".lora_")[0].removeprefix("base_model.model.") for name in names})
-    assert not [name for name in targets if name.startswith((TOWER[family], PROJECTOR[family]))]
-    expected = {f"{i}.{name}" for i in range(LAYERS[family]) for name in LINEARS}
+    assert not [name for name in targets if name.startswith((TOWER[family], *PROJECTOR[family]))]
+    expected = {f"{i}.{name}" for i in range(LAYERS.get(family, 2)) for name in LINEARS}
     assert {f"{n.split('.')[-3]}.{n.split('.')[-1]}" for n in targets} == expected
     assert len(targets) == len(expected)
 
@@ -177,7 +196,14 @@ def test_save_and_load_without_adapters(family: str, checkpoint, tmp_path: Path)
     assert [getattr(again, name) for name in described] == [getattr(vlm, name) for name in described]
 
 
-@pytest.mark.parametrize("lora", [None, LoraSettings(r=2)])
+@pytest.mark.parametrize(
+    ("family", "lora"),
+    [
+        *((family, None) for family in ("tiny", *BUILDERS)),
+        ("tiny", LoraSettings(r=2)),
+        ("qwen3_vl", LoraSettings(r=2)),
+    ],
+)
 def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(
     family: str, checkpoint, lora
 ) -> None:

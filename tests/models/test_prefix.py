@@ -1,15 +1,29 @@
 """Answers side by side behind their prompt: the same numbers as in rows of their own, for every family."""
 
 import dataclasses
+from collections.abc import Callable
 
+import pytest
 import torch
+from families import BUILDERS
 from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT
 
+from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches
+from mmrlhf.models.load import load_vlm
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.prefix import allowed, answers_a_row, lay_out
 from mmrlhf.models.vlm import VLM
 from mmrlhf.types import Row
+
+WIDE = {
+    "gemma3": "gemma3_wide"
+}  # a family with a window too narrow for several answers has a test of its own
+
+
+@pytest.fixture(params=["tiny", *(WIDE.get(name, name) for name in BUILDERS)])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def groups(vlm: VLM) -> list[Row]:
@@ -66,6 +80,25 @@ def test_log_probs_and_gradients_are_those_of_single_rows(vlm: VLM) -> None:
     assert len(used) > 10
     for ours, theirs in used:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-6)
+
+
+def test_rows_longer_than_a_window_are_not_shared(checkpoint: Callable[[str], str]) -> None:
+    """A layer that looks back 12 tokens would count the answers between; what fits into a window is shared."""
+    narrow = load_vlm(ModelConfig(path=checkpoint("gemma3")))
+    assert (narrow.window, narrow.rows_because) == (12, "")
+    rows = groups(narrow)
+    single = collate(narrow, rows)
+    assert single.layout is None
+    with torch.no_grad():
+        expected = Policy(narrow)(single).logprobs_BT
+        forced = Policy(narrow)(collate(dataclasses.replace(narrow, window=None), rows)).logprobs_BT
+    assert (forced - expected).abs().max() > 0.1
+    prompt = len(rows[1].prompt.input_ids)
+    texts = [row for row in rows if row.prompt is rows[1].prompt]
+    longest = max(len(row.answer_ids) for row in texts)
+    for room, count in ((prompt + 2 * longest, 1), (prompt + 2 * longest - 1, 2)):
+        batch = collate(dataclasses.replace(narrow, window=room), texts)
+        assert len(batch.inputs["input_ids"]) == count
 
 
 def test_a_changed_answer_changes_no_other(vlm: VLM) -> None:

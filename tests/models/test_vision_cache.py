@@ -13,9 +13,9 @@ from mmrlhf.models.generate import generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.policy import Policy
-from mmrlhf.models.vision_cache import CachedVision, VisionCache, join, split
+from mmrlhf.models.vision_cache import CachedVision, VisionCache, _alike, fingerprint, join, split
 from mmrlhf.models.vlm import VLM
-from mmrlhf.types import Row
+from mmrlhf.types import EncodedPrompt, Row
 
 MEGABYTE = 1 << 20
 
@@ -125,6 +125,30 @@ def test_models_of_one_tower_share_and_others_do_not() -> None:
         with vlm.vision.serving([prompt]):
             pass
     assert (cache.encoded, cache.reused) == (2, 1)
+
+
+def test_a_loose_weight_counts_as_vision(checkpoint) -> None:
+    """LLaVA-NeXT's mark behind a row of patches is among the features, though it lies in no module."""
+    vlm = load_vlm(ModelConfig(path=checkpoint("llava_next")))
+    before = fingerprint(vlm)
+    with torch.no_grad():
+        vlm.core.base_model.image_newline.add_(1e-3)
+    assert fingerprint(vlm) != before
+    vlm.core.base_model.image_newline.requires_grad_(True)
+    with pytest.raises(ValueError, match="its tower or projector is trained"):
+        CachedVision(vlm, VisionCache(MEGABYTE, MEGABYTE))
+
+
+def test_prompts_with_unlike_numbers_of_features_are_not_cut_apart() -> None:
+    """Pixels of one shape, as padded tiles give it, but two image tokens in one prompt and three in the other."""
+    vlm = load_vlm(ModelConfig())
+    (image,) = [i for i in vlm.placeholder_ids if i == vlm.core.config.image_token_id]
+    pixels = {"pixel_values": torch.zeros(1, 3, 2, 2)}
+    prompts = {
+        name: EncodedPrompt(ONE, torch.tensor([image] * count + [0] * (4 - count)), vision=pixels)
+        for name, count in (("a", 2), ("b", 3), ("c", 2))
+    }
+    assert _alike(vlm, prompts) == [["a", "c"], ["b"]]
 
 
 def test_split_and_join_by_hand() -> None:

@@ -1,0 +1,167 @@
+"""Families that no code here was written for: in short, what the other tests see of each in full."""
+
+import dataclasses
+
+import pytest
+import torch
+from families import MORE
+from model_samples import (
+    ANSWERS,
+    MIXED,
+    ONE,
+    SEVERAL,
+    TEXT,
+    WIDE,
+    logprobs,
+    picture,
+    plain_logprobs,
+    record,
+    rows_of,
+)
+
+from data_tools.errors import UserError
+from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models import probe
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt
+from mmrlhf.models.generate import generate
+from mmrlhf.models.load import load_vlm
+from mmrlhf.models.parts import parts_of
+from mmrlhf.models.policy import Policy, trainable_state
+from mmrlhf.models.vision_cache import CachedVision, VisionCache
+from mmrlhf.models.vlm import VLM, answer_logits, hidden_states
+from mmrlhf.types import Row
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-4}
+ROWS_BECAUSE = {"qwen3_5": "it has layers of linear_attention"}
+WINDOW = {"aya_vision": 16}
+# what lies between tower and language model
+PROJECTORS = {
+    "qwen3_5": ["visual.merger"],
+    "glm4v": ["visual.merger"],
+    "ovis2": ["visual_embeddings_table"],
+    "aya_vision": ["multi_modal_projector"],
+    "mistral3": ["multi_modal_projector"],
+}
+
+
+@pytest.fixture(params=MORE)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_a_batch_gives_each_row_what_a_plain_forward_gives_it(vlm: VLM) -> None:
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    together = logprobs(vlm, rows)
+    for row, batched in zip(rows, together, strict=True):
+        torch.testing.assert_close(batched, logprobs(vlm, [row])[0], **CLOSE)
+    plain = plain_logprobs(vlm, ONE, "What color is the triangle?", rows[1].answer_ids)
+    torch.testing.assert_close(together[1], plain, **CLOSE)
+
+
+def test_rows_that_exchange_pictures_exchange_log_probs(vlm: VLM) -> None:
+    found = []
+    for shown in ((picture("red", WIDE), picture("blue")), (picture("blue"), picture("red", WIDE))):
+        records = [record(str(i), 0, "What color?", images=[image]) for i, image in enumerate(shown)]
+        found.append(logprobs(vlm, rows_of(vlm, [*records, TEXT], ["It is green."] * 3)))
+    torch.testing.assert_close(found[0][0], found[1][1], **CLOSE)
+    torch.testing.assert_close(found[0][1], found[1][0], **CLOSE)
+    assert (found[0][0] - found[0][1]).abs().max() > 1e-3
+
+
+def test_greedy_answers_are_the_likeliest_of_the_training_forward(vlm: VLM) -> None:
+    prompts = [encode_prompt(vlm, item) for item in MIXED]
+    rows = [Row(p, a) for p, a in zip(prompts, generate(vlm, prompts, 6, temperature=0), strict=True)]
+    batch = collate(vlm, rows)
+    with torch.no_grad():
+        hidden = hidden_states(vlm, batch)
+        best = answer_logits(vlm, hidden[torch.arange(len(rows)).unsqueeze(1), batch.at_BT]).argmax(-1)
+    for i, row in enumerate(rows):
+        assert best[i, : len(row.answer_ids)].tolist() == row.answer_ids.tolist()
+        assert not set(row.answer_ids.tolist()) & set(vlm.placeholder_ids)
+    assert vlm.core.config.image_token_id in vlm.placeholder_ids
+
+
+def test_answers_share_their_prompt_or_it_is_said_why_not(vlm: VLM, family: str) -> None:
+    assert vlm.rows_because == ROWS_BECAUSE.get(family, "")
+    assert vlm.window == WINDOW.get(family)
+    rows = []
+    for item in (TEXT, ONE, SEVERAL):
+        prompt = encode_prompt(vlm, item)
+        rows += [Row(prompt, encode_answer(vlm, answer)) for answer in ANSWERS[:3]]
+    apart = dataclasses.replace(vlm, shares_prefix=False)
+    batch = collate(vlm, rows)
+    assert len(batch.inputs["input_ids"]) == (9 if family in (*ROWS_BECAUSE, *WINDOW) else 3)
+    with torch.no_grad():
+        ours, theirs = (Policy(m)(collate(m, rows)).logprobs_BT for m in (vlm, apart))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_kept_features_give_the_same_log_probs(vlm: VLM) -> None:
+    cache = VisionCache(1 << 20, 1 << 20)
+    kept = dataclasses.replace(vlm, vision=CachedVision(vlm, cache))
+    rows = rows_of(vlm, MIXED, ANSWERS)
+    for order in ([0, 1, 2, 3, 4], [4, 0, 2], [1]):
+        chosen = [rows[i] for i in order]
+        for ours, theirs in zip(logprobs(kept, chosen), logprobs(vlm, chosen), strict=True):
+            torch.testing.assert_close(ours, theirs, **CLOSE)
+    assert cache.encoded == 3
+
+
+def test_every_weight_has_its_part_and_lora_the_language_model_alone(
+    vlm: VLM, family: str, checkpoint
+) -> None:
+    trunk = vlm.core.base_model
+    parts = parts_of(vlm.core, family)
+    names = {id(module): name for name, module in trunk.named_modules()}
+    assert [names[id(part)] for part in parts.projectors] == PROJECTORS[family]
+    assert len(parts.towers) == 1
+    found = [p for part in (parts.language, *parts.projectors, *parts.towers) for p in part.parameters()]
+    assert {id(p) for p in (*found, *parts.marks)} == {id(p) for p in trunk.parameters()}
+    adapted = load_vlm(ModelConfig(path=checkpoint(family), lora=LoraSettings(r=2)), trainable=True)
+    assert all(".language_model." in name for name in trainable_state(adapted.model))
+
+
+def test_layers_of_their_own_for_images_are_refused(checkpoint) -> None:
+    """Llama 3.2 Vision: its mask says which token sees which image, for the prompt alone."""
+    with pytest.raises(
+        UserError,
+        match="MllamaForConditionalGeneration can't be trained here: its cross_attention_mask has a place for each "
+        "token of a prompt and none for an answer's",
+    ):
+        load_vlm(ModelConfig(path=checkpoint("mllama")))
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> VLM:
+    monkeypatch.setattr(probe, "_found", {})
+    return load_vlm(ModelConfig())
+
+
+def spoil(vlm: VLM, change) -> None:
+    """The hidden states of the trunk, changed."""
+
+    def after(module, args, kwargs, output):
+        output.last_hidden_state = change(output.last_hidden_state, kwargs)
+        return output
+
+    vlm.core.base_model.register_forward_hook(after, with_kwargs=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        (lambda hidden, kwargs: hidden + hidden.mean(1, keepdim=True), "a token sees what comes behind it"),
+        (lambda hidden, kwargs: hidden + hidden[:1], "rows of a batch change each other"),
+        (
+            lambda hidden, kwargs: hidden * (2.0 if kwargs.get("past_key_values") is not None else 1.0),
+            "sampling reads an answer in another way than training",
+        ),
+    ],
+)
+def test_a_family_that_would_give_wrong_log_probs_is_refused(
+    tiny: VLM, monkeypatch, change, wrong: str
+) -> None:
+    probe._found.clear()
+    spoil(tiny, change)
+    with pytest.raises(UserError, match=f"LlavaForConditionalGeneration can't be trained here: {wrong}"):
+        probe.check_rows(tiny)
