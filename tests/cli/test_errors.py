@@ -6,63 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from command_lines import DATA, Tell, code_and_err, is_clear
 
-from data_tools.scenes.render import to_png
-from data_tools.scenes.structure import Scene, SceneObject
 from mmrlhf import cli
-from mmrlhf.cli import _main
-
-Tell = Callable[..., tuple[int, str, str]]
-
-DATA = {
-    "sources": [
-        {"type": "demonstrations", "images": 8, "texts": 0},
-        {"type": "flip_pairs", "count": 6},
-        {"type": "prompts", "images": 4, "texts": 4},
-    ]
-}
-
-
-@pytest.fixture
-def tell(capfd: pytest.CaptureFixture[str]) -> Tell:
-    """Runs a command line: its exit code, what it printed, and what it said on stderr."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        capfd.readouterr()
-        code = _main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a run config with some sections replaced."""
-
-    def write(file: str = "run.yaml", /, **sections: object) -> Path:
-        row = {
-            "name": "r",
-            "output_dir": str(tmp_path / "runs"),
-            "data": DATA,
-            "sft": {"batch_size": 4},
-            **sections,
-        }
-        path = tmp_path / file
-        path.write_text(yaml.safe_dump(row))
-        return path
-
-    return write
-
-
-def is_clear(code: int, err: str, *words: str) -> None:
-    """A mistake of the user: code 2, and everything that helps in the message."""
-    assert code == 2, err
-    assert "Traceback" not in err
-    assert err.count("error: ") == 1  # behind the lines that say how far the run is
-    message = err[err.index("error: ") :]
-    for word in words:
-        assert word in message, err
 
 
 @pytest.mark.parametrize(
@@ -153,11 +99,7 @@ def test_a_config_that_is_wrong(
 def test_a_setting_that_is_wrong(
     tell: Tell, config: Callable[..., Path], value: str, words: list[str]
 ) -> None:
-    is_clear(*_code_and_err(tell("run", config(), "--set", value)), *words)
-
-
-def _code_and_err(told: tuple[int, str, str]) -> tuple[int, str]:
-    return told[0], told[2]
+    is_clear(*code_and_err(tell("run", config(), "--set", value)), *words)
 
 
 def test_a_config_that_is_not_there(tell: Tell, config: Callable[..., Path]) -> None:
@@ -179,8 +121,8 @@ def test_a_config_that_is_no_mapping(tell: Tell, tmp_path: Path, text: str) -> N
 def test_a_config_that_is_no_text(tell: Tell, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes(b"\xff\xfe\x00")
-    is_clear(*_code_and_err(tell("sft", "--config", path)), str(path))
-    is_clear(*_code_and_err(tell("sft", "--config", tmp_path)), str(tmp_path))
+    is_clear(*code_and_err(tell("sft", "--config", path)), str(path))
+    is_clear(*code_and_err(tell("sft", "--config", tmp_path)), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -201,11 +143,11 @@ def test_a_command_line_that_is_wrong(tell: Tell, arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["run", "sft", "reward", "ppo"])
 def test_no_config_at_all(tell: Tell, command: str) -> None:
-    is_clear(*_code_and_err(tell(command)), "which config?", "configs/quickstart.yaml")
+    is_clear(*code_and_err(tell(command)), "which config?", "configs/quickstart.yaml")
 
 
 def test_options_that_contradict(tell: Tell, config: Callable[..., Path]) -> None:
-    is_clear(*_code_and_err(tell("sft", "-c", config(), "--resume", "--restart")), "contradict each other")
+    is_clear(*code_and_err(tell("sft", "-c", config(), "--resume", "--restart")), "contradict each other")
 
 
 @pytest.mark.parametrize(
@@ -219,13 +161,13 @@ def test_a_model_that_is_none(
         model.write_text("x")
     elif make == "empty":
         model.mkdir()
-    is_clear(*_code_and_err(tell("chat", "--model", model, "Hello?")), str(model), words)
-    is_clear(*_code_and_err(tell("sft", "-c", config(), "--set", f"model.path={model}")), str(model), words)
+    is_clear(*code_and_err(tell("chat", "--model", model, "Hello?")), str(model), words)
+    is_clear(*code_and_err(tell("sft", "-c", config(), "--set", f"model.path={model}")), str(model), words)
 
 
 def test_data_that_is_not_built(tell: Tell, config: Callable[..., Path], tmp_path: Path) -> None:
     is_clear(
-        *_code_and_err(tell("sft", "-c", config(data=str(tmp_path / "data")))),
+        *code_and_err(tell("sft", "-c", config(data=str(tmp_path / "data")))),
         "is no built data set",
         "mmrlhf data build",
     )
@@ -233,16 +175,16 @@ def test_data_that_is_not_built(tell: Tell, config: Callable[..., Path], tmp_pat
 
 def test_stages_in_the_wrong_order(tell: Tell, config: Callable[..., Path]) -> None:
     path = config(reward={"objectives": ["factuality"]}, ppo={}, evaluate={})
-    is_clear(*_code_and_err(tell("ppo", "-c", path)), "reward: that stage isn't done; first: mmrlhf reward")
-    is_clear(*_code_and_err(tell("evaluate", "tradeoffs", "-c", path)), "that stage isn't done")
-    is_clear(*_code_and_err(tell("reward", "-c", path)), "sft: that stage isn't done; first: mmrlhf sft")
+    is_clear(*code_and_err(tell("ppo", "-c", path)), "reward: that stage isn't done; first: mmrlhf reward")
+    is_clear(*code_and_err(tell("evaluate", "tradeoffs", "-c", path)), "that stage isn't done")
+    is_clear(*code_and_err(tell("reward", "-c", path)), "sft: that stage isn't done; first: mmrlhf sft")
 
 
 def test_a_section_that_is_not_there(tell: Tell, config: Callable[..., Path]) -> None:
     for command in ("reward", "ppo"):
-        is_clear(*_code_and_err(tell(command, "-c", config())), f"the config has no {command}: section")
+        is_clear(*code_and_err(tell(command, "-c", config())), f"the config has no {command}: section")
     is_clear(
-        *_code_and_err(tell("evaluate", "tradeoffs", "-c", config())), "the config has no evaluate: section"
+        *code_and_err(tell("evaluate", "tradeoffs", "-c", config())), "the config has no evaluate: section"
     )
 
 
@@ -252,7 +194,7 @@ def test_an_output_folder_that_cannot_be_made(
     (tmp_path / "taken").write_text("a file")
     path = config(output_dir=str(tmp_path / "taken"))
     is_clear(
-        *_code_and_err(tell("sft", "-c", path)), f"{tmp_path / 'taken' / 'r'}: can't be made", "output_dir"
+        *code_and_err(tell("sft", "-c", path)), f"{tmp_path / 'taken' / 'r'}: can't be made", "output_dir"
     )
 
 
@@ -260,7 +202,7 @@ def test_an_objective_that_nothing_compares(tell: Tell, config: Callable[..., Pa
     path = config(
         sft=None, reward={"objectives": ["factuality", "beauty"], "batch_size": 2, "max_answer_tokens": 4}
     )
-    is_clear(*_code_and_err(tell("reward", "-c", path)), "reward.objectives", "beauty")
+    is_clear(*code_and_err(tell("reward", "-c", path)), "reward.objectives", "beauty")
 
 
 def test_prompts_that_are_all_too_long(tell: Tell, config: Callable[..., Path]) -> None:
@@ -294,138 +236,11 @@ def test_an_unfinished_run_a_finished_one_and_other_settings(
     assert (folder / "metrics.jsonl").read_text() == metrics
 
     (folder / "stage.json").write_text("[]")
-    is_clear(*_code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
+    is_clear(*code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
     (folder / "stage.json").write_text("{")
-    is_clear(*_code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
+    is_clear(*code_and_err(tell("sft", "-c", path)), "stage.json: is damaged", "--restart")
     assert tell("sft", "-c", path, "--restart")[0] == 0
     assert (folder / "metrics.jsonl").read_text() == metrics
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "circle.png"
-    path.write_bytes(to_png(Scene((SceneObject("circle", "red", "large", 0.5, 0.5),))))
-    return path
-
-
-def test_pictures_that_cannot_be_read(tell: Tell, tmp_path: Path, picture: Path) -> None:
-    cut = tmp_path / "cut.png"
-    cut.write_bytes(picture.read_bytes()[:100])
-    words = tmp_path / "words.png"
-    words.write_text("not a picture")
-    empty = tmp_path / "empty.png"
-    empty.write_bytes(b"")
-    for path in (cut, words, empty, tmp_path, tmp_path / "nowhere.png"):
-        is_clear(*_code_and_err(tell("chat", "--image", path, "What is it?")), str(path))
-
-
-def test_chat_answers(tell: Tell, picture: Path) -> None:
-    code, out, err = tell("chat", "--model", "tiny", "--image", picture, "What color is the circle?")
-    assert code == 0, err
-    assert out.count("\n") == 1
-    assert out.strip()
-    code, sampled, _ = tell("chat", "--temperature", "1", "--max-new-tokens", "3", "Hello?")
-    assert code == 0
-    assert sampled
-
-
-def test_chat_reads_questions_from_a_pipe(tell: Tell, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two turns; the second is asked with the first in front of it."""
-    import io
-
-    monkeypatch.setattr("sys.stdin", io.StringIO("What color is the circle?\nWhat shape is it?\n"))
-    code, out, err = tell("chat", "--image", picture, "--max-new-tokens", "8")
-    assert code == 0, err
-    assert out.count("\n") == 2
-
-
-def test_the_doctor_is_content(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bundled model is asked what it sees; what it says is not ours to test here."""
-    monkeypatch.setattr("mmrlhf.models.vlm.decode", lambda vlm, ids: "Red.")
-    code, out, err = tell("doctor")
-    assert code == 0, out + err
-    for name in ("python", "torch", "transformers", "device", "bundled model"):
-        assert name in out
-
-
-def test_the_doctor_reads_a_config_too(tell: Tell, config: Callable[..., Path]) -> None:
-    is_clear(*_code_and_err(tell("doctor", "--config", config(sft={"batch": 3}))), "sft.batch: unknown key")
-
-
-def test_the_doctor_finds_a_package_missing(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmrlhf.doctor.PACKAGES", ["no-such-package"])
-    code, out, _ = tell("doctor")
-    assert code == 1
-    assert "pip install no-such-package" in out
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["run"],
-        ["sft"],
-        ["reward"],
-        ["ppo"],
-        ["evaluate", "tradeoffs"],
-        ["chat"],
-        ["config"],
-        ["data", "build"],
-        ["data", "stats"],
-    ],
-)
-def test_help_has_an_example(tell: Tell, command: list[str]) -> None:
-    code, out, _ = tell(*command, "--help")
-    assert code == 0
-    assert "Example" in out
-    assert f"mmrlhf {' '.join(command)} " in " ".join(out.split())
-
-
-def test_help_names_every_command(tell: Tell) -> None:
-    for arguments in (["--help"], ["-h"], []):
-        code, out, err = tell(*arguments)
-        assert code == (0 if arguments else 2)
-        for name in ("run", "sft", "reward", "ppo", "evaluate", "chat", "doctor", "config", "data"):
-            assert name in out + err
-
-
-def test_config_prints_settings(tell: Tell) -> None:
-    code, out, _ = tell("config", "ppo")
-    assert code == 0
-    for word in ("kl_coef", "0.05", "penalty on the KL"):
-        assert word in out
-    assert "weight_decay" in tell("config", "ppo.optim")[1]
-    assert "output_dir" in tell("config")[1]
-    is_clear(*_code_and_err(tell("config", "pp")), "'pp' is no section", "ppo")
-    is_clear(*_code_and_err(tell("config", "ppo.kl_coef")), "'kl_coef' is no section")
-    is_clear(*_code_and_err(tell("config", "data.sources.flips")), "'flips' is no section", "flip_pairs")
-
-
-def test_config_prints_types(tell: Tell) -> None:
-    rows = {line.split()[0]: " ".join(line.split()) for line in tell("config", "ppo")[1].splitlines()}
-    assert rows["kl_coef"].startswith("kl_coef float >= 0 0.05 penalty")
-    assert rows["kl_target"].startswith("kl_target float > 0 or null null KL")
-    assert rows["steps"].startswith("steps int >= 1 100 rollouts")
-    engine = " ".join(tell("config", "engine")[1].split())
-    assert "tensorboard bool True write TensorBoard files" in engine
-    assert "seed int >= 0 0 seeds the order" in " ".join(tell("config")[1].split())
-
-
-def test_config_prints_the_settings_of_plugins(tell: Tell) -> None:
-    """Of a family all members, and of one by its type."""
-    code, out, _ = tell("config", "ppo.variants.scalarizer")
-    assert code == 0
-    for word in ("weighted_sum: The weighted mean", "chebyshev: Smooth", "worst_case: The least"):
-        assert f"ppo.variants.scalarizer.{word}" in out
-    assert "mu float > 0 0.5 smoothing" in " ".join(out.split())
-    assert tell("config", "ppo.variants.0.scalarizer")[0] == 0  # as a mistake names it
-
-    out = tell("config", "data.sources")[1]
-    for word in ("data.sources.trl: ", "data.sources.hh_rlhf: ", "data.sources.flip_pairs: "):
-        assert word in out
-    alone = " ".join(tell("config", "data.sources.flip_pairs")[1].split())
-    assert "count int >= 1 1000 How many pairs; each gives two records." in alone
-    assert "hh_rlhf" not in alone
-    assert "mmrlhf config data.sources" in " ".join(tell("config", "data")[1].split())
 
 
 def fail(error: BaseException) -> Callable[..., None]:
