@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -27,6 +27,7 @@ from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
+from mmrlhf.models.policy import trainable_state
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
@@ -42,10 +43,14 @@ from mmrlhf.run_folder import (
     write_state,
 )
 from mmrlhf.terminal import console, progress
+from mmrlhf.training.checkpoint import restore_weights
 from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed
 from mmrlhf.training.ppo import PpoStage
 from mmrlhf.training.reward import RewardStage
 from mmrlhf.training.sft import SftStage
+from mmrlhf.training.sharding import whole
+
+S = TypeVar("S", bound=Stage)
 
 
 @dataclass(frozen=True)
@@ -135,10 +140,12 @@ class Run:
         self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
-            vlm = self._load(self.config.stage_model(config), trainable=True)
-            stage = SftStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
-            self._train(stage, folder)
-            return lambda out: save_vlm(vlm, out)
+            def make() -> SftStage:
+                vlm = self._load(self.config.stage_model(config), trainable=True)
+                return SftStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
+
+            stage = self._trained(make, folder)
+            return lambda out: save_vlm(stage.vlm, out)
 
         self._stage("sft", train)
 
@@ -149,9 +156,11 @@ class Run:
         self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
-            vlm = self._load(start, trainable=True)
-            stage = RewardStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
-            self._train(stage, folder)
+            def make() -> RewardStage:
+                vlm = self._load(start, trainable=True)
+                return RewardStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
+
+            stage = self._trained(make, folder)
             stage.finish()
             return stage.reward_model.save
 
@@ -168,25 +177,28 @@ class Run:
     def _ppo(
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
     ) -> Callable[[Path], None]:
-        config = self._section("ppo")
+        stage = self._trained(lambda: self._ppo_stage(variant, start, reward_path, folder), folder)
+        return lambda out: save_vlm(stage.vlm, out)
+
+    def _ppo_stage(
+        self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
+    ) -> PpoStage:
         vlm = self._load(start, trainable=True)
         reference = None if vlm.has_adapters else self._load(start, trainable=False)
         judge_settings = self.config.stage_model(self._section("reward"))
         judge = load_reward_model(reward_path, self.accelerator.device, judge_settings)
         self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm})
-        stage = PpoStage(
+        return PpoStage(
             vlm,
             reference,
             judge,
-            config,
+            self._section("ppo"),
             variant,
             self.data_folder,
             folder,
             self.config.seed,
             self.accelerator,
         )
-        self._train(stage, folder)
-        return lambda out: save_vlm(vlm, out)
 
     def evaluate(self) -> Path:
         """Measures every policy and the reward model, and writes the report."""
@@ -278,8 +290,20 @@ class Run:
         if self.accelerator.is_main_process:
             console.print(text, style="dim")
 
-    def _train(self, stage: Stage, folder: Path) -> None:
-        Engine(folder, self.config.engine, self.config.seed, self.accelerator).train(stage)
+    def _trained(self, make: Callable[[], S], folder: Path) -> S:
+        """A stage, trained; made anew around its weights where these were split over processes, since what is saved
+        must be whole."""
+        stage = make()
+        engine = Engine(folder, self.config.engine, self.config.seed, self.accelerator)
+        engine.train(stage)
+        if not engine.sharded:
+            return stage
+        weights, state = whole(trainable_state(stage.module)), stage.state_dict()
+        del stage
+        fresh = make()
+        restore_weights(fresh.module, weights)
+        fresh.load_state_dict(state)
+        return fresh
 
     def _stage(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         """Trains a stage, or keeps it where it is done with the same settings."""
@@ -303,12 +327,13 @@ class Run:
             raise UserError(
                 f"{folder}: is unfinished. Go on with --resume, or --restart to delete it and begin anew."
             )
+        self.accelerator.wait_for_everyone()  # until each has read what the main one is about to change
         if main:
             folder.mkdir(parents=True, exist_ok=True)
             write_state(folder, made_of, done=False)
             save_config(self.config)  # not before: a run that is refused leaves the folder's own
         # new adapters and heads are drawn from the seed alone, whatever this process did before
-        torch.manual_seed(step_seed(self.config.seed, name, -1, 0))
+        torch.manual_seed(step_seed(self.config.seed, name, -1))
         save = train(folder)
         if main:
             save_model(folder, save)

@@ -6,7 +6,6 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,16 +82,43 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Sampled answers and what is known of them before any update."""
+    """Sampled answers of one process and what is known of them before any update."""
 
     rows: tuple[Row, ...]  # B
     texts: tuple[str, ...]  # B, decoded answers
     ended_B: Tensor  # bool: the answer ended with an end token
     rewards_BK: Tensor  # normalised rewards, 0 where the objective was not judged on such prompts
     judged_BK: Tensor  # bool: the objective applies
-    scores_B: Tensor  # rewards_BK scalarized
-    weights_BK: Tensor  # the derivative of each score by its rewards
-    group_B: Tensor  # int64: answers to the same prompt have the same number
+    group_B: (
+        Tensor  # int64: where its prompt stands in the step's batch; the same for all answers to a prompt
+    )
+    logprobs_BT: Tensor | None  # of each token when it was drawn; None where training's own may differ
+    values_BTK: Tensor | None  # the critics' values at the same time
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Answers without their prompts and tokens: little enough for every process to know those of all.
+
+    What compares answers or takes a mean over them (scalarizers, advantages, whitening, metrics) is a function of all
+    processes' outcomes, so it doesn't depend on how many processes there are.
+    """
+
+    group_B: (
+        Tensor  # int64: answers to the same prompt have the same number, in the order of the step's batch
+    )
+    image_B: Tensor  # bool: the prompt shows an image
+    ended_B: Tensor  # bool: the answer ended with an end token
+    rewards_BK: Tensor
+    judged_BK: Tensor
+    mask_BT: Tensor  # bool, True at real answer tokens
+    logprobs_BT: Tensor  # of the policy that sampled
+    ref_logprobs_BT: Tensor
+    values_BTK: Tensor | None  # before each token, by critic; None without critics
+
+    def select(self, index: Tensor) -> Outcomes:
+        """Those of some answers."""
+        return Outcomes(**_indexed(self, index))
 
 
 @dataclass(frozen=True)
@@ -109,7 +135,14 @@ class ExperienceBatch:
 
     def select(self, index: list[int]) -> ExperienceBatch:
         """The experience of some rows."""
-        tensors: dict[str, Any] = {
-            name: value[index] for name, value in vars(self).items() if isinstance(value, Tensor)
-        }
-        return dataclasses.replace(self, rows=tuple(self.rows[i] for i in index), **tensors)
+        chosen = torch.tensor(index, dtype=torch.int64)
+        return ExperienceBatch(rows=tuple(self.rows[i] for i in index), **_indexed(self, chosen))
+
+
+def _indexed(record: Any, index: Tensor) -> dict[str, Any]:
+    """The tensors of a record at some places of their first dimension, and its fields that are None."""
+    return {
+        name: None if value is None else value[index]
+        for name, value in vars(record).items()
+        if value is None or isinstance(value, Tensor)
+    }

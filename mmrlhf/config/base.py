@@ -95,7 +95,12 @@ class StageConfig(Config):
     optim: OptimConfig = OptimConfig()
     micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
     max_prompt_tokens: Positive = Field(
-        1024, description="longer prompts are refused, with their count in the log"
+        1024, description="longer prompts are left out, with their share in the metrics"
+    )
+    max_refused: Share = Field(
+        0.1,
+        description="share of the records that may be left out (too long, a damaged image, a reward that isn't "
+        "finite) before the run stops",
     )
     max_answer_tokens: Positive = Field(512, description="longer answers are cut")
 

@@ -69,6 +69,11 @@ class EngineConfig(Config):
     mixed_precision: Literal["auto", "no", "bf16"] = Field(
         "auto", description="bf16 or no (float32); auto: bf16 where the GPU has it, else no"
     )
+    shard: bool = Field(
+        False,
+        description="on several processes: split weights, gradients and optimizer state over them (FSDP2), for models "
+        "that are too large for one device; else each holds all of them",
+    )
     checkpoint_every: Positive = Field(50, description="steps between checkpoints")
     keep_checkpoints: Positive = Field(2, description="older ones are deleted")
     vision_cache_gb: float = Field(

@@ -8,20 +8,30 @@ checkpoint's own settings, and never an image placeholder.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.errors import RunError
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM, answer_logits, seeing
+from mmrlhf.tensors import token_logprobs
 from mmrlhf.types import EncodedPrompt, Row
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Sample:
+    """One sampled answer, on the CPU."""
+
+    ids: Tensor  # T, int64: up to and with its end token
+    logprobs: Tensor  # T, float32: of each token when it was drawn
+    read: Tensor | None  # (T, K): what `read` made of the hidden state before each token
+
+
 def generate(
     vlm: VLM,
     prompts: Sequence[EncodedPrompt],
@@ -30,19 +40,58 @@ def generate(
     batch_size: int = 64,
     answers: int = 1,
 ) -> list[Tensor]:
-    """Samples `answers` answers a prompt (temperature 0: the likeliest tokens); draws from torch's global generator.
+    """The token ids of `sample`, with draws from torch's global generator."""
+    count = len(prompts) * answers
+    draws = torch.rand(count, max_new_tokens, dtype=torch.float64) if temperature else None
+    samples = sample(vlm, prompts, max_new_tokens, draws, temperature, batch_size, answers)
+    return [drawn.ids for drawn in samples]
 
-    Returns the answers' token ids in the prompts' order (a prompt's answers one after the other), each up to and with
-    its end token, on the CPU. Prompts are batched by length, at most `batch_size` answers at a time.
+
+@torch.no_grad()
+def sample(
+    vlm: VLM,
+    prompts: Sequence[EncodedPrompt],
+    max_new_tokens: int,
+    draws: Tensor | None,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    answers: int = 1,
+    read: Callable[[Tensor], Tensor] | None = None,
+) -> list[Sample]:
+    """Samples `answers` answers a prompt (temperature 0: the likeliest tokens), in the prompts' order, a prompt's
+    answers one after the other.
+
+    Prompts are batched by length, at most `batch_size` answers at a time. `draws` (P * answers, max_new_tokens), in
+    [0, 1), decides each token by itself: which token it is doesn't depend on what else is in the batch, nor on how many
+    processes share the work. `read` is given hidden states (N, D), such as a value head.
+
+    Raises:
+        RunError: the model's logits aren't finite; the message names the record.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
-    found: dict[int, list[Tensor]] = {}
+    found: dict[int, list[Sample]] = {}
     for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
         state = _read(vlm, [prompts[i] for i in part])
         state.repeat(answers)
-        drawn = _go_on(vlm, state, max_new_tokens, temperature)
-        found |= {i: drawn[k * answers : (k + 1) * answers] for k, i in enumerate(part)}
+        rows = [i * answers + k for i in part for k in range(answers)]
+        drawn = _go_on(vlm, state, max_new_tokens, temperature, None if draws is None else draws[rows], read)
+        for k, i in enumerate(part):
+            found[i] = drawn[k * answers : (k + 1) * answers]
+            if not all(answer.logprobs.isfinite().all() for answer in found[i]):
+                raise RunError(
+                    f"{vlm.path}: its logits for record {prompts[i].record.id} aren't finite, so nothing can be "
+                    "sampled from them: the model is damaged, or has diverged (a lower optim.lr may help)"
+                )
     return [answer for i in range(len(prompts)) for answer in found[i]]
+
+
+def uniforms(seeds: Sequence[int], answers: int, tokens: int) -> Tensor:
+    """Draws in [0, 1) for some answers to prompts that have a seed each: (P * answers, tokens), float64."""
+    rows = [
+        torch.rand(answers, tokens, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        for seed in seeds
+    ]
+    return torch.cat(rows) if rows else torch.zeros(0, tokens, dtype=torch.float64)
 
 
 def _parts(
@@ -133,17 +182,31 @@ def _next_position(positions: Tensor | None, mask: Tensor) -> Tensor:
     return largest.unsqueeze(-1) + 1
 
 
-def _go_on(vlm: VLM, state: _State, max_new_tokens: int, temperature: float) -> list[Tensor]:
+def _go_on(
+    vlm: VLM,
+    state: _State,
+    max_new_tokens: int,
+    temperature: float,
+    draws_NT: Tensor | None,
+    read: Callable[[Tensor], Tensor] | None,
+) -> list[Sample]:
     """Draws token after token; answers that have ended are dropped from the batch as it pays."""
-    count = len(state.hidden_ND)
-    ends = torch.tensor(vlm.end_ids, device=vlm.device)
-    tokens = torch.full((count, max_new_tokens), vlm.pad_id, device=vlm.device)
-    lengths = torch.zeros(count, dtype=torch.int64, device=vlm.device)
-    alive = torch.arange(count, device=vlm.device)
-    ended = torch.zeros(count, dtype=torch.bool, device=vlm.device)  # of those that are still in the batch
+    count, device = len(state.hidden_ND), vlm.device
+    draws_NT = None if draws_NT is None else draws_NT.to(device)
+    ends = torch.tensor(vlm.end_ids, device=device)
+    tokens = torch.full((count, max_new_tokens), vlm.pad_id, device=device)
+    logprobs = torch.zeros(count, max_new_tokens, device=device)
+    reads: list[tuple[Tensor, Tensor]] = []  # which answers, and what was read
+    lengths = torch.zeros(count, dtype=torch.int64, device=device)
+    alive = torch.arange(count, device=device)
+    ended = torch.zeros(count, dtype=torch.bool, device=device)  # of those that are still in the batch
     for step in range(max_new_tokens):
-        drawn = _draw(answer_logits(vlm, state.hidden_ND, temperature or 1.0), temperature)
+        logits = answer_logits(vlm, state.hidden_ND, temperature or 1.0)
+        drawn = logits.argmax(-1) if draws_NT is None else _draw(logits, draws_NT[alive, step])
         tokens[alive, step] = drawn.masked_fill(ended, vlm.pad_id)
+        logprobs[alive, step] = token_logprobs(logits, drawn)
+        if read is not None:
+            reads.append((alive, read(state.hidden_ND)))
         lengths[alive] += ~ended
         ended = ended | torch.isin(drawn, ends)
         left = int((~ended).sum())
@@ -154,13 +217,33 @@ def _go_on(vlm: VLM, state: _State, max_new_tokens: int, temperature: float) -> 
             state.keep(index)
             alive, drawn, ended = alive[index], drawn[index], ended[index]
         _feed(vlm, state, drawn)
-    return [ids[:length] for ids, length in zip(tokens.cpu(), lengths.tolist(), strict=True)]
+    read_NTK = _by_answer(reads, count).cpu() if reads else None
+    tokens, logprobs = tokens.cpu(), logprobs.cpu()
+    return [
+        Sample(tokens[i, :n], logprobs[i, :n], None if read_NTK is None else read_NTK[i, :n])
+        for i, n in enumerate(lengths.tolist())
+    ]
 
 
-def _draw(logits_NV: Tensor, temperature: float) -> Tensor:
-    if temperature == 0:
-        return logits_NV.argmax(-1)
-    return torch.multinomial(logits_NV.softmax(-1), 1).squeeze(1)
+def _by_answer(reads: Sequence[tuple[Tensor, Tensor]], count: int) -> Tensor:
+    found = reads[0][1].new_zeros(count, len(reads), reads[0][1].shape[-1])
+    for step, (alive, values) in enumerate(reads):
+        found[alive, step] = values
+    return found
+
+
+def _draw(logits_NV: Tensor, draws_N: Tensor) -> Tensor:
+    """The token in whose part of [0, 1) each draw falls; parts are as wide as the tokens are likely.
+
+    In float64, since the sums over a large vocabulary would swallow its rare tokens in float32. A token of no
+    probability has a part of no width, and is never drawn.
+    """
+    upto_NV = logits_NV.double().softmax(-1).cumsum(-1)
+    whole = upto_NV[:, -1:]
+    last = (upto_NV < whole).sum(-1)  # the last token of any probability, should rounding lead behind it
+    return torch.minimum(
+        torch.searchsorted(upto_NV, draws_N.unsqueeze(1) * whole, right=True).squeeze(1), last
+    )
 
 
 def _feed(vlm: VLM, state: _State, drawn_N: Tensor) -> None:

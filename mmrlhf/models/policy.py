@@ -51,14 +51,17 @@ class Policy(nn.Module):
         hidden = hidden_states(self.vlm, batch)
         before = hidden[batch.row_B.unsqueeze(1), batch.at_BT]  # B, T, D
         logits = answer_logits(self.vlm, before, temperature)
-        values = None
-        if self.value_head is not None:
-            values = in_float32(self.value_head, before)
+        values = None if self.value_head is None else self.values(before)
         spread = None
         if entropies != "none":
             with torch.set_grad_enabled(entropies == "grad" and torch.is_grad_enabled()):
                 spread = entropy(logits)
         return PolicyOutput(token_logprobs(logits, batch.answer_ids_BT), spread, values)
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """The critics' values of hidden states: (..., D) to (..., K), float32."""
+        assert self.value_head is not None
+        return in_float32(self.value_head, hidden)
 
 
 def trainable_state(module: Any) -> dict[str, Tensor]:

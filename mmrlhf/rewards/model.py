@@ -75,18 +75,21 @@ class RewardModel(nn.Module):
         return torch.tensor(table, dtype=torch.bool).reshape(len(rows), len(self.card.objectives))
 
     @torch.no_grad()
-    def score(self, rows: Sequence[Row], micro_batch_size: int, normalised: bool = True) -> Tensor:
+    def score(
+        self, rows: Sequence[Row], micro_batch_size: int, normalised: bool = True, finite: bool = True
+    ) -> Tensor:
         """Rewards (B, K) on the CPU, by default (r - mean) / std of the training responses of the same modality;
         raw where an objective doesn't apply.
 
         Raises:
-            NonFiniteReward: a reward isn't finite; the message names the objective and the record.
+            NonFiniteReward: a reward isn't finite, unless `finite` is False; the message names the objective and the
+                record.
         """
         rewards_BK = torch.zeros(len(rows), len(self.card.objectives))
         for part in micro_batches(rows, micro_batch_size):
             rewards_BK[part] = self(collate(self.vlm, [rows[i] for i in part], self.vlm.device)).cpu()
         bad = (~rewards_BK.isfinite()).nonzero()
-        if len(bad):
+        if finite and len(bad):
             row, k = bad[0].tolist()
             name, record = self.card.objectives[k], rows[row].prompt.record.id
             raise NonFiniteReward(f"the reward for {name} of record {record} is {rewards_BK[row, k]}")

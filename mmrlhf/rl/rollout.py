@@ -2,63 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig
 from mmrlhf.models.batch import encode_answer, encode_prompt
-from mmrlhf.models.generate import generate
+from mmrlhf.models.generate import Sample, sample
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rewards.scalarizers import ScalarizerBase
-from mmrlhf.rewards.swap import swap_images
+from mmrlhf.tensors import pad_right
 from mmrlhf.types import EncodedPrompt, Rollout, Row
 
 
 def roll_out(
     vlm: VLM,
     prompts: Sequence[EncodedPrompt],
+    places: Sequence[int],
+    draws: Tensor,
     reward_model: RewardModel,
-    scalarizer: ScalarizerBase,
     config: PpoConfig,
+    values: Callable[[Tensor], Tensor] | None = None,
+    keep_logprobs: bool = False,
 ) -> Rollout:
-    """Samples answers to each prompt and scores them; draws from torch's global generator."""
+    """Samples answers to each prompt and scores them.
+
+    `places` are the prompts' numbers in the step's batch, `draws` decide the tokens (`generate.sample`). With
+    `keep_logprobs` what was known while sampling is kept: log-probs, and the `values` of hidden states.
+    """
     times = config.answers_per_prompt
-    answers = generate(
-        vlm, prompts, config.max_answer_tokens, config.temperature, config.generate_batch_size, times
+    samples = sample(
+        vlm,
+        prompts,
+        config.max_answer_tokens,
+        draws,
+        config.temperature,
+        config.generate_batch_size,
+        times,
+        values if keep_logprobs else None,
     )
     asked = [prompt for prompt in prompts for _ in range(times)]
-    texts = [decode(vlm, ids) for ids in answers]
-    rewards_BK, judged_BK = score_texts(reward_model, asked, texts, config.micro_batch_size)
-    scores_B, weights_BK = scalarize(
-        scalarizer, rewards_BK, judged_BK, reward_model.card.objectives, config.score_clip
-    )
+    texts = [decode(vlm, answer.ids) for answer in samples]
+    rewards_BK, judged_BK = score_texts(reward_model, asked, texts, config.micro_batch_size, finite=False)
     return Rollout(
-        rows=tuple(Row(prompt, ids) for prompt, ids in zip(asked, answers, strict=True)),
+        rows=tuple(Row(prompt, answer.ids) for prompt, answer in zip(asked, samples, strict=True)),
         texts=tuple(texts),
-        ended_B=torch.tensor([bool(len(ids)) and int(ids[-1]) in vlm.end_ids for ids in answers]),
+        ended_B=torch.tensor([int(answer.ids[-1]) in vlm.end_ids for answer in samples], dtype=torch.bool),
         rewards_BK=rewards_BK,
         judged_BK=judged_BK,
-        scores_B=scores_B,
-        weights_BK=weights_BK,
-        group_B=torch.arange(len(prompts)).repeat_interleave(times),
+        group_B=torch.tensor(places, dtype=torch.int64).repeat_interleave(times),
+        logprobs_BT=pad_right([answer.logprobs for answer in samples]) if keep_logprobs and samples else None,
+        values_BTK=_values(samples) if keep_logprobs and values else None,
     )
 
 
-def scalarize(
-    scalarizer: ScalarizerBase, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str], clip: float
-) -> tuple[Tensor, Tensor]:
-    """Scores (B,), and their derivatives by the rewards (B, K): for a weighted sum its weights.
+def _values(samples: Sequence[Sample]) -> Tensor | None:
+    reads = [answer.read for answer in samples if answer.read is not None]
+    return torch.nn.utils.rnn.pad_sequence(reads, batch_first=True) if reads else None
 
-    Rewards are clipped before they are combined, since a scalarizer may be centred elsewhere than at 0.
+
+def without_broken_rewards(rollout: Rollout) -> tuple[Rollout, list[str]]:
+    """The rollout without answers of which a reward isn't finite, and what to say of each of these.
+
+    A head that gives NaN for one row (an overflow, a damaged picture) says nothing of the others.
     """
-    clipped_BK = rewards_BK.clamp(-clip, clip).requires_grad_(True)
-    with torch.enable_grad():
-        scores_B = scalarizer(clipped_BK, judged_BK, objectives)
-        (weights_BK,) = torch.autograd.grad(scores_B.sum(), clipped_BK)
-    return scores_B.detach(), weights_BK
+    fine_B = (rollout.rewards_BK.isfinite() | ~rollout.judged_BK).all(1)
+    if fine_B.all():
+        return rollout, []
+    broken = [
+        f"record {rollout.rows[i].prompt.record.id}: its answer got the rewards "
+        f"{', '.join(f'{value:g}' for value in rollout.rewards_BK[i].tolist())}"
+        for i in (~fine_B).nonzero().flatten().tolist()
+    ]
+    index = fine_B.nonzero().flatten()
+    kept: dict[str, Any] = {
+        name: value[index] if isinstance(value, Tensor) else value for name, value in vars(rollout).items()
+    }
+    kept |= {name: tuple(kept[name][i] for i in index.tolist()) for name in ("rows", "texts")}
+    return Rollout(**kept), broken
 
 
 def score_texts(
@@ -66,10 +90,14 @@ def score_texts(
     prompts: Sequence[EncodedPrompt],
     texts: Sequence[str],
     batch_size: int,
+    finite: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Normalised rewards (B, K), 0 where an objective doesn't apply to such a prompt, and where it does: bool (B, K).
 
     The reward model reads prompt and answer with its own tokenizer and chat template.
+
+    Raises:
+        NonFiniteReward: a reward isn't finite, unless `finite` is False.
     """
     judge = reward_model.vlm
     encoded = {
@@ -80,26 +108,27 @@ def score_texts(
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     judged_BK = reward_model.applies(rows)
-    return reward_model.score(rows, batch_size).masked_fill(~judged_BK, 0.0), judged_BK
+    return reward_model.score(rows, batch_size, finite=finite).masked_fill(~judged_BK, 0.0), judged_BK
 
 
 def swap_gap(
-    reward_model: RewardModel, rollout: Rollout, batch_size: int, seed: int
+    reward_model: RewardModel, rollout: Rollout, swapped: dict[int, PreferenceRecord], batch_size: int
 ) -> tuple[Tensor, Tensor]:
     """By how much each answer's rewards fall when it is read under another record's images: (B, K), and where that
-    can be told: bool (B, K). A policy that learns to please without regard to the image closes this gap."""
-    judge = reward_model.vlm
-    prompts = list({id(row.prompt): row.prompt for row in rollout.rows}.values())
-    swapped = dict(zip(map(id, prompts), swap_images([p.record for p in prompts], seed), strict=True))
-    encoded = {key: encode_prompt(judge, record) for key, record in swapped.items() if record}
-    told_B = torch.tensor([id(row.prompt) in encoded for row in rollout.rows])
+    can be told: bool (B, K). `swapped` holds, by `group_B`, the records with those images.
+
+    A policy that learns to please without regard to the image closes this gap.
+    """
+    judge, groups = reward_model.vlm, rollout.group_B.tolist()
+    encoded = {group: encode_prompt(judge, swapped[group]) for group in sorted(set(groups) & swapped.keys())}
+    told_B = torch.tensor([group in encoded for group in groups], dtype=torch.bool)
     rows = [
-        Row(encoded[id(row.prompt)], encode_answer(judge, text))
-        for row, text in zip(rollout.rows, rollout.texts, strict=True)
-        if id(row.prompt) in encoded
+        Row(encoded[group], encode_answer(judge, text))
+        for group, text in zip(groups, rollout.texts, strict=True)
+        if group in encoded
     ]
-    gap_BK = torch.zeros_like(rollout.rewards_BK)
+    gap_BK = torch.full_like(rollout.rewards_BK, torch.nan)
     if rows:
-        gap_BK[told_B] = rollout.rewards_BK[told_B] - reward_model.score(rows, batch_size)
-    judged_BK = rollout.judged_BK & told_B.unsqueeze(1)
-    return gap_BK.masked_fill(~judged_BK, 0.0), judged_BK
+        gap_BK[told_B] = rollout.rewards_BK[told_B] - reward_model.score(rows, batch_size, finite=False)
+    told_BK = rollout.judged_BK & gap_BK.isfinite()
+    return gap_BK.masked_fill(~told_BK, 0.0), told_BK

@@ -12,21 +12,34 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from data_tools.errors import RunError, Stopped
 from mmrlhf.config import EngineConfig, OptimConfig
 from mmrlhf.models.policy import trainable_state
+from mmrlhf.models.vlm import VLM
 from mmrlhf.terminal import console, progress
 from mmrlhf.training.checkpoint import Checkpoint, latest_checkpoint, restore_weights, save_checkpoint
 from mmrlhf.training.metrics import Means, MetricsWriter, Sums
+from mmrlhf.training.processes import everyones, sum_gradients
+from mmrlhf.training.sharding import (
+    forget_unused,
+    gathered,
+    idle_batch,
+    idle_loss,
+    shard,
+    sharded_like,
+    whole,
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +63,12 @@ class Stage(Protocol):
     """What the loop trains."""
 
     name: str
+    vlm: VLM
     module: nn.Module
     optim: OptimConfig
     num_steps: int
+    # weights that are split over processes are put together while it lasts
+    gathered: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for AdamW, each with its `peak_lr`."""
@@ -90,11 +106,15 @@ class NonFiniteLoss(RunError):
 
 
 def make_accelerator(config: EngineConfig) -> Accelerator:
-    """accelerate's handle on devices and processes, with the precision that the config or the device asks for."""
+    """accelerate's handle on devices and processes, with the precision that the config or the device asks for.
+
+    Processes wait for the main one while it builds data or evaluates, which may take hours.
+    """
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return Accelerator(mixed_precision=precision)
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
+    return Accelerator(mixed_precision=precision, kwargs_handlers=[patient])
 
 
 def learning_rate(peak: float, step: int, steps: int, config: OptimConfig) -> float:
@@ -130,7 +150,9 @@ class Engine:
 
     def __init__(self, folder: Path, config: EngineConfig, seed: int, accelerator: Accelerator) -> None:
         self.folder, self.config, self.seed, self.accelerator = folder, config, seed, accelerator
+        self.sharded = config.shard and accelerator.num_processes > 1
         self._stop = self._interrupted = False
+        self._idle: Any = None
 
     def train(self, stage: Stage) -> None:
         """Runs the stage to its end, going on from the newest whole checkpoint in the folder.
@@ -139,14 +161,11 @@ class Engine:
             NonFiniteLoss: with the ids of the batch's records; nothing of the bad update is kept.
             Stopped: on SIGTERM or Ctrl-C, after a checkpoint.
         """
-        optimizer = torch.optim.AdamW(stage.parameter_groups(), betas=stage.optim.betas)
-        plain = stage.module
         saved = latest_checkpoint(self.folder / "checkpoints")
         if saved:
-            restore_weights(plain, saved.weights)
+            restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
-            optimizer.load_state_dict(saved.optimizer)
-        stage.module, optimizer = self.accelerator.prepare(plain, optimizer)
+        optimizer = self._optimizer(stage, saved)
         start = saved.step if saved else 0
         main = self.accelerator.is_main_process
         writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
@@ -154,27 +173,44 @@ class Engine:
             bar(start)
             for step in range(start, stage.num_steps):
                 began = time.perf_counter()
-                torch.manual_seed(step_seed(self.seed, stage.name, step, self.accelerator.process_index))
+                torch.manual_seed(step_seed(self.seed, stage.name, step))
                 metrics = self._step(stage, optimizer, step)
                 if writer:
                     writer.write(step + 1, metrics, time.perf_counter() - began)
                 bar(step + 1, stage.note(metrics))
-                try:
-                    for message in stage.watch(metrics):
-                        console.print(f"{stage.name}, step {step + 1}: {message}", style="yellow")
-                except RunError:
-                    self._save(stage, plain, optimizer, step + 1)
-                    raise
+                self._watch(stage, optimizer, step, metrics)
                 stopping = self._stopping()
                 if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
-                    self._save(stage, plain, optimizer, step + 1)
+                    self._save(stage, optimizer, step + 1)
                 if stopping:
                     raise Stopped(
                         f"{stage.name} is saved at step {step + 1} of {stage.num_steps}", self._interrupted
                     )
         if writer:
             writer.close()
-        stage.module = plain
+
+    def _optimizer(self, stage: Stage, saved: Checkpoint | None) -> torch.optim.Optimizer:
+        """Made after the weights have been split, since it must hold their parts."""
+        if self.sharded:
+            shard(stage.module, stage.vlm, self.accelerator)
+            stage.gathered = lambda: gathered(stage.module)
+            self._idle = idle_batch(stage.vlm)
+        optimizer = torch.optim.AdamW(stage.parameter_groups(), betas=stage.optim.betas)
+        if saved:
+            optimizer.load_state_dict(sharded_like(optimizer, saved.optimizer))
+        return optimizer
+
+    def _watch(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, step: int, metrics: dict[str, float]
+    ) -> None:
+        try:
+            messages = stage.watch(metrics)
+        except RunError:
+            self._save(stage, optimizer, step + 1)
+            raise
+        if self.accelerator.is_main_process:
+            for message in messages:
+                console.print(f"{stage.name}, step {step + 1}: {message}", style="yellow")
 
     def _step(self, stage: Stage, optimizer: Any, step: int) -> dict[str, float]:
         for group in optimizer.param_groups:
@@ -187,41 +223,49 @@ class Engine:
 
     def _update(self, stage: Stage, optimizer: Any, update: Update, means: Means) -> None:
         records: list[str] = []
-        # DDP averages gradients over processes, while the denominator already counts all of them
-        scale = self.accelerator.num_processes / max(update.denominator, 1.0)
-        for index, micro_batch in enumerate(update.micro_batches):
-            last = index == len(update.micro_batches) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(stage.module):
+        # FSDP takes the mean of the processes' gradients, while the denominator already counts all of them
+        scale = (self.accelerator.num_processes if self.sharded else 1) / max(update.denominator, 1.0)
+        idle = self._idle_rounds(len(update.micro_batches))
+        for micro_batch in update.micro_batches:
+            with self.accelerator.autocast():
                 part = stage.loss(micro_batch)
-                records += part.record_ids
-                if not torch.isfinite(part.loss):
-                    raise NonFiniteLoss(
-                        f"{stage.name}: the loss is {part.loss.item()} on records {', '.join(part.record_ids)}. "
-                        "A lower optim.lr, or leaving these records out, may help; the last checkpoint is whole."
-                    )
-                self.accelerator.backward(part.loss * scale)
+            records += part.record_ids
+            if not torch.isfinite(part.loss):
+                raise NonFiniteLoss(
+                    f"{stage.name}: the loss is {part.loss.item()} on records {', '.join(part.record_ids)}. "
+                    "A lower optim.lr, or leaving these records out, may help; the last checkpoint is whole."
+                )
+            self.accelerator.backward(part.loss * scale)
             means.add(part.sums)
-        norm = self.accelerator.clip_grad_norm_(stage.module.parameters(), stage.optim.max_grad_norm)
-        if not torch.isfinite(torch.as_tensor(norm)):
-            raise NonFiniteLoss(
-                f"{stage.name}: the gradient is {float(norm)} on records {', '.join(records)}"
-            )
-        means.add({"grad_norm": (float(norm), 1.0)})
+        trained = list(stage.module.parameters())
+        for _ in range(idle):
+            with self.accelerator.autocast():
+                loss = idle_loss(stage.module, self._idle)
+            self.accelerator.backward(loss)
+        if self.sharded:
+            forget_unused(stage.module)
+        else:
+            sum_gradients(trained, self.accelerator)
+        norm = float(whole(nn.utils.clip_grad_norm_(trained, stage.optim.max_grad_norm)))
+        if not math.isfinite(norm):
+            raise NonFiniteLoss(f"{stage.name}: the gradient is {norm} on records {', '.join(records)}")
+        means.add({"grad_norm": (norm, 1.0)})
         optimizer.step()
         optimizer.zero_grad()
 
-    def _save(self, stage: Stage, plain: nn.Module, optimizer: Any, step: int) -> None:
+    def _idle_rounds(self, own: int) -> int:
+        """How many more forwards and backwards another process has to do: sharded, all must do as many."""
+        return max(everyones(self.accelerator, own)) - own if self.sharded else 0
+
+    def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
+        weights, state = whole(trainable_state(stage.module)), whole(optimizer.state_dict())
         if self.accelerator.is_main_process:
-            state = getattr(optimizer, "optimizer", optimizer).state_dict()
-            checkpoint = Checkpoint(step, trainable_state(plain), state, stage.state_dict())
+            checkpoint = Checkpoint(step, weights, state, stage.state_dict())
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
     def _stopping(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self._stop
-        flag = torch.tensor([float(self._stop)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag).item())
+        return any(everyones(self.accelerator, self._stop))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -240,7 +284,8 @@ class Engine:
                 signal.signal(number, handler)
 
 
-def step_seed(seed: int, stage: str, step: int, process: int) -> int:
-    """A seed for a step's draws: a hash, so that neighbouring steps and processes share nothing."""
-    digest = hashlib.sha256(f"{seed}/{stage}/{step}/{process}".encode()).digest()
+def step_seed(seed: int, name: str, number: int) -> int:
+    """A seed for the draws of a step, or of a prompt: a hash, so that neighbours share nothing. The same on every
+    process."""
+    digest = hashlib.sha256(f"{seed}/{name}/{number}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset
 
 from data_tools.balance.order import epoch_order
 from data_tools.errors import UserError
+from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind, open_records
 from mmrlhf.models.batch import PromptTooLong
+from mmrlhf.terminal import console
 
+S = TypeVar("S")
 T = TypeVar("T")
+SHOWN = 5  # of what is left out, by name
+AT_LEAST = 100  # records that a share is taken of: the first few are no measure
 
 
 class Feed:
@@ -36,11 +41,18 @@ class Feed:
             self._epoch, self._order = epoch, epoch_order(self.strata, self.seed, epoch)
         return self._order[place]
 
+    def at(self, positions: Iterable[int]) -> list[PreferenceRecord]:
+        """The records at some positions."""
+        return [self.records[self.index(position)] for position in positions]
+
     def batch(self, step: int, size: int, accelerator: Accelerator) -> list[PreferenceRecord]:
-        """This process's share of batch number `step` (every n-th record of it)."""
-        positions = range(step * size, (step + 1) * size)
-        share = positions[accelerator.process_index :: accelerator.num_processes]
-        return [self.records[self.index(position)] for position in share]
+        """This process's share of batch number `step`."""
+        return self.at(share(step, size, accelerator))
+
+
+def share(step: int, size: int, accelerator: Accelerator) -> range:
+    """The positions of batch number `step` that are this process's: every n-th of it."""
+    return range(step * size, (step + 1) * size)[accelerator.process_index :: accelerator.num_processes]
 
 
 def open_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> Feed:
@@ -54,27 +66,58 @@ def open_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> Feed
 
 
 class Refusals:
-    """Encodes records, leaving out those whose prompt is too long, and counts these."""
+    """What can't be trained on is left out: told by name (the first few), counted, and bounded."""
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.refused, self.seen = limit, 0, 0
+    def __init__(self, most: float, what: str = "record") -> None:
+        """`most`: the share that may be left out, of at least `AT_LEAST`."""
+        self.most, self.what = most, what
+        self.refused = self.seen = 0
+        self._last = ""
 
-    def keep(self, records: Sequence[PreferenceRecord], encode: Callable[[PreferenceRecord], T]) -> list[T]:
-        """`encode` of each record that fits.
+    def keep(self, records: Sequence[S], encode: Callable[[S], T]) -> list[T]:
+        """`encode` of each record, without those whose prompt is too long or whose image can't be read.
 
         Raises:
-            UserError: none of the batch fits.
+            UserError: too much has been left out.
         """
         kept: list[T] = []
         for record in records:
             self.seen += 1
             try:
                 kept.append(encode(record))
-            except PromptTooLong:
-                self.refused += 1
-        if records and not kept:
-            raise UserError(
-                f"all {len(records)} prompts of a batch are longer than max_prompt_tokens {self.limit}: raise it, "
-                "or set model.max_pixels so that an image takes fewer tokens"
-            )
+            except (PromptTooLong, ImageError) as error:
+                self.refuse(str(error))
         return kept
+
+    def refuse(self, why: str) -> None:
+        """Counts one that is left out.
+
+        Raises:
+            UserError: it is one too many.
+        """
+        self.refused, self._last = self.refused + 1, why
+        if self.refused <= SHOWN:
+            more = "; more are only counted, as `refused` in the metrics" if self.refused == SHOWN else ""
+            console.print(f"left out: {why}{more}", style="yellow", markup=False)
+        if self.refused > self.most * max(self.seen, AT_LEAST):
+            raise UserError(
+                f"{self.refused} of {self.seen} {self.what}s had to be left out; {self._advice()}"
+            )
+
+    def none_left(self) -> UserError:
+        """What to raise where a whole batch was left out."""
+        return UserError(f"every {self.what} of a batch had to be left out; {self._advice()}")
+
+    def _advice(self) -> str:
+        return (
+            f"the last: {self._last}. Raise max_prompt_tokens, set model.max_pixels so that an image takes fewer "
+            "tokens, or mend the data; max_refused is the share that may be left out"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, as JSON values."""
+        return {"refused": self.refused, "seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.refused, self.seen = state["refused"], state["seen"]

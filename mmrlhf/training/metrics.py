@@ -10,8 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from mmrlhf.training.processes import everyones
 
 Sums = dict[str, tuple[Tensor | float, Tensor | float]]  # name -> (sum, weight)
 
@@ -31,19 +32,14 @@ class Means:
 
     def means(self, accelerator: Any) -> dict[str, float]:
         """The means over all processes; names without any weight are left out. Every process must call it."""
-        names = sorted(self._sums)
-        sums = torch.tensor([self._sums[name] for name in names], dtype=torch.float64).reshape(-1, 2)
-        if accelerator.num_processes > 1:
-            # a process may have met other names (no image in its share): line them up first
-            from accelerate.utils import gather_object
-
-            everyone = sorted(set(gather_object(names)))
-            own = dict(zip(names, sums.tolist(), strict=True))
-            sums = torch.tensor([own.get(name, [0.0, 0.0]) for name in everyone], dtype=torch.float32)
-            sums, names = accelerator.reduce(sums.to(accelerator.device)).cpu().double(), everyone
-        return {
-            name: total / weight for name, (total, weight) in zip(names, sums.tolist(), strict=True) if weight
-        }
+        sums: dict[str, list[float]] = {}
+        # a process may have met other names than another (no image in its share)
+        for own in everyones(accelerator, self._sums):
+            for name, (total, weight) in own.items():
+                slot = sums.setdefault(name, [0.0, 0.0])
+                slot[0] += total
+                slot[1] += weight
+        return {name: total / weight for name, (total, weight) in sorted(sums.items()) if weight}
 
 
 class MetricsWriter:

@@ -1,13 +1,12 @@
 """Reinforcement learning on image and text prompts: PPO and its relatives (`rl/algorithms`).
 
 A step, top to bottom in `PpoStage.updates`:
-1. sample answers to each prompt and score them on every objective; scalarize;
+1. sample answers to each prompt and score them on every objective;
 2. log-probs and values of the policy that sampled, log-probs of the reference;
-3. rewards a token, and what the algorithm makes of them;
+3. over the answers of all processes: one score each, rewards a token, and what the algorithm makes of them;
 4. several passes of clipped updates over mini-batches.
 
-With LoRA the reference is the same model with its adapters off; else a frozen copy. Whitening is over this process's
-share of the batch.
+With LoRA the reference is the same model with its adapters off; else a frozen copy.
 """
 
 from __future__ import annotations
@@ -25,23 +24,25 @@ from torch import Tensor
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig, PpoVariant
 from mmrlhf.models.batch import collate, encode_prompt, micro_batches
+from mmrlhf.models.generate import uniforms
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rl.advantages import token_rewards
-from mmrlhf.rl.algorithms import Scored
+from mmrlhf.rewards.swap import swap_images
 from mmrlhf.rl.kl import ESTIMATORS, KlController, kl_k3
 from mmrlhf.rl.losses import policy_loss, value_loss
-from mmrlhf.rl.rollout import roll_out, swap_gap
-from mmrlhf.tensors import masked_sum, pad_right, whiten
+from mmrlhf.rl.rollout import roll_out, swap_gap, without_broken_rewards
+from mmrlhf.rl.scoring import scalarize, score_tokens
+from mmrlhf.tensors import length_mask, masked_sum
 from mmrlhf.training.alarms import Alarms
-from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Refusals, open_feed
+from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_groups
+from mmrlhf.training.feed import Refusals, open_feed, share
 from mmrlhf.training.metrics import Sums
-from mmrlhf.training.rollout_metrics import rollout_metrics, swap_metrics
+from mmrlhf.training.processes import gather_outcomes, total
+from mmrlhf.training.rollout_metrics import mean_kl, rollout_metrics, swap_metrics
 from mmrlhf.training.samples import write_samples
 from mmrlhf.training.sft import DemonstrationRows
-from mmrlhf.types import EncodedPrompt, ExperienceBatch, Rollout, Row
+from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,15 @@ class Demonstrations:
 
     rows: list[Row]
     weight: float
+
+
+@dataclass(frozen=True)
+class MiniBatch:
+    """An update's share of a rollout."""
+
+    rows: list[int]  # this process's answers of it
+    answers: int  # of all processes
+    tokens: int
 
 
 class PpoStage(Stage):
@@ -69,7 +79,7 @@ class PpoStage(Stage):
     ) -> None:
         """`reference` is None with LoRA: then it is the policy with its adapters off."""
         assert (reference is None) == vlm.has_adapters
-        self.name = f"ppo {variant.name}"
+        self.name, self.seed = f"ppo {variant.name}", seed
         self.vlm, self.reference, self.reward_model = vlm, reference, reward_model
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
         self.scalarizer: Any = variant.scalarizer
@@ -83,13 +93,12 @@ class PpoStage(Stage):
             DemonstrationRows(vlm, config, ["demonstration"], data, seed) if config.ptx_coef else None
         )
         self.num_steps = config.steps
-        self.refusals = Refusals(config.max_prompt_tokens)
+        self.refusals = Refusals(config.max_refused, "prompt")
+        self.unscored = Refusals(config.max_refused, "answer")
         self.kl = KlController(config.kl_coef, config.kl_target)
         self.alarms = Alarms(config.alarms, self.objectives)
         self._measured: Sums = {}
-        self._moved = torch.zeros(
-            2
-        )  # KL from the policy that sampled, over the latest update: sum and tokens
+        self._moved = [0.0, 0.0]  # KL from the policy that sampled, over the latest update: sum and tokens
 
     def _critics(self) -> int:
         """One, or one an objective and one for the penalties; none for algorithms without."""
@@ -104,57 +113,111 @@ class PpoStage(Stage):
     def updates(self, step: int) -> Iterator[Update]:
         if self.vlm.vision:
             self.vlm.vision.cache.clear()
-        records = self.feed.batch(step, self.config.batch_size, self.accelerator)
-        prompts = self.refusals.keep(records, self._encode)
-        # 1. answers and their rewards
-        rollout = roll_out(self.vlm, prompts, self.reward_model, self.scalarizer, self.config)
-        # 2. and 3. what the updates need to know of them
-        experience = self._experience(rollout)
-        self._measure(step, rollout, experience)
+        with self.gathered():
+            # 1. answers and their rewards
+            rollout = self._roll_out(step)
+            # 2. what the policy that sampled and the reference say of them
+            own = self._outcomes(rollout)
+            gap = self._swap_gap(step, rollout)
+        outcomes, places = gather_outcomes(own, self.accelerator)
+        if not len(places) and not len(outcomes.group_B):
+            raise self.refusals.none_left()
+        # 3. what the updates need to know
+        scores_B, weights_BK = scalarize(
+            self.scalarizer, outcomes.rewards_BK, outcomes.judged_BK, self.objectives, self.config.score_clip
+        )
+        scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
+        advantages_BT, returns_BTK = self.algorithm.advantages(scored)
+        experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
+        self._measured = self._sums(outcomes, scores_B, returns_BTK) | gap
+        if self._samples_due(step):
+            write_samples(self.folder / "samples", step + 1, rollout, scores_B[places], self.objectives)
         # 4. passes over mini-batches
-        shares = [
-            share
-            for _ in range(self.config.num_ppo_epochs)
-            for share in _cut(torch.randperm(len(rollout.rows)).tolist(), self.config.num_mini_batches)
-        ]
-        for count, share in enumerate(shares):
-            self._moved.zero_()
-            yield self._mini_batch(experience, share, step, count)
+        for count, mini_batch in enumerate(self._mini_batches(step, outcomes, places)):
+            self._moved = [0.0, 0.0]
+            yield self._update(experience, mini_batch, step, count)
             self._measured["updates"] = (count + 1, 1)
             if self._gone_too_far():
                 break
+        self.kl.update(mean_kl(outcomes))
 
     def _encode(self, record: PreferenceRecord) -> EncodedPrompt:
         return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
 
+    def _roll_out(self, step: int) -> Rollout:
+        """This process's answers of a step. Draws belong to a prompt's place in the feed, whoever answers it."""
+        config = self.config
+        positions = share(step, config.batch_size, self.accelerator)
+        found = zip(positions, self.feed.at(positions), strict=True)
+        kept = self.refusals.keep(list(found), lambda item: (item[0], self._encode(item[1])))
+        seeds = [step_seed(self.seed, f"{self.name}/answers", position) for position, _ in kept]
+        with self.accelerator.autocast():
+            rollout = roll_out(
+                self.vlm,
+                [prompt for _, prompt in kept],
+                [position - step * config.batch_size for position, _ in kept],
+                uniforms(seeds, config.answers_per_prompt, config.max_answer_tokens),
+                self.reward_model,
+                config,
+                self.policy.values if self._critics() else None,
+                keep_logprobs=self._sampling_is_exact(),
+            )
+        self.unscored.seen += len(rollout.rows)
+        rollout, broken = without_broken_rewards(rollout)
+        for why in broken:
+            self.unscored.refuse(why)
+        return rollout
+
+    def _sampling_is_exact(self) -> bool:
+        """Whether log-probs taken while sampling are training's own, to float32's rounding. In half precision they may
+        differ by 0.1 and more a token, since other kernels round otherwise, so that a forward of its own is needed."""
+        return self.accelerator.mixed_precision == "no" and self.vlm.core.dtype == torch.float32
+
     def _gone_too_far(self) -> bool:
         if self.config.max_update_kl is None:
             return False
-        total, tokens = self.accelerator.reduce(self._moved.to(self.accelerator.device)).tolist()
-        return total / max(tokens, 1.0) > self.config.max_update_kl
+        moved, tokens = (total(self.accelerator, part) for part in self._moved)
+        return moved / max(tokens, 1.0) > self.config.max_update_kl
 
-    def _mini_batch(self, experience: ExperienceBatch, index: list[int], step: int, count: int) -> Update:
-        chosen = experience.select(index)
-        parts = micro_batches(chosen.rows, self.config.micro_batch_size)
-        batches: list[ExperienceBatch | Demonstrations] = [chosen.select(part) for part in parts]
-        size = len(index) if self.config.loss_over == "answers" else int(chosen.mask_BT.sum())
-        whole = self.accelerator.reduce(torch.tensor(float(size), device=self.accelerator.device)).item()
+    def _mini_batches(self, step: int, outcomes: Outcomes, places: Tensor) -> Iterator[MiniBatch]:
+        """The mini-batches of all passes, the same on every process: groups of answers to one prompt stay whole."""
+        config, order = self.config, torch.Generator()
+        order.manual_seed(step_seed(self.seed, f"{self.name}/order", step))
+        groups = outcomes.group_B.unique()
+        own_B = outcomes.group_B[places]
+        lengths_B = outcomes.mask_BT.sum(1)
+        for _ in range(config.num_ppo_epochs):
+            shuffled = groups[torch.randperm(len(groups), generator=order)]
+            for part in _cut(len(groups), config.num_mini_batches):
+                chosen = shuffled[part]
+                of_B = torch.isin(outcomes.group_B, chosen)
+                rows = torch.isin(own_B, chosen).nonzero().flatten().tolist()
+                yield MiniBatch(rows, int(of_B.sum()), int(lengths_B[of_B].sum()))
+
+    def _update(self, experience: ExperienceBatch, mini_batch: MiniBatch, step: int, count: int) -> Update:
+        config = self.config
+        chosen = experience.select(mini_batch.rows)
+        batches: list[ExperienceBatch | Demonstrations] = [
+            chosen.select(part) for part in micro_batches(chosen.rows, config.micro_batch_size)
+        ]
+        whole = float(mini_batch.answers if config.loss_over == "answers" else mini_batch.tokens)
         if self.demonstrations:
-            updates = self.config.num_ppo_epochs * self.config.num_mini_batches
-            rows = self.demonstrations.batch(step * updates + count, len(index), self.accelerator)
-            tokens = sum(len(row.answer_ids) for row in rows)
+            number = step * config.num_ppo_epochs * config.num_mini_batches + count
+            size = config.batch_size * config.answers_per_prompt // config.num_mini_batches
+            rows = self.demonstrations.batch(number, size, self.accelerator)
+            tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
             # the sum over the mini-batch is divided by `whole`; these rows are a mean of their own
-            weight = self.config.ptx_coef * whole / self.accelerator.num_processes / max(tokens, 1)
+            weight = config.ptx_coef * whole / max(tokens, 1)
             batches += [
                 Demonstrations([rows[i] for i in part], weight)
-                for part in micro_batches(rows, self.config.micro_batch_size)
+                for part in micro_batches(rows, config.micro_batch_size)
             ]
         return Update(batches, whole)
 
     @torch.no_grad()
     def _forward(self, rows: Sequence[Row], reference: bool) -> PolicyOutput:
         """Log-probs (B, T) and values (B, T, K) of all rows, by micro-batches of like length: float32, on the CPU."""
-        size = max(len(row.answer_ids) for row in rows)
+        size = max((len(row.answer_ids) for row in rows), default=0)
         logprobs_BT = torch.zeros(len(rows), size)
         critics = 0 if reference else self._critics()
         values_BTK = torch.zeros(len(rows), size, critics) if critics else None
@@ -178,67 +241,53 @@ class PpoStage(Stage):
         with self.vlm.adapters_off():
             return self.policy(batch, self.config.temperature)
 
-    def _experience(self, rollout: Rollout) -> ExperienceBatch:
-        mask_BT = pad_right([torch.ones(len(row.answer_ids)) for row in rollout.rows]).bool()
-        old, ref = self._forward(rollout.rows, reference=False), self._forward(rollout.rows, reference=True)
-        scored = self._scored(rollout, mask_BT, old, ref)
-        advantages_BT, returns_BTK = self.algorithm.advantages(scored)
-        return ExperienceBatch(
-            rows=rollout.rows,
-            mask_BT=mask_BT,
-            logprobs_BT=old.logprobs_BT,
-            ref_logprobs_BT=ref.logprobs_BT,
-            advantages_BT=advantages_BT,
-            values_BTK=old.values_BTK,
-            returns_BTK=returns_BTK,
+    def _outcomes(self, rollout: Rollout) -> Outcomes:
+        rows = rollout.rows
+        old = (
+            PolicyOutput(rollout.logprobs_BT, None, rollout.values_BTK)
+            if rollout.logprobs_BT is not None
+            else self._forward(rows, reference=False)
         )
-
-    def _scored(self, rollout: Rollout, mask_BT: Tensor, old: PolicyOutput, ref: PolicyOutput) -> Scored:
-        config = self.config
-        penalty_B = config.missing_eos_penalty * ~rollout.ended_B
-        penalty_B = penalty_B + config.length_penalty * mask_BT.sum(1) / config.max_answer_tokens
-        kl_BT = ESTIMATORS[config.kl_estimator](old.logprobs_BT, ref.logprobs_BT, mask_BT)
-        coef = self.kl.coef if config.kl_in == "reward" else 0.0
-        scores_B = rollout.scores_B - penalty_B
-        if self._critics() > 1:
-            # a critic an objective learns that objective alone; the penalties have one of their own
-            clipped_BK = rollout.rewards_BK.clamp(-config.score_clip, config.score_clip)
-            parts = [
-                token_rewards(clipped_BK[:, k], kl_BT, 0.0, mask_BT) for k in range(len(self.objectives))
-            ]
-            parts.append(token_rewards(-penalty_B, kl_BT, coef, mask_BT))
-            weights_BK = torch.cat([rollout.weights_BK, torch.ones(len(mask_BT), 1)], 1)
-        else:
-            if config.whiten_rewards:
-                scores_B = whiten(scores_B, torch.ones_like(scores_B, dtype=torch.bool))
-            parts, weights_BK = [token_rewards(scores_B, kl_BT, coef, mask_BT)], torch.ones(len(mask_BT), 1)
-        return Scored(
-            scores_B=scores_B,
-            rewards_BTK=torch.stack(parts, -1),
-            values_BTK=old.values_BTK,
-            weights_BK=weights_BK,
-            mask_BT=mask_BT,
+        lengths_B = torch.tensor([len(row.answer_ids) for row in rows], dtype=torch.int64)
+        return Outcomes(
             group_B=rollout.group_B,
+            image_B=torch.tensor([row.prompt.modality == "image-text" for row in rows], dtype=torch.bool),
+            ended_B=rollout.ended_B,
+            rewards_BK=rollout.rewards_BK,
+            judged_BK=rollout.judged_BK,
+            mask_BT=length_mask(lengths_B, old.logprobs_BT.shape[1]),
+            logprobs_BT=old.logprobs_BT,
+            ref_logprobs_BT=self._forward(rows, reference=True).logprobs_BT,
+            values_BTK=old.values_BTK,
         )
 
-    def _measure(self, step: int, rollout: Rollout, experience: ExperienceBatch) -> None:
-        config = self.config
-        due = step + 1 == self.num_steps
-        sums = rollout_metrics(rollout, experience, self.objectives)
-        sums["kl_coef"] = (self.kl.coef, 1)
+    def _samples_due(self, step: int) -> bool:
+        due = step + 1 == self.num_steps or step % self.config.sample_every == 0
+        return due and self.accelerator.is_main_process
+
+    def _sums(self, outcomes: Outcomes, scores_B: Tensor, returns_BTK: Tensor | None) -> Sums:
+        """What this process adds to the step's means: the main one what is known of all answers, each what it alone
+        knows."""
+        sums: Sums = {}
+        if self.accelerator.is_main_process:
+            sums |= rollout_metrics(outcomes, scores_B, returns_BTK, self.objectives)
+            sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
+        sums["unscored"] = (self.unscored.refused, self.unscored.seen)
         if self.vlm.vision:
-            cache = self.vlm.vision.cache
-            sums["features/kept_mb"] = (sum(cache.used.values()) / 2**20, 1)
-        if due or step % config.swap_every == 0:
-            gap = swap_gap(self.reward_model, rollout, config.micro_batch_size, seed=step)
-            sums |= swap_metrics(*gap, self.objectives)
-        if (due or step % config.sample_every == 0) and self.accelerator.is_main_process:
-            write_samples(self.folder / "samples", step + 1, rollout, self.objectives)
-        total, count = (float(part) for part in sums["kl"])
-        kl = self.accelerator.reduce(torch.tensor([total, count]).to(self.accelerator.device)).tolist()
-        self.kl.update(kl[0] / kl[1])
-        self._measured = sums
+            sums["features/kept_mb"] = (sum(self.vlm.vision.cache.used.values()) / 2**20, 1)
+        return sums
+
+    def _swap_gap(self, step: int, rollout: Rollout) -> Sums:
+        """By how much rewards fall under another picture, where it is due. The pictures are dealt over the whole batch,
+        however many processes share it."""
+        config = self.config
+        if step + 1 < self.num_steps and step % config.swap_every:
+            return {}
+        records = self.feed.at(range(step * config.batch_size, (step + 1) * config.batch_size))
+        swapped = {i: r for i, r in enumerate(swap_images(records, seed=step)) if r is not None}
+        gap = swap_gap(self.reward_model, rollout, swapped, config.micro_batch_size)
+        return swap_metrics(*gap, self.objectives)
 
     def loss(self, micro_batch: ExperienceBatch | Demonstrations) -> LossSum:
         if isinstance(micro_batch, Demonstrations):
@@ -259,8 +308,9 @@ class PpoStage(Stage):
             log_ratio_BT, advantages_BT, config.cliprange, high, config.dual_clip
         )
         moved_BT = kl_k3(old_BT, out.logprobs_BT, mask_BT).detach()
-        self._moved += torch.stack([moved_BT.sum(), mask_BT.sum()]).cpu()
         tokens = mask_BT.sum()
+        self._moved[0] += float(moved_BT.sum())
+        self._moved[1] += float(tokens)
         sums: Sums = {
             "loss/policy": (masked_sum(loss_BT, mask_BT).detach(), tokens),
             "clipfrac": (masked_sum(clipped_BT.float(), mask_BT), tokens),
@@ -311,17 +361,34 @@ class PpoStage(Stage):
         # what the scalarizer keeps from step to step (multipliers, running means) belongs here too
         return {
             "kl_coef": self.kl.coef,
-            "refused": self.refusals.refused,
-            "seen": self.refusals.seen,
+            "refusals": self.refusals.state_dict(),
+            "unscored": self.unscored.state_dict(),
             "alarms": self.alarms.state_dict(),
             "scalarizer": self.scalarizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kl.coef = state["kl_coef"]
+        self.refusals.load_state_dict(state["refusals"])
+        self.unscored.load_state_dict(state["unscored"])
         self.alarms.load_state_dict(state["alarms"])
         self.scalarizer.load_state_dict(state["scalarizer"])
-        self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
+
+
+def _experience(
+    rollout: Rollout, outcomes: Outcomes, places: Tensor, advantages_BT: Tensor, returns_BTK: Tensor | None
+) -> ExperienceBatch:
+    """What is known of one process's answers after all were compared."""
+    own = outcomes.select(places)
+    return ExperienceBatch(
+        rows=rollout.rows,
+        mask_BT=own.mask_BT,
+        logprobs_BT=own.logprobs_BT,
+        ref_logprobs_BT=own.ref_logprobs_BT,
+        advantages_BT=advantages_BT[places],
+        values_BTK=own.values_BTK,
+        returns_BTK=None if returns_BTK is None else returns_BTK[places],
+    )
 
 
 def _entropy_sums(entropy_BT: Tensor, mask_BT: Tensor, rows: Sequence[Row]) -> Sums:
@@ -332,8 +399,8 @@ def _entropy_sums(entropy_BT: Tensor, mask_BT: Tensor, rows: Sequence[Row]) -> S
     return sums
 
 
-def _cut(order: list[int], parts: int) -> list[list[int]]:
+def _cut(count: int, parts: int) -> list[slice]:
     """As even parts as can be, none of them empty."""
-    parts = min(parts, len(order))
-    bounds = [len(order) * i // parts for i in range(parts + 1)]
-    return [order[a:b] for a, b in itertools.pairwise(bounds)]
+    parts = min(parts, count)
+    bounds = [count * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]

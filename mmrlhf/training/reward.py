@@ -20,6 +20,7 @@ from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.metrics import Sums
+from mmrlhf.training.processes import total
 from mmrlhf.types import PairBatch, Row
 
 CALIBRATION_RECORDS = 128  # for each objective and modality
@@ -38,7 +39,7 @@ class RewardStage(Stage):
         self.module: Any = self.reward_model
         self.feed = open_feed(data, "train", ["preference"], seed)
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
-        self.refusals = Refusals(config.max_prompt_tokens)
+        self.refusals = Refusals(config.max_refused)
         self.learnt: set[tuple[str, Modality]] = set()  # objectives and the modalities they were compared on
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -54,8 +55,9 @@ class RewardStage(Stage):
             pair_batch(items[i : i + size], self.config.objectives) for i in range(0, len(items), size)
         ]
         batches = [batch for batch in batches if len(batch.better_N)]
-        count = torch.tensor(float(sum(len(b.better_N) for b in batches)), device=self.accelerator.device)
-        yield Update(batches, self.accelerator.reduce(count).item())
+        if not total(self.accelerator, len(items)):
+            raise self.refusals.none_left()
+        yield Update(batches, total(self.accelerator, sum(len(b.better_N) for b in batches)))
 
     def _encode(self, record: PreferenceRecord) -> tuple[PreferenceRecord, list[Row]]:
         return record, encode_responses(
@@ -89,11 +91,10 @@ class RewardStage(Stage):
         return " ".join(f"{name} {value:.0%}" for name, value in shown.items())
 
     def state_dict(self) -> dict[str, Any]:
-        learnt = sorted(self.learnt)
-        return {"refused": self.refusals.refused, "seen": self.refusals.seen, "learnt": learnt}
+        return {**self.refusals.state_dict(), "learnt": sorted(self.learnt)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
+        self.refusals.load_state_dict(state)
         self.learnt = {(name, modality) for name, modality in state["learnt"]}
 
     def finish(self) -> None:
@@ -125,8 +126,9 @@ class RewardStage(Stage):
                 chosen.append(record)
             if len(chosen) == CALIBRATION_RECORDS:
                 break
-        # all in one call: some of them may be too long, and only a batch without any that fits is a mistake
-        kept = Refusals(self.config.max_prompt_tokens).keep(chosen, self._encode)
+        kept = Refusals(1.0).keep(chosen, self._encode)  # those that are too long were told of in training
+        if not kept:
+            raise self.refusals.none_left()
         rows = [row for _, encoded in kept for row in encoded]
         rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
         return rewards_BK[:, self.config.objectives.index(objective)]

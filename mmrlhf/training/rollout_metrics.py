@@ -10,41 +10,49 @@ from torch import Tensor
 from mmrlhf.rl.kl import answer_kl
 from mmrlhf.tensors import masked_mean
 from mmrlhf.training.metrics import Sums
-from mmrlhf.types import ExperienceBatch, Rollout
+from mmrlhf.types import Outcomes
 
 
-def rollout_metrics(rollout: Rollout, experience: ExperienceBatch, objectives: Sequence[str]) -> Sums:
+def mean_kl(outcomes: Outcomes) -> float:
+    """The mean KL to the reference, in nats an answer."""
+    return _kl_B(outcomes).mean().item()
+
+
+def _kl_B(outcomes: Outcomes) -> Tensor:
+    return answer_kl(outcomes.logprobs_BT, outcomes.ref_logprobs_BT, outcomes.mask_BT)
+
+
+def rollout_metrics(
+    outcomes: Outcomes, scores_B: Tensor, returns_BTK: Tensor | None, objectives: Sequence[str]
+) -> Sums:
     """Means a rollout: `reward/NAME/MODALITY` and its deviation `reward_std/...`, score, KL to the reference (nats an
     answer), length (tokens), the share of answers that end, of groups whose answers all score alike, and the critics'
     explained variance."""
-    lengths_B = experience.mask_BT.sum(1).float()
-    kl_B = answer_kl(experience.logprobs_BT, experience.ref_logprobs_BT, experience.mask_BT)
-    each = {"score": rollout.scores_B, "kl": kl_B, "length": lengths_B, "ended": rollout.ended_B.float()}
+    lengths_B, ended_B = outcomes.mask_BT.sum(1).float(), outcomes.ended_B.float()
+    each = {"score": scores_B, "kl": _kl_B(outcomes), "length": lengths_B, "ended": ended_B}
     sums: Sums = {name: (values.sum(), len(values)) for name, values in each.items()}
-    modalities = [row.prompt.modality for row in rollout.rows]
-    for modality in sorted(set(modalities)):
-        of_B = torch.tensor([m == modality for m in modalities])
+    for modality, of_B in (("image-text", outcomes.image_B), ("text", ~outcomes.image_B)):
         for name in ("kl", "length", "ended"):
             sums[f"{name}/{modality}"] = (each[name][of_B].sum(), of_B.sum())
         for k, name in enumerate(objectives):
-            rewards = rollout.rewards_BK[rollout.judged_BK[:, k] & of_B, k]
+            rewards = outcomes.rewards_BK[outcomes.judged_BK[:, k] & of_B, k]
             sums[f"reward/{name}/{modality}"] = (rewards.sum(), len(rewards))
             if len(rewards) > 1:
                 sums[f"reward_std/{name}/{modality}"] = (rewards.std(), 1)
-    if len(rollout.group_B.unique()) < len(rollout.group_B):
-        sums["alike"] = _alike(rollout)
-    if experience.values_BTK is not None and experience.returns_BTK is not None:
-        for k in range(experience.values_BTK.shape[-1]):
-            name = "explained_variance" + (f"/{k}" if experience.values_BTK.shape[-1] > 1 else "")
-            values, returns = experience.values_BTK[..., k], experience.returns_BTK[..., k]
-            sums[name] = (_explained(values, returns, experience.mask_BT), 1)
+    if len(outcomes.group_B.unique()) < len(outcomes.group_B):
+        sums["alike"] = _alike(outcomes.group_B, scores_B)
+    if outcomes.values_BTK is not None and returns_BTK is not None:
+        for k in range(outcomes.values_BTK.shape[-1]):
+            name = "explained_variance" + (f"/{k}" if outcomes.values_BTK.shape[-1] > 1 else "")
+            values, returns = outcomes.values_BTK[..., k], returns_BTK[..., k]
+            sums[name] = (_explained(values, returns, outcomes.mask_BT), 1)
     return sums
 
 
-def _alike(rollout: Rollout) -> tuple[Tensor, int]:
-    """Groups in which no answer is better than another: they teach nothing."""
-    groups = [rollout.scores_B[rollout.group_B == number] for number in rollout.group_B.unique()]
-    return torch.tensor([float(scores.max() == scores.min()) for scores in groups]).sum(), len(groups)
+def _alike(group_B: Tensor, scores_B: Tensor) -> tuple[Tensor, int]:
+    """Groups in which no answer is better than another, but for rounding: they teach nothing."""
+    groups = [scores_B[group_B == number] for number in group_B.unique()]
+    return torch.tensor([float(scores.max() - scores.min() < 1e-5) for scores in groups]).sum(), len(groups)
 
 
 def _explained(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:

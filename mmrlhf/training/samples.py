@@ -7,6 +7,8 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from data_tools.atomic import write_text
 from data_tools.images import encode_png, read_image
 from mmrlhf.types import Rollout
@@ -23,7 +25,7 @@ vertical-align:top}}td.n{{text-align:right;font-variant-numeric:tabular-nums}}im
 
 
 def write_samples(
-    folder: Path, step: int, rollout: Rollout, objectives: Sequence[str], count: int = ROWS
+    folder: Path, step: int, rollout: Rollout, scores_B: Tensor, objectives: Sequence[str], count: int = ROWS
 ) -> Path:
     """Writes `folder/step-N.html`, self-contained, with the first `count` rows of the rollout."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,7 @@ def write_samples(
         prompt = html.escape(record.prompt[-1].text)
         answer = html.escape(text) + ("" if rollout.ended_B[index] else " <em>(cut)</em>")
         rows.append(
-            f"<tr><td>{pictures}<td>{prompt}<td>{answer}{cells}<td class=n>{rollout.scores_B[index]:+.2f}</tr>\n"
+            f"<tr><td>{pictures}<td>{prompt}<td>{answer}{cells}<td class=n>{scores_B[index]:+.2f}</tr>\n"
         )
     heads = "".join(f"<th>{html.escape(name)}" for name in objectives)
     path = folder / f"step-{step:06d}.html"

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch.utils.data import Subset
 
@@ -22,6 +21,7 @@ from mmrlhf.tensors import masked_sum
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.metrics import Sums
+from mmrlhf.training.processes import total
 from mmrlhf.types import Row
 
 
@@ -31,7 +31,7 @@ class DemonstrationRows:
     def __init__(self, vlm: VLM, config: StageConfig, kinds: Sequence[Kind], data: str, seed: int) -> None:
         self.vlm, self.config = vlm, config
         self.feed = _learnable(open_feed(data, "train", kinds, seed), data)
-        self.refusals = Refusals(config.max_prompt_tokens)
+        self.refusals = Refusals(config.max_refused)
 
     def batch(self, step: int, size: int, accelerator: Accelerator) -> list[Row]:
         """This process's share of batch number `step`."""
@@ -62,9 +62,11 @@ class SftStage(Stage):
 
     def updates(self, step: int) -> Iterator[Update]:
         rows = self.demonstrations.batch(step, self.config.batch_size, self.accelerator)
-        tokens = torch.tensor(float(sum(len(row.answer_ids) for row in rows)), device=self.accelerator.device)
+        tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
+        if not tokens:
+            raise self.refusals.none_left()
         parts = micro_batches(rows, self.config.micro_batch_size)
-        yield Update([[rows[i] for i in part] for part in parts], self.accelerator.reduce(tokens).item())
+        yield Update([[rows[i] for i in part] for part in parts], tokens)
 
     def loss(self, micro_batch: list[Row]) -> LossSum:
         batch = collate(self.vlm, micro_batch, self.accelerator.device)
@@ -80,10 +82,10 @@ class SftStage(Stage):
         return f"loss {metrics['loss']:.3f}"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"refused": self.refusals.refused, "seen": self.refusals.seen}
+        return self.refusals.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.refusals.refused, self.refusals.seen = state["refused"], state["seen"]
+        self.refusals.load_state_dict(state)
 
 
 def _learnable(feed: Feed, data: str) -> Feed:

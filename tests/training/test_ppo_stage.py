@@ -87,8 +87,8 @@ def test_every_algorithm_moves_the_policy(
     assert (made.policy.value_head is None) == (algorithm["type"] != "ppo")
     rows = run(made, tmp_path)
     assert len(rows) == 2
-    assert rows[0]["kl"] == 0.0  # adapters start as nothing
-    assert rows[1]["kl"] != 0.0
+    assert rows[0]["kl"] == pytest.approx(0.0, abs=1e-4)  # adapters start as nothing
+    assert abs(rows[1]["kl"]) > 1e-3
     names = set(rows[0])
     assert {
         "reward/brevity/text",

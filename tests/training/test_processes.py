@@ -1,0 +1,131 @@
+"""Two processes give the numbers of one, with whole weights on each and with weights that are split (FSDP2)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from mmrlhf.cli import _main
+from mmrlhf.training.processes import _buckets
+
+ROOT = Path(__file__).resolve().parents[2]
+LORA = {"lora": {"r": 4}}
+# SFT: a batch of two rows, so that a process often has no image while the tower trains; PPO: mini-batches of three
+# prompts over two processes, so that one of them has less to do than the other, or nothing
+CONFIG: dict[str, Any] = {
+    "data": {
+        "sources": [
+            {"type": "demonstrations", "images": 4, "texts": 8},
+            {"type": "flip_pairs", "count": 6},
+            {"type": "text_pairs", "count": 7},
+            {"type": "prompts", "images": 8, "texts": 7},
+        ]
+    },
+    "sft": {
+        "batch_size": 2,
+        "max_answer_tokens": 12,
+        "optim": {"lr": 1e-5, "weight_decay": 0.1},
+        "model": {"freeze_vision_tower": False, "freeze_projector": False},
+    },
+    "reward": {
+        "objectives": ["helpfulness", "factuality"],
+        "batch_size": 6,
+        "max_answer_tokens": 12,
+        "model": LORA,
+        "optim": {"lr": 1e-4},
+    },
+    "ppo": {
+        "variants": [{"name": "a", "scalarizer": {"type": "chebyshev"}}],
+        "algorithm": {"type": "ppo", "critics": "per_objective"},
+        "steps": 3,
+        "batch_size": 6,
+        "num_mini_batches": 3,
+        "micro_batch_size": 2,
+        "num_ppo_epochs": 1,
+        "answers_per_prompt": 2,
+        "ptx_coef": 0.1,
+        "kl_target": 0.1,
+        "max_update_kl": 1.0,
+        "max_answer_tokens": 8,
+        "model": LORA,
+        "optim": {"lr": 1e-4},
+    },
+    "engine": {"tensorboard": False, "checkpoint_every": 2},
+}
+STAGES = ("sft", "reward", "ppo/a")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the run `one`, made by one process."""
+    made = tmp_path_factory.mktemp("processes")
+    (made / "run.yaml").write_text(yaml.safe_dump({**CONFIG, "name": "one", "output_dir": str(made)}))
+    assert _main(["run", str(made / "run.yaml")]) == 0
+    return made
+
+
+def by_two(folder: Path, *arguments: str) -> str:
+    """Runs the command in two processes; what they said."""
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "ACCELERATE_USE_CPU": "true",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "mmrlhf", "run", str(folder / "run.yaml"), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def rows(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for stage in STAGES:
+        assert len(rows(one / stage)) == len(rows(other / stage)) > 1
+        for ours, theirs in zip(rows(one / stage), rows(other / stage), strict=True):
+            assert ours.keys() == theirs.keys()
+            for name in ours.keys() - {"features/kept_mb"}:  # of each process its own
+                # an untrained head's rewards for two answers may be equal but for rounding
+                loose = 0.5 if name.startswith("accuracy/") else 1e-3
+                assert theirs[name] == pytest.approx(ours[name], rel=1e-3, abs=loose), (stage, name)
+        ours, theirs = (load_file(run / stage / "model/model.safetensors") for run in (one, other))
+        assert ours.keys() == theirs.keys()
+        apart = torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in ours])
+        assert apart.mean() < 1e-6
+
+
+def test_two_processes_with_whole_weights(folder: Path) -> None:
+    """A process without an image doesn't leave the other one waiting, though the tower trains."""
+    by_two(folder, "--set", "name=two")
+    assert_same(folder / "one", folder / "two")
+
+
+def test_two_processes_with_weights_split_over_them(folder: Path) -> None:
+    said = by_two(folder, "--set", "name=split", "--set", "engine.shard=true")
+    assert "Warning" not in said
+    assert_same(folder / "one", folder / "split")
+    # a checkpoint is whole: one process reads what two have written
+    name = "ppo/a/checkpoints/step-000003/optimizer.safetensors"
+    ours, theirs = load_file(folder / "one" / name), load_file(folder / "split" / name)
+    assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
+def test_gradients_are_summed_in_buckets_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmrlhf.training.processes.BUCKET", 10)
+    sizes = [4, 7, 3, 30, 2]
+    grads = [torch.zeros(n, dtype=torch.bfloat16 if n == 7 else torch.float32) for n in sizes]
+    assert [[len(g) for g in bucket] for bucket in _buckets(grads)] == [[7], [4, 3], [30], [2]]
