@@ -27,7 +27,6 @@ from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
-from mmrlhf.models.policy import trainable_state
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
@@ -48,7 +47,6 @@ from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed
 from mmrlhf.training.ppo import PpoStage
 from mmrlhf.training.reward import RewardStage
 from mmrlhf.training.sft import SftStage
-from mmrlhf.training.sharding import whole
 
 S = TypeVar("S", bound=Stage)
 
@@ -296,9 +294,11 @@ class Run:
         stage = make()
         engine = Engine(folder, self.config.engine, self.config.seed, self.accelerator)
         engine.train(stage)
+        weights = engine.weights(stage)
         if not engine.sharded:
+            restore_weights(stage.module, weights)
             return stage
-        weights, state = whole(trainable_state(stage.module)), stage.state_dict()
+        state = stage.state_dict()
         del stage
         fresh = make()
         restore_weights(fresh.module, weights)

@@ -103,6 +103,12 @@ class StageConfig(Config):
         "finite) before the run stops",
     )
     max_answer_tokens: Positive = Field(512, description="longer answers are cut")
+    best_by: str | None = Field(
+        None,
+        min_length=1,
+        description="a metric, such as score, or -loss where the lowest is best: the best checkpoint by its mean over "
+        "the steps between two checkpoints is kept too, and becomes the model; nothing: the last one does",
+    )
 
     @field_serializer("model")
     def _only_what_is_set(self, value: ModelConfig | None, info: SerializationInfo) -> dict[str, Any] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig
 from mmrlhf.models.batch import encode_answer, encode_prompt
@@ -120,7 +122,11 @@ def swap_gap(
     A policy that learns to please without regard to the image closes this gap.
     """
     judge, groups = reward_model.vlm, rollout.group_B.tolist()
-    encoded = {group: encode_prompt(judge, swapped[group]) for group in sorted(set(groups) & swapped.keys())}
+    encoded: dict[int, EncodedPrompt] = {}
+    for group in sorted(set(groups) & swapped.keys()):
+        # a damaged picture was told of where its own prompt was left out
+        with contextlib.suppress(ImageError):
+            encoded[group] = encode_prompt(judge, swapped[group])
     told_B = torch.tensor([group in encoded for group in groups], dtype=torch.bool)
     rows = [
         Row(encoded[group], encode_answer(judge, text))

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,12 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     stage: dict[str, Any]  # the stage's own state, plain JSON values
+    # which checkpoint is the best so far, by what value
+    best: dict[str, Any] = field(default_factory=lambda: {"step": None, "value": 0.0})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Writes `folder/step-N` and deletes all but the newest `keep`.
+    """Writes `folder/step-N` and deletes all but the newest `keep` and the best one.
 
     Raises:
         UserError: the disk is full or can't be written; earlier checkpoints stay.
@@ -50,7 +52,12 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         scalars = _split(checkpoint.optimizer, "", tensors)
         save_file({k: v.cpu().contiguous() for k, v in checkpoint.weights.items()}, partial / WEIGHTS)
         save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial / OPTIMIZER)
-        state = {"step": checkpoint.step, "optimizer": scalars, "stage": checkpoint.stage}
+        state = {
+            "step": checkpoint.step,
+            "optimizer": scalars,
+            "stage": checkpoint.stage,
+            "best": checkpoint.best,
+        }
         state["sha256"] = {name: _sha256(partial / name) for name in (WEIGHTS, OPTIMIZER)}
         (partial / STATE).write_text(json.dumps(state))
         for path in (*partial.iterdir(), partial):
@@ -65,7 +72,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             f"{final}: can't write the checkpoint ({why}); free some space and --resume"
         ) from error
     for old in _by_step(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+        if _step_of(old) != checkpoint.best["step"]:
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 
@@ -74,14 +82,31 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in reversed(_by_step(folder)):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
     return None
 
 
+def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
+    """The weights of one checkpoint.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / f"step-{step:06d}"
+    try:
+        return _load(path).weights
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise UserError(f"{path}: the best checkpoint is damaged ({error}); train without best_by") from error
+
+
 def _by_step(folder: Path) -> list[Path]:
-    steps = {int(path.name[5:]): path for path in folder.glob("step-*") if path.name[5:].isdigit()}
-    return [steps[step] for step in sorted(steps)]
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    return sorted(found, key=_step_of)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name[5:])
 
 
 def _load(path: Path) -> Checkpoint:
@@ -95,6 +120,7 @@ def _load(path: Path) -> Checkpoint:
         weights=load_file(path / WEIGHTS),
         optimizer=_merge(state["optimizer"], tensors),
         stage=state["stage"],
+        best=state["best"],
     )
 
 

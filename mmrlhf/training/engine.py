@@ -28,7 +28,14 @@ from mmrlhf.config import EngineConfig, OptimConfig
 from mmrlhf.models.policy import trainable_state
 from mmrlhf.models.vlm import VLM
 from mmrlhf.terminal import console, progress
-from mmrlhf.training.checkpoint import Checkpoint, latest_checkpoint, restore_weights, save_checkpoint
+from mmrlhf.training.best import Best
+from mmrlhf.training.checkpoint import (
+    Checkpoint,
+    latest_checkpoint,
+    restore_weights,
+    save_checkpoint,
+    weights_at,
+)
 from mmrlhf.training.metrics import Means, MetricsWriter, Sums
 from mmrlhf.training.processes import everyones, sum_gradients
 from mmrlhf.training.sharding import (
@@ -67,6 +74,7 @@ class Stage(Protocol):
     module: nn.Module
     optim: OptimConfig
     num_steps: int
+    best_by: str | None = None  # the metric that chooses the best checkpoint
     # weights that are split over processes are put together while it lasts
     gathered: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
 
@@ -153,6 +161,7 @@ class Engine:
         self.sharded = config.shard and accelerator.num_processes > 1
         self._stop = self._interrupted = False
         self._idle: Any = None
+        self._best = Best(None)
 
     def train(self, stage: Stage) -> None:
         """Runs the stage to its end, going on from the newest whole checkpoint in the folder.
@@ -161,10 +170,12 @@ class Engine:
             NonFiniteLoss: with the ids of the batch's records; nothing of the bad update is kept.
             Stopped: on SIGTERM or Ctrl-C, after a checkpoint.
         """
+        best = self._best = Best(stage.best_by)
         saved = latest_checkpoint(self.folder / "checkpoints")
         if saved:
             restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
+            best.load_state_dict(saved.best)
         optimizer = self._optimizer(stage, saved)
         start = saved.step if saved else 0
         main = self.accelerator.is_main_process
@@ -178,6 +189,7 @@ class Engine:
                 if writer:
                     writer.write(step + 1, metrics, time.perf_counter() - began)
                 bar(step + 1, stage.note(metrics))
+                best.add(metrics)
                 self._watch(stage, optimizer, step, metrics)
                 stopping = self._stopping()
                 if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
@@ -188,6 +200,15 @@ class Engine:
                     )
         if writer:
             writer.close()
+        if best.step is not None and main:
+            console.print(f"{stage.name}: the best by {stage.best_by} is step {best.step}", style="dim")
+
+    def weights(self, stage: Stage) -> dict[str, Tensor]:
+        """What training has made of the trained weights: those of the best checkpoint where a metric chooses it, else
+        the last. Whole, on every process, each of which must call it."""
+        if self._best.step is not None:
+            return weights_at(self.folder / "checkpoints", self._best.step)
+        return whole(trainable_state(stage.module))
 
     def _optimizer(self, stage: Stage, saved: Checkpoint | None) -> torch.optim.Optimizer:
         """Made after the weights have been split, since it must hold their parts."""
@@ -259,8 +280,9 @@ class Engine:
 
     def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
         weights, state = whole(trainable_state(stage.module)), whole(optimizer.state_dict())
+        self._best.checkpoint(step)
         if self.accelerator.is_main_process:
-            checkpoint = Checkpoint(step, weights, state, stage.state_dict())
+            checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 

@@ -82,6 +82,7 @@ class PpoStage(Stage):
         self.name, self.seed = f"ppo {variant.name}", seed
         self.vlm, self.reference, self.reward_model = vlm, reference, reward_model
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
+        self.best_by = config.best_by
         self.scalarizer: Any = variant.scalarizer
         self.algorithm: Any = config.algorithm
         self.objectives = reward_model.card.objectives
@@ -120,8 +121,8 @@ class PpoStage(Stage):
             own = self._outcomes(rollout)
             gap = self._swap_gap(step, rollout)
         outcomes, places = gather_outcomes(own, self.accelerator)
-        if not len(places) and not len(outcomes.group_B):
-            raise self.refusals.none_left()
+        if not len(outcomes.group_B):
+            raise (self.unscored if self.unscored.refused else self.refusals).none_left()
         # 3. what the updates need to know
         scores_B, weights_BK = scalarize(
             self.scalarizer, outcomes.rewards_BK, outcomes.judged_BK, self.objectives, self.config.score_clip

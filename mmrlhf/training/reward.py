@@ -35,6 +35,7 @@ class RewardStage(Stage):
         self, vlm: VLM, config: RewardConfig, data: str, seed: int, accelerator: Accelerator
     ) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
+        self.best_by = config.best_by
         self.reward_model = RewardModel(vlm, RewardCard(list(config.objectives)))
         self.module: Any = self.reward_model
         self.feed = open_feed(data, "train", ["preference"], seed)

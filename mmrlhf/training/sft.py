@@ -52,6 +52,7 @@ class SftStage(Stage):
 
     def __init__(self, vlm: VLM, config: SftConfig, data: str, seed: int, accelerator: Accelerator) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
+        self.best_by = config.best_by
         self.module: Any = Policy(vlm)
         self.demonstrations = DemonstrationRows(vlm, config, config.learn_from, data, seed)
         self.refusals = self.demonstrations.refusals

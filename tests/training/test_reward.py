@@ -42,5 +42,8 @@ def test_prompts_that_are_too_long_are_left_out_of_the_card(tmp_path: Path) -> N
 
 
 def test_nothing_but_prompts_that_are_too_long(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="longer than max_prompt_tokens 20"):
+    with pytest.raises(
+        UserError,
+        match=r"every record of a batch had to be left out; the last: record r0: .* over the limit of 20",
+    ):
         list(stage(tmp_path / "data", ["word " * 50]).updates(0))

@@ -1,0 +1,60 @@
+"""The best checkpoint by a metric: its mean over the steps since the checkpoint before."""
+
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+from test_engine import Toy, weights
+
+from data_tools.errors import UserError
+from mmrlhf.config import EngineConfig
+from mmrlhf.training.best import Best
+from mmrlhf.training.checkpoint import latest_checkpoint, weights_at
+from mmrlhf.training.engine import Engine
+
+
+def test_the_mean_between_checkpoints_decides() -> None:
+    best = Best("score")
+    found = []
+    # means 2, 1.5, 2.5 and 2.5: a tie goes to the earlier one
+    for step, scores in ((2, (1.0, 3.0)), (4, (3.0, 0.0)), (6, (2.0, 3.0)), (7, (2.5,))):
+        for score in scores:
+            best.add({"score": score, "loss": 9.0})
+        best.checkpoint(step)
+        found.append(best.step)
+    assert found == [2, 2, 6, 6]
+    assert best.state_dict() == {"step": 6, "value": 2.5}
+
+
+def test_a_minus_in_front_and_a_metric_that_is_not_always_there() -> None:
+    best = Best("-gap")
+    for step, metrics in enumerate(({"gap": 3.0}, {}, {"gap": 1.0}, {"gap": 2.0}), 1):
+        best.add(metrics)
+        best.checkpoint(step)
+    assert best.step == 3
+    again = Best("-gap")
+    again.load_state_dict(best.state_dict())
+    again.add({"gap": 1.5})
+    again.checkpoint(5)
+    assert again.step == 3
+
+
+def test_a_metric_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match="there is no metric 'scroe'; there are loss, score"):
+        Best("scroe").add({"score": 1.0, "loss": 2.0})
+
+
+def test_the_best_checkpoint_is_kept_and_becomes_the_model(tmp_path: Path) -> None:
+    stage = Toy()
+    stage.best_by = "-drawn"  # rises with each step, so the first checkpoint is the best
+    config = EngineConfig(checkpoint_every=2, keep_checkpoints=1, tensorboard=False, mixed_precision="no")
+    engine = Engine(tmp_path, config, 0, Accelerator(cpu=True, mixed_precision="no"))
+    engine.train(stage)
+    checkpoints = tmp_path / "checkpoints"
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["step-000002", "step-000006"]
+    chosen = engine.weights(stage)
+    assert chosen["weight"].tolist() == weights_at(checkpoints, 2)["weight"].tolist()
+    assert [*chosen["weight"].flatten().tolist(), *chosen["bias"].tolist()] != weights(stage)
+    newest = latest_checkpoint(checkpoints)
+    assert newest is not None
+    assert (newest.step, newest.best["step"]) == (6, 2)
