@@ -39,7 +39,7 @@ from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_gro
 from mmrlhf.training.feed import Refusals, open_feed, share
 from mmrlhf.training.metrics import Sums
 from mmrlhf.training.processes import gather_outcomes, total
-from mmrlhf.training.rollout_metrics import mean_kl, rollout_metrics, swap_metrics
+from mmrlhf.training.rollout_metrics import gold_metrics, mean_kl, rollout_metrics, swap_metrics
 from mmrlhf.training.samples import write_samples
 from mmrlhf.training.sft import DemonstrationRows
 from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row
@@ -130,7 +130,7 @@ class PpoStage(Stage):
         scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
         advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
-        self._measured = self._sums(outcomes, scores_B, returns_BTK) | gap
+        self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
         if self._samples_due(step):
             write_samples(self.folder / "samples", step + 1, rollout, scores_B[places], self.objectives)
         # 4. passes over mini-batches

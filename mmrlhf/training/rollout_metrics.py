@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from data_tools.oracle import gold
 from mmrlhf.rl.kl import answer_kl
 from mmrlhf.tensors import masked_mean
 from mmrlhf.training.metrics import Sums
-from mmrlhf.types import Outcomes
+from mmrlhf.types import Outcomes, Rollout
 
 
 def mean_kl(outcomes: Outcomes) -> float:
@@ -47,6 +48,16 @@ def rollout_metrics(
             values, returns = outcomes.values_BTK[..., k], returns_BTK[..., k]
             sums[name] = (_explained(values, returns, outcomes.mask_BT), 1)
     return sums
+
+
+def gold_metrics(rollout: Rollout) -> Sums:
+    """`gold/NAME`: the mean of the exact score (`data_tools.oracle`) of one process's answers, where there is one. A
+    learned reward that rises while this doesn't is being gamed."""
+    found: dict[str, list[float]] = {}
+    for row, text in zip(rollout.rows, rollout.texts, strict=True):
+        for name, score in gold(row.prompt.record, text).items():
+            found.setdefault(f"gold/{name}", []).append(score)
+    return {name: (sum(scores), len(scores)) for name, scores in found.items()}
 
 
 def _alike(group_B: Tensor, scores_B: Tensor) -> tuple[Tensor, int]:
