@@ -14,6 +14,8 @@ from torch import Tensor
 
 from data_tools.schema import Modality, PreferenceRecord
 
+Sums = dict[str, tuple[Tensor | float, Tensor | float]]  # of a metric by name: a sum and its weight
+
 
 @dataclass(frozen=True)
 class EncodedPrompt:

@@ -36,7 +36,7 @@ from mmrlhf.training.checkpoint import (
     save_checkpoint,
     weights_at,
 )
-from mmrlhf.training.metrics import Means, MetricsWriter, Sums
+from mmrlhf.training.metrics import Means, MetricsWriter
 from mmrlhf.training.processes import everyones, sum_gradients
 from mmrlhf.training.sharding import (
     forget_unused,
@@ -47,6 +47,7 @@ from mmrlhf.training.sharding import (
     sharded_like,
     whole,
 )
+from mmrlhf.types import Sums
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Stage(Protocol):
         return 1.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The stage's own state as JSON values."""
+        """The stage's own state as JSON values, the same on every process; each of them calls it."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
@@ -281,8 +282,8 @@ class Engine:
     def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
         weights, state = whole(trainable_state(stage.module)), whole(optimizer.state_dict())
         self._best.checkpoint(step)
+        checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
         if self.accelerator.is_main_process:
-            checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 

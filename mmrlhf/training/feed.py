@@ -15,6 +15,7 @@ from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind, open_records
 from mmrlhf.models.batch import PromptTooLong
 from mmrlhf.terminal import console
+from mmrlhf.training.processes import total
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -114,10 +115,11 @@ class Refusals:
             "tokens, or mend the data; max_refused is the share that may be left out"
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The counts, as JSON values."""
-        return {"refused": self.refused, "seen": self.seen}
+    def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:
+        """The counts of all processes, each of which must call it, as JSON values."""
+        return {name: int(total(accelerator, getattr(self, name))) for name in ("refused", "seen")}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.refused, self.seen = state["refused"], state["seen"]
+    def load_state_dict(self, state: dict[str, Any], accelerator: Accelerator) -> None:
+        """Takes back what `state_dict` gave; the main process counts on for all."""
+        if accelerator.is_main_process:
+            self.refused, self.seen = state["refused"], state["seen"]

@@ -10,11 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from mmrlhf.training.processes import everyones
-
-Sums = dict[str, tuple[Tensor | float, Tensor | float]]  # name -> (sum, weight)
+from mmrlhf.types import Sums
 
 
 class Means:

@@ -29,20 +29,19 @@ from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rewards.swap import swap_images
-from mmrlhf.rl.kl import ESTIMATORS, KlController, kl_k3
-from mmrlhf.rl.losses import policy_loss, value_loss
+from mmrlhf.rl.kl import KlController
 from mmrlhf.rl.rollout import roll_out, swap_gap, without_broken_rewards
 from mmrlhf.rl.scoring import scalarize, score_tokens
+from mmrlhf.rl.update import update_loss
 from mmrlhf.tensors import length_mask, masked_sum
 from mmrlhf.training.alarms import Alarms
 from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed, share
-from mmrlhf.training.metrics import Sums
 from mmrlhf.training.processes import gather_outcomes, total
 from mmrlhf.training.rollout_metrics import gold_metrics, mean_kl, rollout_metrics, swap_metrics
 from mmrlhf.training.samples import write_samples
 from mmrlhf.training.sft import DemonstrationRows
-from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row
+from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row, Sums
 
 
 @dataclass(frozen=True)
@@ -293,51 +292,16 @@ class PpoStage(Stage):
     def loss(self, micro_batch: ExperienceBatch | Demonstrations) -> LossSum:
         if isinstance(micro_batch, Demonstrations):
             return self._demonstration_loss(micro_batch)
-        config, device = self.config, self.accelerator.device
-        batch = collate(self.vlm, micro_batch.rows, device)
+        config = self.config
+        batch = collate(self.vlm, micro_batch.rows, self.accelerator.device)
         entropies = "grad" if config.entropy_coef else "plain"
         out: PolicyOutput = self.module(batch, config.temperature, entropies)
+        loss, sums = update_loss(out, batch.answer_mask_BT, micro_batch, config, self.kl.coef)
+        for i, part in enumerate(sums["approx_kl"]):
+            self._moved[i] += float(part)
         assert out.entropy_BT is not None
-        mask_BT, size = batch.answer_mask_BT, out.logprobs_BT.shape[1]
-        old_BT, ref_BT, advantages_BT = (
-            t[:, :size].to(device)
-            for t in (micro_batch.logprobs_BT, micro_batch.ref_logprobs_BT, micro_batch.advantages_BT)
-        )
-        log_ratio_BT = (out.logprobs_BT - old_BT).masked_fill(~mask_BT, 0.0)
-        high = config.cliprange if config.cliprange_high is None else config.cliprange_high
-        loss_BT, clipped_BT = policy_loss(
-            log_ratio_BT, advantages_BT, config.cliprange, high, config.dual_clip
-        )
-        moved_BT = kl_k3(old_BT, out.logprobs_BT, mask_BT).detach()
-        tokens = mask_BT.sum()
-        self._moved[0] += float(moved_BT.sum())
-        self._moved[1] += float(tokens)
-        sums: Sums = {
-            "loss/policy": (masked_sum(loss_BT, mask_BT).detach(), tokens),
-            "clipfrac": (masked_sum(clipped_BT.float(), mask_BT), tokens),
-            "approx_kl": (moved_BT.sum(), tokens),
-            "ratio": (masked_sum(log_ratio_BT.detach().exp(), mask_BT), tokens),
-            **_entropy_sums(out.entropy_BT.detach(), mask_BT, micro_batch.rows),
-        }
-        if out.values_BTK is not None:
-            assert micro_batch.values_BTK is not None
-            assert micro_batch.returns_BTK is not None
-            old_BTK, returns_BTK = (
-                t[:, :size].to(device) for t in (micro_batch.values_BTK, micro_batch.returns_BTK)
-            )
-            value_BTK, cut_BTK = value_loss(out.values_BTK, old_BTK, returns_BTK, config.cliprange_value)
-            loss_BT = loss_BT + config.vf_coef * value_BTK.sum(-1)
-            sums["loss/value"] = (masked_sum(value_BTK.detach().mean(-1), mask_BT), tokens)
-            sums["value_clipfrac"] = (masked_sum(cut_BTK.float().mean(-1), mask_BT), tokens)
-        if config.entropy_coef:
-            loss_BT = loss_BT - config.entropy_coef * out.entropy_BT
-        if config.kl_in == "loss":
-            kl_BT = ESTIMATORS[config.kl_estimator](out.logprobs_BT, ref_BT, mask_BT)
-            loss_BT = loss_BT + self.kl.coef * kl_BT
-            sums["loss/kl"] = (kl_BT.detach().sum(), tokens)
-        if config.loss_over == "answers":
-            loss_BT = loss_BT / mask_BT.sum(1, keepdim=True).clamp(min=1)
-        return LossSum(masked_sum(loss_BT, mask_BT), sums, batch.record_ids)
+        sums |= _entropy_sums(out.entropy_BT.detach(), batch.answer_mask_BT, micro_batch.rows)
+        return LossSum(loss, sums, batch.record_ids)
 
     def _demonstration_loss(self, micro_batch: Demonstrations) -> LossSum:
         batch = collate(self.vlm, micro_batch.rows, self.accelerator.device)
@@ -362,16 +326,16 @@ class PpoStage(Stage):
         # what the scalarizer keeps from step to step (multipliers, running means) belongs here too
         return {
             "kl_coef": self.kl.coef,
-            "refusals": self.refusals.state_dict(),
-            "unscored": self.unscored.state_dict(),
+            "refusals": self.refusals.state_dict(self.accelerator),
+            "unscored": self.unscored.state_dict(self.accelerator),
             "alarms": self.alarms.state_dict(),
             "scalarizer": self.scalarizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kl.coef = state["kl_coef"]
-        self.refusals.load_state_dict(state["refusals"])
-        self.unscored.load_state_dict(state["unscored"])
+        self.refusals.load_state_dict(state["refusals"], self.accelerator)
+        self.unscored.load_state_dict(state["unscored"], self.accelerator)
         self.alarms.load_state_dict(state["alarms"])
         self.scalarizer.load_state_dict(state["scalarizer"])
 

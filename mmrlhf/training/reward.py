@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from torch import Tensor
 
 from data_tools.errors import UserError
@@ -19,9 +18,8 @@ from mmrlhf.rewards.losses import bradley_terry, centering
 from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed
-from mmrlhf.training.metrics import Sums
-from mmrlhf.training.processes import total
-from mmrlhf.types import PairBatch, Row
+from mmrlhf.training.processes import everyones, total
+from mmrlhf.types import PairBatch, Row, Sums
 
 CALIBRATION_RECORDS = 128  # for each objective and modality
 
@@ -92,10 +90,11 @@ class RewardStage(Stage):
         return " ".join(f"{name} {value:.0%}" for name, value in shown.items())
 
     def state_dict(self) -> dict[str, Any]:
-        return {**self.refusals.state_dict(), "learnt": sorted(self.learnt)}
+        learnt = sorted(set().union(*everyones(self.accelerator, self.learnt)))
+        return {**self.refusals.state_dict(self.accelerator), "learnt": learnt}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.refusals.load_state_dict(state)
+        self.refusals.load_state_dict(state, self.accelerator)
         self.learnt = {(name, modality) for name, modality in state["learnt"]}
 
     def finish(self) -> None:
@@ -104,7 +103,7 @@ class RewardStage(Stage):
         Raises:
             UserError: an objective was compared in no batch.
         """
-        everywhere = set(gather_object(sorted(self.learnt)))
+        everywhere = set().union(*everyones(self.accelerator, self.learnt))
         judged = {o: sorted(m for name, m in everywhere if name == o) for o in self.config.objectives}
         unlearnt = [name for name, modalities in judged.items() if not modalities]
         if unlearnt:

@@ -10,8 +10,7 @@ from torch import Tensor
 from data_tools.oracle import gold
 from mmrlhf.rl.kl import answer_kl
 from mmrlhf.tensors import masked_mean
-from mmrlhf.training.metrics import Sums
-from mmrlhf.types import Outcomes, Rollout
+from mmrlhf.types import Outcomes, Rollout, Sums
 
 
 def mean_kl(outcomes: Outcomes) -> float:

@@ -20,9 +20,8 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
-from mmrlhf.training.metrics import Sums
 from mmrlhf.training.processes import total
-from mmrlhf.types import Row
+from mmrlhf.types import Row, Sums
 
 
 class DemonstrationRows:
@@ -83,10 +82,10 @@ class SftStage(Stage):
         return f"loss {metrics['loss']:.3f}"
 
     def state_dict(self) -> dict[str, Any]:
-        return self.refusals.state_dict()
+        return self.refusals.state_dict(self.accelerator)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.refusals.load_state_dict(state)
+        self.refusals.load_state_dict(state, self.accelerator)
 
 
 def _learnable(feed: Feed, data: str) -> Feed:
