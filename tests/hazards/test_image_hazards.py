@@ -126,13 +126,12 @@ def test_hazard_4_placeholders_are_expanded_once_on_every_way(prompts: str, tmp_
     made = stage(prompts, tmp_path, batch_size=6, micro_batch_size=3)
     image = made.vlm.core.config.image_token_id
     for given in one_step(made).values():
-        counts = [
-            (int((kwargs["input_ids"] == image).sum()), len(kwargs["pixel_values"]))
-            for kwargs in given
-            if kwargs.get("pixel_values") is not None
-        ]
-        assert len(counts) >= 2
-        assert [tokens for tokens, _ in counts] == [9 * pictures for _, pictures in counts]
+        shown = [kwargs for kwargs in given if kwargs.get("pixel_values") is not None]
+        assert len(shown) >= 2
+        for kwargs in shown:
+            in_rows = (kwargs["input_ids"] == image).sum(1).tolist()
+            assert sorted(set(in_rows) | {0, 9}) == [0, 9]  # a prompt shows one picture or none
+            assert in_rows.count(9) == len(kwargs["pixel_values"])
 
 
 def test_hazard_7_pixels_go_with_their_rows_through_any_slice(vlm: VLM) -> None:

@@ -207,7 +207,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_run_that_is_killed_twenty_times_is_the_run_that_was_left_alone(config: Path) -> None:
     whole = start(config, "whole")
     start_seconds, step_seconds = to_its_end(whole)
