@@ -91,7 +91,10 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
             f"model {path}: lora.targets {lora.targets} names no linear layer; there are {', '.join(known)}"
         )
     config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=chosen)
-    return get_peft_model(model, config)
+    adapted = get_peft_model(model, config)
+    # peft holds the names in a set, whose order, and so the saved file, would be another in every process
+    adapted.peft_config["default"].target_modules = sorted(adapted.peft_config["default"].target_modules)
+    return adapted
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:

@@ -1,5 +1,6 @@
 """What is trained, what the adapters change, and what a saved model is to plain transformers and plain peft."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,14 @@ def test_lora_on_chosen_layers(checkpoint) -> None:
         UserError, match=r"names no linear layer; there are down_proj, gate_proj, k_proj, o_proj"
     ):
         trained("tiny", checkpoint, lora=LoraSettings(targets=["query"]))
+
+
+def test_a_saved_adapter_is_the_same_file_in_every_process(checkpoint, tmp_path: Path) -> None:
+    """peft keeps the names of its layers in a set."""
+    save_vlm(trained("tiny", checkpoint, lora=LoraSettings(r=2)), tmp_path)
+    names = json.loads((tmp_path / "adapter/adapter_config.json").read_text())["target_modules"]
+    assert len(names) > 1
+    assert names == sorted(names)
 
 
 def test_lora_and_a_trained_tower_are_refused() -> None:
