@@ -22,6 +22,7 @@ from torch import Tensor
 
 from data_tools.errors import UserError
 
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError)
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -59,7 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "best": checkpoint.best,
         }
         state["sha256"] = {name: _sha256(partial / name) for name in (WEIGHTS, OPTIMIZER)}
-        (partial / STATE).write_text(json.dumps(state))
+        (partial / STATE).write_text(json.dumps({**state, "seal": _seal(state)}))
         for path in (*partial.iterdir(), partial):
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -82,7 +83,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in reversed(_by_step(folder)):
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except DAMAGE as error:
             warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
     return None
 
@@ -96,12 +97,12 @@ def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
     path = folder / f"step-{step:06d}"
     try:
         return _load(path).weights
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: the best checkpoint is damaged ({error}); train without best_by") from error
 
 
 def _by_step(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("step-*") if path.name[5:].isdigit()]
+    found = [path for path in folder.glob("step-*") if path.name[5:].isdecimal()]
     return sorted(found, key=_step_of)
 
 
@@ -111,6 +112,8 @@ def _step_of(path: Path) -> int:
 
 def _load(path: Path) -> Checkpoint:
     state = json.loads((path / STATE).read_text())
+    if state.pop("seal") != _seal(state):
+        raise ValueError(f"{STATE} isn't as it was written")
     for name, expected in state["sha256"].items():
         if _sha256(path / name) != expected:
             raise ValueError(f"{name} doesn't have the hash it was written with")
@@ -122,6 +125,11 @@ def _load(path: Path) -> Checkpoint:
         stage=state["stage"],
         best=state["best"],
     )
+
+
+def _seal(state: dict[str, Any]) -> str:
+    """A hash of the state's values: JSON is written alike before and after it was read."""
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
 def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
