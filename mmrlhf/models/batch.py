@@ -2,7 +2,8 @@
 
 Every family's own processor expands the image placeholders and prepares the pixels, one prompt at a time; the tensors
 stay with their sample and are joined only for the forward that needs them. So slicing, shuffling and mixing text-only
-rows with rows of one or many images can't send an image to another row, however a family lays out patches, tiles and grids.
+rows with rows of one or many images can't send an image to another row, however a family lays out patches, tiles and
+grids.
 """
 
 from __future__ import annotations

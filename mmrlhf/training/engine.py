@@ -20,10 +20,10 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
-from data_tools.errors import RunError, Stopped
+from data_tools.errors import RunError, Stopped, UserError
 from mmrlhf.config import EngineConfig, OptimConfig
 from mmrlhf.models.policy import trainable_state
 from mmrlhf.models.vlm import VLM
@@ -118,12 +118,22 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
     """accelerate's handle on devices and processes, with the precision that the config or the device asks for.
 
     Processes wait for the main one while it builds data or evaluates, which may take hours.
+
+    Raises:
+        UserError: the launcher asks for FSDP or DeepSpeed by accelerate's own plug-ins, which would be ignored here.
     """
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    return Accelerator(mixed_precision=precision, kwargs_handlers=[patient])
+    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patient])
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise UserError(
+            f"the launcher asks for {kind.value}: launch plain processes (accelerate launch --multi_gpu, or torchrun), "
+            "and set engine.shard to true to split the weights over them"
+        )
+    return accelerator
 
 
 def learning_rate(peak: float, step: int, steps: int, config: OptimConfig) -> float:
