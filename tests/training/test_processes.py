@@ -109,7 +109,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 def test_two_processes_with_whole_weights(folder: Path) -> None:
-    """Hazard 2: a process whose micro-batch holds no image must not leave the others waiting, though the tower trains."""
+    """Hazard 2: a process whose micro-batch holds no image leaves the others waiting, while the tower trains."""
     by_two(folder, "--set", "name=two")
     assert_same(folder / "one", folder / "two")
 
