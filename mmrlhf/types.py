@@ -7,6 +7,7 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data_tools.schema import Modality, PreferenceRecord
+from mmrlhf.tensors import hash_tensors
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class EncodedPrompt:
     def modality(self) -> Modality:
         """Whether the prompt shows an image."""
         return "image-text" if self.vision else "text"
+
+    @functools.cached_property
+    def vision_key(self) -> str:
+        """A hash of everything that the family's processor made of the prompt's images; taken once, since no prompt
+        ever changes."""
+        return hash_tensors(sorted(self.vision.items()))
 
 
 @dataclass(frozen=True)
