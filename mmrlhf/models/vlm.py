@@ -148,7 +148,9 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
 def answer_logits(vlm: VLM, hidden_BTD: Tensor, temperature: float = 1.0) -> Tensor:
     """Logits from the hidden states before answer tokens, as sampling sees them: divided by the temperature, and
     minus infinity at image placeholders."""
-    logits = head_logits(vlm, hidden_BTD) / temperature
+    logits = head_logits(vlm, hidden_BTD)
+    if temperature != 1:
+        logits = logits / temperature
     if vlm.placeholder_ids:
         logits[..., list(vlm.placeholder_ids)] = float("-inf")
     return logits
