@@ -94,6 +94,10 @@ class StageConfig(Config):
     )
     optim: OptimConfig = OptimConfig()
     micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
+    micro_batch_tokens: Positive | None = Field(
+        None,
+        description="padded tokens of one forward, image tokens included; nothing: only micro_batch_size counts",
+    )
     max_prompt_tokens: Positive = Field(
         1024, description="longer prompts are refused, with their count in the log"
     )

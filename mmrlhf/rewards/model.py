@@ -77,15 +77,21 @@ class RewardModel(nn.Module):
         return torch.tensor(table, dtype=torch.bool).reshape(len(rows), len(self.card.objectives))
 
     @torch.no_grad()
-    def score(self, rows: Sequence[Row], micro_batch_size: int, normalised: bool = True) -> Tensor:
+    def score(
+        self,
+        rows: Sequence[Row],
+        micro_batch_size: int,
+        normalised: bool = True,
+        micro_batch_tokens: int | None = None,
+    ) -> Tensor:
         """Rewards (B, K) on the CPU, by default (r - mean) / std of the training responses of the same modality;
-        raw where an objective doesn't apply.
+        raw where an objective doesn't apply. Reads at most so many rows, and padded tokens, at a time.
 
         Raises:
             NonFiniteReward: a reward isn't finite; the message names the objective and the record.
         """
         rewards_BK = torch.zeros(len(rows), len(self.card.objectives))
-        for part in micro_batches(rows, micro_batch_size):
+        for part in micro_batches(rows, micro_batch_size, micro_batch_tokens, self.vlm):
             rewards_BK[part] = self(collate(self.vlm, [rows[i] for i in part], self.vlm.device)).cpu()
         bad = (~rewards_BK.isfinite()).nonzero()
         if len(bad):
