@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -64,6 +65,44 @@ def _as_trained(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter, flag in trained:
             parameter.requires_grad_(flag)
+
+
+@contextlib.contextmanager
+def merged_adapters(vlm: VLM) -> Iterator[None]:
+    """While it lasts, the model's adapter is added into the weights that it changes, so that a forward over few tokens
+    isn't slowed down by many small products. For sampling: there are no gradients for the adapter meanwhile.
+
+    The weights themselves aren't touched: sums stand in their place, and give it back in the end, whatever happens. For
+    that long there is one more copy in memory of the weights that have adapters. In float32 only, where the sum changes
+    log-probs by rounding alone (1e-5); in bfloat16 it would round much of the adapter away, and the policy that samples
+    would not be the one that trains. There, and where weights are split over processes, adapters stay beside their
+    layers.
+    """
+    layers = [layer for layer in lora_layers(vlm.core) if vlm.adapter in layer.lora_A]
+    own = [(layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]
+    if not layers or torch.is_autocast_enabled(vlm.device.type) or not all(map(_may_merge, layers)):
+        with at_work(vlm.model, vlm.adapter):
+            yield
+        return
+    with _as_trained(vlm.model):
+        try:
+            with torch.no_grad():
+                for layer, (base, weight) in zip(layers, own, strict=True):
+                    whole = weight + layer.get_delta_weight(vlm.adapter)
+                    base.weight = nn.Parameter(whole, requires_grad=False)
+            with vlm.adapters_off():
+                yield
+        finally:
+            for base, weight in own:
+                base.weight = weight
+
+
+def _may_merge(layer: Any) -> bool:
+    weight = layer.get_base_layer().weight
+    plain = (
+        type(weight) is nn.Parameter and type(weight.data) is torch.Tensor and weight.dtype == torch.float32
+    )
+    return plain and not layer.disable_adapters and not layer.merged
 
 
 def load_beside(vlm: VLM, directory: Path, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmrlhf.models.adapters import merged_adapters
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM, answer_logits, seeing
@@ -37,11 +38,12 @@ def generate(
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
     found: dict[int, list[Tensor]] = {}
-    for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
-        state = _read(vlm, [prompts[i] for i in part])
-        state.repeat(answers)
-        drawn = _go_on(vlm, state, max_new_tokens, temperature)
-        found |= {i: drawn[k * answers : (k + 1) * answers] for k, i in enumerate(part)}
+    with merged_adapters(vlm):
+        for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
+            state = _read(vlm, [prompts[i] for i in part])
+            state.repeat(answers)
+            drawn = _go_on(vlm, state, max_new_tokens, temperature)
+            found |= {i: drawn[k * answers : (k + 1) * answers] for k, i in enumerate(part)}
     return [answer for i in range(len(prompts)) for answer in found[i]]
 
 
