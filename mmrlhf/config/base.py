@@ -75,6 +75,11 @@ class ModelConfig(Config):
 class OptimConfig(Config):
     """AdamW and its learning rate."""
 
+    name: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit keeps AdamW's moments in 8 bits: 2 bytes a trained parameter in place of 8, for full "
+        "fine-tuning; needs mmrlhf[8bit]",
+    )
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="from the peak towards lr * final"
