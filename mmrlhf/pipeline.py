@@ -30,7 +30,8 @@ from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
-from mmrlhf.rewards.model import load_reward_model
+from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.shared import load_within, why_apart
 from mmrlhf.run_folder import (
     EARLIER,
     changed_settings,
@@ -183,8 +184,7 @@ class Run:
     ) -> PpoStage:
         vlm = self._load(start, trainable=True)
         reference = None if vlm.has_adapters else self._load(start, trainable=False)
-        judge_settings = self.config.stage_model(self._section("reward"))
-        judge = load_reward_model(reward_path, self.accelerator.device, judge_settings)
+        judge = self._judge(reward_path, vlm, start)
         self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm})
         return PpoStage(
             vlm,
@@ -197,6 +197,15 @@ class Run:
             self.config.seed,
             self.accelerator,
         )
+
+    def _judge(self, path: Path, vlm: VLM, start: ModelConfig) -> RewardModel:
+        """The reward model: in the policy's own model where it was trained on the same base."""
+        settings = self.config.stage_model(self._section("reward"))
+        if reason := why_apart(path, settings, vlm, start):
+            self._say(f"reward model: is loaded beside the policy, since {reason}")
+            return load_reward_model(path, self.accelerator.device, settings)
+        self._say("reward model: is an adapter in the policy's model, on the base that both share")
+        return load_within(path, vlm)
 
     def evaluate(self) -> Path:
         """Measures every policy and the reward model, and writes the report."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +37,8 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 def entropy(logits: Tensor) -> Tensor:
     """The entropy of each distribution in nats: logits (..., V) to (...); a logit of -inf has probability 0."""
     logprobs = logits.float().log_softmax(-1)
-    return -(logprobs.exp() * logprobs.clamp(min=torch.finfo(logprobs.dtype).min)).sum(-1)
+    # below -104 a float32 probability is 0; a much lower bound would overflow in the backward pass
+    return -(logprobs.exp() * logprobs.clamp(min=-1e4)).sum(-1)
 
 
 def pad_right(rows: Sequence[Tensor], value: float = 0) -> Tensor:
@@ -47,3 +50,13 @@ def length_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     """(B,) lengths to a bool (B, T), True at the first `lengths[b]` places."""
     size = int(lengths.max()) if size is None else size
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def hash_tensors(items: Iterable[tuple[str, Tensor]]) -> str:
+    """A hash of named tensors, to the bit: names, dtypes, shapes and values, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in items:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        flat: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(memoryview(flat))
+    return digest.hexdigest()

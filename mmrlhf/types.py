@@ -6,6 +6,7 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from data_tools.schema import Modality, PreferenceRecord
+from mmrlhf.tensors import hash_tensors
 
 Sums = dict[str, tuple[Tensor | float, Tensor | float]]  # of a metric by name: a sum and its weight
 
@@ -34,6 +36,12 @@ class EncodedPrompt:
     def modality(self) -> Modality:
         """Whether the prompt shows an image."""
         return "image-text" if self.vision else "text"
+
+    @functools.cached_property
+    def vision_key(self) -> str:
+        """A hash of everything that the family's processor made of the prompt's images; taken once, since no prompt
+        ever changes."""
+        return hash_tensors(sorted(self.vision.items()))
 
 
 @dataclass(frozen=True)

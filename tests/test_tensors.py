@@ -1,9 +1,11 @@
 """Tensor helpers against numbers worked out by hand."""
 
+import hashlib
+
 import pytest
 import torch
 
-from mmrlhf.tensors import entropy, length_mask, masked_mean, pad_right, token_logprobs, whiten
+from mmrlhf.tensors import entropy, hash_tensors, length_mask, masked_mean, pad_right, token_logprobs, whiten
 
 VALUES = torch.tensor([[1.0, 2.0, 99.0], [3.0, 4.0, float("nan")]])
 MASK = torch.tensor([[True, True, False], [True, True, False]])
@@ -44,3 +46,20 @@ def test_padding() -> None:
     rows = pad_right([torch.tensor([1, 2]), torch.tensor([3])], 9)
     assert rows.tolist() == [[1, 2], [3, 9]]
     assert length_mask(torch.tensor([2, 0])).tolist() == [[True, True], [False, False]]
+
+
+def test_a_hash_of_tensors_is_of_their_bytes() -> None:
+    items = [("a", torch.tensor([1, 2], dtype=torch.int16)), ("b", torch.tensor(1.0))]
+    # 1.0 as float32 is 0x3f800000; both little-endian
+    text = b"a torch.int16 (2,)" + b"\x01\x00\x02\x00" + b"b torch.float32 ()" + b"\x00\x00\x80\x3f"
+    assert hash_tensors(items) == hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def test_the_gradient_of_an_entropy_with_an_impossible_token_is_finite() -> None:
+    """Of the logits (0, 0, -inf), scaled by 100: at its maximum it is level; of (log 3, 0, -inf) it is
+    -100 p (log p + H) = -100 * 3/4 * (log 3/4 + 0.5623351) = -20.59898 for the first."""
+    for first, expected in ((0.0, 0.0), (1.0986123, -20.59898)):
+        logits = torch.tensor([first, 0.0, float("-inf")], requires_grad=True)
+        (100 * entropy(logits)).backward()
+        assert logits.grad is not None
+        assert logits.grad.tolist() == pytest.approx([expected, -expected, 0.0], abs=1e-3)

@@ -75,6 +75,11 @@ class ModelConfig(Config):
 class OptimConfig(Config):
     """AdamW and its learning rate."""
 
+    name: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw",
+        description="adamw_8bit keeps AdamW's moments in 8 bits: 2 bytes a trained parameter in place of 8, for full "
+        "fine-tuning; needs mmrlhf[8bit]",
+    )
     lr: float = Field(1e-5, gt=0, description="peak learning rate")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="from the peak towards lr * final"
@@ -94,6 +99,10 @@ class StageConfig(Config):
     )
     optim: OptimConfig = OptimConfig()
     micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
+    micro_batch_tokens: Positive | None = Field(
+        None,
+        description="padded tokens of one forward, image tokens included; nothing: only micro_batch_size counts",
+    )
     max_prompt_tokens: Positive = Field(
         1024, description="longer prompts are left out, with their share in the metrics"
     )

@@ -9,7 +9,7 @@ grids.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -177,21 +177,47 @@ def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
     return groups
 
 
-def micro_batches(rows: Sequence[Row], size: int) -> list[list[int]]:
+def micro_batches(
+    rows: Sequence[Row], size: int, tokens: int | None = None, vlm: VLM | None = None
+) -> list[list[int]]:
     """All rows, by their index, in batches of at most `size`: answers to one prompt stay together where they fit, and
-    rows of like length come together, so that little is padded."""
-    same: dict[int, list[int]] = {}
+    rows of like length come together, so that little is padded.
+
+    With `tokens`, a batch has at most so many, padding and image tokens included, as `vlm` lays it out (without it: a
+    row an answer); an answer that has more by itself comes alone.
+    """
+
+    def fits(batch: list[int]) -> bool:
+        return len(batch) <= size and (
+            tokens is None or padded_tokens([rows[i] for i in batch], vlm) <= tokens
+        )
+
+    same: dict[int, list[list[int]]] = {}
     for i, row in enumerate(rows):
-        same.setdefault(id(row.prompt), []).append(i)
-    parts = [members[i : i + size] for members in same.values() for i in range(0, len(members), size)]
+        _fill(same.setdefault(id(row.prompt), []), [i], fits)
+    parts = [part for pieces in same.values() for part in pieces]
     parts.sort(key=lambda part: (len(part) < size, _row_length(rows, part), part[0]))
     batches: list[list[int]] = []
     for part in parts:
-        if batches and len(batches[-1]) + len(part) <= size:
-            batches[-1] += part
-        else:
-            batches.append(list(part))
+        _fill(batches, part, fits)
     return batches
+
+
+def _fill(batches: list[list[int]], part: list[int], fits: Callable[[list[int]], bool]) -> None:
+    """Adds a part to the last batch, or begins a new one with it."""
+    if batches and fits(batches[-1] + part):
+        batches[-1] = batches[-1] + part
+    else:
+        batches.append(part)
+
+
+def padded_tokens(rows: Sequence[Row], vlm: VLM | None = None) -> int:
+    """How many tokens `collate` would make of rows, padding included; without `vlm`: in a row an answer."""
+    groups = _groups(vlm, rows) if vlm else [[i] for i in range(len(rows))]
+    longest = max(
+        len(rows[group[0]].prompt.input_ids) + sum(len(rows[i].answer_ids) for i in group) for group in groups
+    )
+    return len(groups) * longest
 
 
 def _row_length(rows: Sequence[Row], part: Sequence[int]) -> int:

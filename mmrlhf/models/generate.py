@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from data_tools.errors import RunError
+from mmrlhf.models.adapters import merged_adapters
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM, answer_logits, seeing
@@ -70,18 +71,21 @@ def sample(
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
     found: dict[int, list[Sample]] = {}
-    for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
-        state = _read(vlm, [prompts[i] for i in part])
-        state.repeat(answers)
-        rows = [i * answers + k for i in part for k in range(answers)]
-        drawn = _go_on(vlm, state, max_new_tokens, temperature, None if draws is None else draws[rows], read)
-        for k, i in enumerate(part):
-            found[i] = drawn[k * answers : (k + 1) * answers]
-            if not all(answer.logprobs.isfinite().all() for answer in found[i]):
-                raise RunError(
-                    f"{vlm.path}: its logits for record {prompts[i].record.id} aren't finite, so nothing can be "
-                    "sampled from them: the model is damaged, or has diverged (a lower optim.lr may help)"
-                )
+    with merged_adapters(vlm):
+        for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
+            state = _read(vlm, [prompts[i] for i in part])
+            state.repeat(answers)
+            rows = [i * answers + k for i in part for k in range(answers)]
+            drawn = _go_on(
+                vlm, state, max_new_tokens, temperature, None if draws is None else draws[rows], read
+            )
+            for k, i in enumerate(part):
+                found[i] = drawn[k * answers : (k + 1) * answers]
+                if not all(answer.logprobs.isfinite().all() for answer in found[i]):
+                    raise RunError(
+                        f"{vlm.path}: its logits for record {prompts[i].record.id} aren't finite, so nothing can be "
+                        "sampled from them: the model is damaged, or has diverged (a lower optim.lr may help)"
+                    )
     return [answer for i in range(len(prompts)) for answer in found[i]]
 
 

@@ -65,7 +65,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         processor.tokenizer, "chat_template", None
     ):
         raise UserError(f"model {config.path}: it has no chat template, so prompts can't be written for it")
-    _limit_pixels(processor, config)
+    limit_pixels(processor, config)
     model.to(device)
     freeze(model, config if trainable else None, config.path)
     model.eval()  # dropout stays off: old and new log-probs must come from the same function
@@ -112,7 +112,7 @@ def check_logits(vlm: VLM) -> None:
         )
 
 
-def _limit_pixels(processor: Any, config: ModelConfig) -> None:
+def limit_pixels(processor: Any, config: ModelConfig) -> None:
     """Sets the smallest and largest area of an image that the config asks for.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models.adapters import OWN
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
@@ -99,10 +100,10 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
 
 def save_vlm(vlm: VLM, directory: Path) -> None:
     """Saves for plain transformers: the model, with adapters merged into a copy of the weights they change, and the
-    processor; with LoRA the adapter too, in `adapter/`, for plain peft."""
+    processor; with LoRA the adapter too, in `adapter/`, for plain peft. Others' adapters beside it are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     if vlm.has_adapters:
-        vlm.model.save_pretrained(directory / "adapter")  # type: ignore[operator]
+        vlm.model.save_pretrained(directory / "adapter", selected_adapters=[OWN])  # type: ignore[operator]
         vlm.core.save_pretrained(directory, state_dict=merged_state(vlm))
     else:
         vlm.core.save_pretrained(directory)
@@ -110,16 +111,18 @@ def save_vlm(vlm: VLM, directory: Path) -> None:
 
 
 def merged_state(vlm: VLM) -> dict[str, Tensor]:
-    """The base model's state with its adapters merged in; the model itself stays as it is (merging in place and
+    """The base model's state with its own adapter merged in; the model itself stays as it is (merging in place and
     undoing it would shift the reference by rounding)."""
     from peft.tuners.lora import LoraLayer
 
     state = {}
-    changed = {f"{n}.weight": m for n, m in vlm.core.named_modules() if isinstance(m, LoraLayer)}
+    changed = {
+        f"{n}.weight": m for n, m in vlm.core.named_modules() if isinstance(m, LoraLayer) and OWN in m.lora_A
+    }
     for name, value in vlm.core.state_dict().items():
         if ".lora_" in name:
             continue
         name = name.replace(".base_layer.", ".")
         layer = changed.get(name)
-        state[name] = value if layer is None else value + layer.get_delta_weight("default").to(value.dtype)
+        state[name] = value if layer is None else value + layer.get_delta_weight(OWN).to(value.dtype)
     return state

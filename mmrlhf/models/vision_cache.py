@@ -8,7 +8,6 @@ pixels and features can change while neither tower nor projector trains; where t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mmrlhf.config import EngineConfig
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM
+from mmrlhf.tensors import hash_tensors
 from mmrlhf.types import EncodedPrompt
 
 NOT_READ = {
@@ -111,7 +111,7 @@ class CachedVision:
 
     @torch.no_grad()
     def _joined(self, prompts: Sequence[EncodedPrompt]) -> Any:
-        keys = [f"{self.tower}/{prompt_key(prompt)}" for prompt in prompts]
+        keys = [f"{self.tower}/{prompt.vision_key}" for prompt in prompts]
         found: dict[str, Features] = {}
         for key in dict.fromkeys(keys):
             if (kept := self.cache.get(key, self.vlm.device)) is not None:
@@ -161,29 +161,11 @@ def why_not(vlm: VLM) -> str:
 
 def fingerprint(vlm: VLM) -> str:
     """A hash of the weights between pixels and features: equal hashes mean that features may be shared."""
-    digest = hashlib.blake2b(digest_size=16)
     parts = parts_of(vlm.core, vlm.path)
     weights = [
         item for part in (*parts.towers, *parts.projectors) for item in sorted(part.state_dict().items())
     ]
-    for name, value in (*weights, *(("mark", mark) for mark in parts.marks)):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_bytes(value))
-    return digest.hexdigest()
-
-
-def prompt_key(prompt: EncodedPrompt) -> str:
-    """A hash of everything that the family's processor made of the prompt's images."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(prompt.vision.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(_bytes(value))
-    return digest.hexdigest()
-
-
-def _bytes(value: Tensor) -> Any:
-    flat: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return memoryview(flat)
+    return hash_tensors([*weights, *(("mark", mark) for mark in parts.marks)])
 
 
 class _Seen(Exception):

@@ -7,6 +7,9 @@ template (`load.py`), and pixels are prepared by the family's own code (`batch.p
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mmrlhf.models.adapters import OWN, at_work
 from mmrlhf.models.prefix import side_by_side
 from mmrlhf.types import EncodedPrompt, TokenBatch
 
@@ -42,6 +46,7 @@ class VLM:
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
     rows_because: str = ""  # why they may not
     vision: CachedVision | None = None  # image features that are kept (`vision_cache.py`)
+    adapter: str = OWN  # the one it reads with, where the model holds some (`adapters.py`)
 
     @property
     def tokenizer(self) -> Any:
@@ -70,6 +75,30 @@ class VLM:
         with self.model.disable_adapter():  # type: ignore[operator]
             yield
 
+    @functools.cached_property
+    def reading(self) -> str:
+        """A hash of everything that decides how a record becomes a prompt: where two models have the same, a prompt
+        that was encoded for one serves the other."""
+        processor, tokenizer = self.processor, self.tokenizer
+        kinds = [type(processor), type(tokenizer), type(getattr(processor, "image_processor", None))]
+        described = [
+            [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds],
+            processor.to_dict(),  # the image processor's settings among it
+            [getattr(owner, "chat_template", None) for owner in (processor, tokenizer)],
+            _words(tokenizer),
+            [self.special_tokens, self.template_adds_bos],
+        ]
+        text = json.dumps(described, sort_keys=True, default=str)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _words(tokenizer: Any) -> Any:
+    """How a tokenizer cuts text; without its padding and truncation, which each call sets anew."""
+    if not getattr(tokenizer, "is_fast", False):
+        return [tokenizer.get_vocab(), tokenizer.get_added_vocab(), repr(tokenizer)]
+    rules = json.loads(tokenizer.backend_tokenizer.to_str())
+    return {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
+
 
 def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> contextlib.AbstractContextManager[None]:
     """While it lasts, a forward on these prompts reads the image features that are kept, where some are."""
@@ -80,6 +109,7 @@ def hidden_states(vlm: VLM, batch: TokenBatch) -> Tensor:
     """The last layer's hidden states of a batch's rows: (R, T, D)."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(_checkpointing(vlm.core))
+        stack.enter_context(at_work(vlm.model, vlm.adapter))
         if batch.layout is not None:
             stack.enter_context(side_by_side(vlm, batch.layout))
         stack.enter_context(seeing(vlm, batch.prompts))
@@ -118,7 +148,9 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
 def answer_logits(vlm: VLM, hidden_BTD: Tensor, temperature: float = 1.0) -> Tensor:
     """Logits from the hidden states before answer tokens, as sampling sees them: divided by the temperature, and
     minus infinity at image placeholders."""
-    logits = head_logits(vlm, hidden_BTD) / temperature
+    logits = head_logits(vlm, hidden_BTD)
+    if temperature != 1:
+        logits = logits / temperature
     if vlm.placeholder_ids:
         logits[..., list(vlm.placeholder_ids)] = float("-inf")
     return logits

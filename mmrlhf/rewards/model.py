@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from data_tools.errors import RunError, UserError
 from data_tools.schema import Modality
 from mmrlhf.config import ModelConfig
+from mmrlhf.models.adapters import base_fingerprint
 from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
@@ -45,6 +46,7 @@ class RewardCard:
 
     objectives: list[str]
     norms: dict[str, dict[Modality, tuple[float, float]]] = field(default_factory=dict)
+    base: str | None = None  # with LoRA the fingerprint of what its adapter was trained on
 
 
 class RewardModel(nn.Module):
@@ -76,17 +78,22 @@ class RewardModel(nn.Module):
 
     @torch.no_grad()
     def score(
-        self, rows: Sequence[Row], micro_batch_size: int, normalised: bool = True, finite: bool = True
+        self,
+        rows: Sequence[Row],
+        micro_batch_size: int,
+        normalised: bool = True,
+        finite: bool = True,
+        micro_batch_tokens: int | None = None,
     ) -> Tensor:
         """Rewards (B, K) on the CPU, by default (r - mean) / std of the training responses of the same modality;
-        raw where an objective doesn't apply.
+        raw where an objective doesn't apply. Reads at most so many rows, and padded tokens, at a time.
 
         Raises:
             NonFiniteReward: a reward isn't finite, unless `finite` is False; the message names the objective and the
                 record.
         """
         rewards_BK = torch.zeros(len(rows), len(self.card.objectives))
-        for part in micro_batches(rows, micro_batch_size):
+        for part in micro_batches(rows, micro_batch_size, micro_batch_tokens, self.vlm):
             rewards_BK[part] = self(collate(self.vlm, [rows[i] for i in part], self.vlm.device)).cpu()
         bad = (~rewards_BK.isfinite()).nonzero()
         if finite and len(bad):
@@ -103,12 +110,17 @@ class RewardModel(nn.Module):
         mean_BK, std_BK = torch.tensor(table).reshape(*rewards_BK.shape, 2).unbind(-1)
         return (rewards_BK - mean_BK) / std_BK
 
+    def reads_like(self, vlm: VLM) -> bool:
+        """Whether another model's prompts serve this one: both make the same of every record."""
+        return self.vlm.reading == vlm.reading
+
     def save(self, directory: Path) -> None:
         """Saves the trunk for transformers, and the heads and the card beside it."""
         save_vlm(self.vlm, directory)
         save_file(
             {k: v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}, directory / HEADS
         )
+        self.card.base = base_fingerprint(self.vlm) if self.vlm.has_adapters else None
         card = {"format": FORMAT, **vars(self.card)}
         (directory / CARD).write_text(json.dumps(card, indent=2) + "\n")
 
@@ -116,12 +128,22 @@ class RewardModel(nn.Module):
 def load_reward_model(
     path: str | Path, device: torch.device | str = "cpu", model: ModelConfig | None = None
 ) -> RewardModel:
-    """Reads what `RewardModel.save` wrote; frozen, ready to score.
+    """Reads what `RewardModel.save` wrote; frozen, ready to score, on a backbone of its own.
 
     Raises:
         UserError: not a reward model's folder, or its parts don't fit each other.
     """
-    directory = Path(path)
+    card, heads = read_files(Path(path))
+    settings = (model or ModelConfig()).model_copy(update={"path": str(path), "lora": None})
+    return with_heads(load_vlm(settings, device), card, heads)
+
+
+def read_files(directory: Path) -> tuple[RewardCard, dict[str, Tensor]]:
+    """The card and the heads of a reward model.
+
+    Raises:
+        UserError: not a reward model's folder, or damaged.
+    """
     try:
         card = _read_card(directory / CARD)
         heads = load_file(directory / HEADS)
@@ -130,16 +152,25 @@ def load_reward_model(
         raise UserError(f"{directory}: no reward model there ({gone} is missing)") from error
     except (OSError, SafetensorError) as error:
         raise UserError(f"{directory / HEADS}: is damaged: {error}") from error
-    settings = (model or ModelConfig()).model_copy(update={"path": str(directory), "lora": None})
-    reward_model = RewardModel(load_vlm(settings, device), card)
+    return card, heads
+
+
+def with_heads(vlm: VLM, card: RewardCard, heads: dict[str, Tensor]) -> RewardModel:
+    """A frozen reward model of a frozen trunk, or one that is frozen as far as it is the reward model's.
+
+    Raises:
+        UserError: the heads don't fit the card or the trunk.
+    """
+    reward_model = RewardModel(vlm, card)
     own = {name: tuple(value.shape) for name, value in reward_model.heads.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in heads.items()}
     if found != own:
         raise UserError(
-            f"{directory}: heads of shapes {found}, but {len(card.objectives)} objectives need {own}"
+            f"{vlm.path}: heads of shapes {found}, but {len(card.objectives)} objectives need {own}"
         )
     reward_model.heads.load_state_dict(heads)
-    return reward_model.requires_grad_(False).eval()
+    reward_model.heads.requires_grad_(False)
+    return reward_model.eval()
 
 
 def _read_card(path: Path) -> RewardCard:
@@ -147,10 +178,10 @@ def _read_card(path: Path) -> RewardCard:
         row = json.loads(path.read_text(encoding="utf-8"))
         if row.pop("format", None) != FORMAT:
             raise UserError(f"{path}: not of format {FORMAT}, made by another version")
-        if unknown := row.keys() - {"objectives", "norms"}:
+        if unknown := row.keys() - {"objectives", "norms", "base"}:
             raise ValueError(f"it has the unknown keys {', '.join(sorted(unknown))}")
         norms = {o: {m: (float(n[0]), float(n[1])) for m, n in of.items()} for o, of in row["norms"].items()}
-        card = RewardCard(row["objectives"], norms)
+        card = RewardCard(row["objectives"], norms, row.get("base"))
         known = {o: set(of) <= {"text", "image-text"} for o, of in norms.items()}
         if not card.objectives or sorted(known) != sorted(card.objectives) or not all(known.values()):
             raise ValueError("norms must tell for each objective on which modalities it was compared")

@@ -48,7 +48,16 @@ def roll_out(
     )
     asked = [prompt for prompt in prompts for _ in range(times)]
     texts = [decode(vlm, answer.ids) for answer in samples]
-    rewards_BK, judged_BK = score_texts(reward_model, asked, texts, config.micro_batch_size, finite=False)
+    reader = vlm if reward_model.reads_like(vlm) else None
+    rewards_BK, judged_BK = score_texts(
+        reward_model,
+        asked,
+        texts,
+        config.micro_batch_size,
+        config.micro_batch_tokens,
+        reader,
+        finite=False,
+    )
     return Rollout(
         rows=tuple(Row(prompt, answer.ids) for prompt, answer in zip(asked, samples, strict=True)),
         texts=tuple(texts),
@@ -92,29 +101,34 @@ def score_texts(
     prompts: Sequence[EncodedPrompt],
     texts: Sequence[str],
     batch_size: int,
+    batch_tokens: int | None = None,
+    reader: VLM | None = None,
     finite: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Normalised rewards (B, K), 0 where an objective doesn't apply to such a prompt, and where it does: bool (B, K).
 
-    The reward model reads prompt and answer with its own tokenizer and chat template.
+    The reward model reads prompt and answer with its own tokenizer and chat template. `reader` is a model that the
+    prompts were encoded for and that reads as the reward model does, so that they serve both.
 
     Raises:
         NonFiniteReward: a reward isn't finite, unless `finite` is False.
     """
     judge = reward_model.vlm
     encoded = {
-        id(prompt): encode_prompt(judge, prompt.record) for prompt in {id(p): p for p in prompts}.values()
+        key: prompt if reader else encode_prompt(judge, prompt.record)
+        for key, prompt in {id(p): p for p in prompts}.items()
     }
     rows = [
         Row(encoded[id(prompt)], encode_answer(judge, text))
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     judged_BK = reward_model.applies(rows)
-    return reward_model.score(rows, batch_size, finite=finite).masked_fill(~judged_BK, 0.0), judged_BK
+    rewards_BK = reward_model.score(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
+    return rewards_BK.masked_fill(~judged_BK, 0.0), judged_BK
 
 
 def swap_gap(
-    reward_model: RewardModel, rollout: Rollout, swapped: dict[int, PreferenceRecord], batch_size: int
+    reward_model: RewardModel, rollout: Rollout, swapped: dict[int, PreferenceRecord], config: PpoConfig
 ) -> tuple[Tensor, Tensor]:
     """By how much each answer's rewards fall when it is read under another record's images: (B, K), and where that
     can be told: bool (B, K). `swapped` holds, by `group_B`, the records with those images.
@@ -135,6 +149,9 @@ def swap_gap(
     ]
     gap_BK = torch.full_like(rollout.rewards_BK, torch.nan)
     if rows:
-        gap_BK[told_B] = rollout.rewards_BK[told_B] - reward_model.score(rows, batch_size, finite=False)
+        rewards_BK = reward_model.score(
+            rows, config.micro_batch_size, finite=False, micro_batch_tokens=config.micro_batch_tokens
+        )
+        gap_BK[told_B] = rollout.rewards_BK[told_B] - rewards_BK
     told_BK = rollout.judged_BK & gap_BK.isfinite()
     return gap_BK.masked_fill(~told_BK, 0.0), told_BK

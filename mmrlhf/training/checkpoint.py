@@ -135,8 +135,10 @@ def _seal(state: dict[str, Any]) -> str:
 def _split(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Plain JSON with each tensor replaced by its place in `tensors`; dictionaries keep integer keys."""
     if isinstance(value, Tensor):
-        tensors[path] = value
-        return {"tensor": path}
+        # once each: parameters share tensors in 8-bit optimizers, which a safetensors file refuses
+        known = next((name for name, tensor in tensors.items() if tensor is value), path)
+        tensors[known] = value
+        return {"tensor": known}
     if isinstance(value, dict):
         return {"dict": [[key, _split(item, f"{path}/{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, list | tuple):

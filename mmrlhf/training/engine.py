@@ -37,6 +37,7 @@ from mmrlhf.training.checkpoint import (
     weights_at,
 )
 from mmrlhf.training.metrics import Means, MetricsWriter
+from mmrlhf.training.optimizer import make_optimizer
 from mmrlhf.training.processes import everyones, sum_gradients
 from mmrlhf.training.sharding import (
     forget_unused,
@@ -227,7 +228,7 @@ class Engine:
             shard(stage.module, stage.vlm, self.accelerator)
             stage.gathered = lambda: gathered(stage.module)
             self._idle = idle_batch(stage.vlm)
-        optimizer = torch.optim.AdamW(stage.parameter_groups(), betas=stage.optim.betas)
+        optimizer = make_optimizer(stage.parameter_groups(), stage.optim)
         if saved:
             optimizer.load_state_dict(sharded_like(optimizer, saved.optimizer))
         return optimizer

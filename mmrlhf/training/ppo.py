@@ -198,7 +198,7 @@ class PpoStage(Stage):
         config = self.config
         chosen = experience.select(mini_batch.rows)
         batches: list[ExperienceBatch | Demonstrations] = [
-            chosen.select(part) for part in micro_batches(chosen.rows, config.micro_batch_size)
+            chosen.select(part) for part in self._parts(chosen.rows)
         ]
         whole = float(mini_batch.answers if config.loss_over == "answers" else mini_batch.tokens)
         if self.demonstrations:
@@ -208,11 +208,12 @@ class PpoStage(Stage):
             tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
             # the sum over the mini-batch is divided by `whole`; these rows are a mean of their own
             weight = config.ptx_coef * whole / max(tokens, 1)
-            batches += [
-                Demonstrations([rows[i] for i in part], weight)
-                for part in micro_batches(rows, config.micro_batch_size)
-            ]
+            batches += [Demonstrations([rows[i] for i in part], weight) for part in self._parts(rows)]
         return Update(batches, whole)
+
+    def _parts(self, rows: Sequence[Row]) -> list[list[int]]:
+        config = self.config
+        return micro_batches(rows, config.micro_batch_size, config.micro_batch_tokens, self.vlm)
 
     @torch.no_grad()
     def _forward(self, rows: Sequence[Row], reference: bool) -> PolicyOutput:
@@ -221,7 +222,7 @@ class PpoStage(Stage):
         logprobs_BT = torch.zeros(len(rows), size)
         critics = 0 if reference else self._critics()
         values_BTK = torch.zeros(len(rows), size, critics) if critics else None
-        for part in micro_batches(rows, self.config.micro_batch_size):
+        for part in self._parts(rows):
             batch = collate(self.vlm, [rows[i] for i in part], self.accelerator.device)
             with self.accelerator.autocast():
                 out = (
@@ -286,7 +287,7 @@ class PpoStage(Stage):
             return {}
         records = self.feed.at(range(step * config.batch_size, (step + 1) * config.batch_size))
         swapped = {i: r for i, r in enumerate(swap_images(records, seed=step)) if r is not None}
-        gap = swap_gap(self.reward_model, rollout, swapped, config.micro_batch_size)
+        gap = swap_gap(self.reward_model, rollout, swapped, config)
         return swap_metrics(*gap, self.objectives)
 
     def loss(self, micro_batch: ExperienceBatch | Demonstrations) -> LossSum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
-from mmrlhf.models.batch import collate, encode_answer, encode_prompt
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt, padded_tokens
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.losses import bradley_terry, centering
 from mmrlhf.rewards.model import RewardCard, RewardModel
@@ -21,6 +22,7 @@ from mmrlhf.training.feed import Refusals, open_feed
 from mmrlhf.training.processes import everyones, total
 from mmrlhf.types import PairBatch, Row, Sums
 
+Item = tuple[PreferenceRecord, list[Row]]  # a record and a row for each of its responses
 CALIBRATION_RECORDS = 128  # for each objective and modality
 
 
@@ -49,16 +51,27 @@ class RewardStage(Stage):
         items = self.refusals.keep(records, self._encode)
         self.learnt |= {(c.objective, record.modality) for record, _ in items for c in record.comparisons}
         items.sort(key=lambda item: len(item[1][0].prompt.input_ids))
-        size = max(1, self.config.micro_batch_size // 2)  # a record is two rows or more
-        batches = [
-            pair_batch(items[i : i + size], self.config.objectives) for i in range(0, len(items), size)
-        ]
+        batches = [pair_batch(part, self.config.objectives) for part in self._parts(items)]
         batches = [batch for batch in batches if len(batch.better_N)]
         if not total(self.accelerator, len(items)):
             raise self.refusals.none_left()
         yield Update(batches, total(self.accelerator, sum(len(b.better_N) for b in batches)))
 
-    def _encode(self, record: PreferenceRecord) -> tuple[PreferenceRecord, list[Row]]:
+    def _parts(self, items: Sequence[Item]) -> list[list[Item]]:
+        """Records together, as many as micro_batch_size and micro_batch_tokens let in; at least one."""
+        config = self.config
+        parts: list[list[Item]] = []
+        for item in items:
+            wider = [*parts[-1], item] if parts else []
+            rows = [row for _, of in wider for row in of]
+            full = not rows or len(rows) > max(config.micro_batch_size, 2)
+            if full or (config.micro_batch_tokens or math.inf) < padded_tokens(rows, self.vlm):
+                parts.append([item])
+            else:
+                parts[-1] = wider
+        return parts
+
+    def _encode(self, record: PreferenceRecord) -> Item:
         return record, encode_responses(
             self.vlm, record, self.config.max_prompt_tokens, self.config.max_answer_tokens
         )
@@ -130,7 +143,10 @@ class RewardStage(Stage):
         if not kept:
             raise self.refusals.none_left()
         rows = [row for _, encoded in kept for row in encoded]
-        rewards_BK = self.reward_model.score(rows, self.config.micro_batch_size, normalised=False)
+        config = self.config
+        rewards_BK = self.reward_model.score(
+            rows, config.micro_batch_size, normalised=False, micro_batch_tokens=config.micro_batch_tokens
+        )
         return rewards_BK[:, self.config.objectives.index(objective)]
 
 
@@ -140,7 +156,7 @@ def encode_responses(vlm: VLM, record: PreferenceRecord, max_prompt: int, max_an
     return [Row(prompt, encode_answer(vlm, response.text, max_answer)) for response in record.responses]
 
 
-def pair_batch(items: Sequence[tuple[PreferenceRecord, list[Row]]], objectives: Sequence[str]) -> PairBatch:
+def pair_batch(items: Sequence[Item], objectives: Sequence[str]) -> PairBatch:
     """The comparisons of some records on the objectives that are learnt, over their rows put together."""
     rows: list[Row] = []
     found: list[tuple[int, int, int, bool]] = []

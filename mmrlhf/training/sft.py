@@ -65,7 +65,8 @@ class SftStage(Stage):
         tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
         if not tokens:
             raise self.refusals.none_left()
-        parts = micro_batches(rows, self.config.micro_batch_size)
+        config = self.config
+        parts = micro_batches(rows, config.micro_batch_size, config.micro_batch_tokens, self.vlm)
         yield Update([[rows[i] for i in part] for part in parts], tokens)
 
     def loss(self, micro_batch: list[Row]) -> LossSum:

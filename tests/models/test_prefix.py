@@ -6,15 +6,15 @@ from collections.abc import Callable
 import pytest
 import torch
 from families import BUILDERS
-from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT
+from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT, record
 
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches
+from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches, padded_tokens
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.prefix import allowed, answers_a_row, lay_out
 from mmrlhf.models.vlm import VLM
-from mmrlhf.types import Row
+from mmrlhf.types import EncodedPrompt, Row
 
 WIDE = {
     "gemma3": "gemma3_wide"
@@ -128,3 +128,38 @@ def test_micro_batches_keep_groups_together(vlm: VLM) -> None:
     assert sum(map(len, together)) == 3  # no group is cut
     singles = [Row(encode_prompt(vlm, item), encode_answer(vlm, "Red.")) for item in MIXED]
     assert [len(batch) for batch in micro_batches(singles, 2)] == [2, 2, 1]
+
+
+def rows_of_lengths(lengths: list[tuple[int, list[int]]]) -> list[Row]:
+    """Prompts of so many tokens, each with answers of so many."""
+    found = []
+    for number, (prefix, answers) in enumerate(lengths):
+        prompt = EncodedPrompt(record(f"{number}", "?"), torch.ones(prefix, dtype=torch.int64))
+        found += [Row(prompt, torch.ones(answer, dtype=torch.int64)) for answer in answers]
+    return found
+
+
+def test_micro_batches_are_filled_to_a_number_of_tokens() -> None:
+    # rows of 10, 12, 30, 11 tokens
+    rows = rows_of_lengths([(8, [2]), (8, [4]), (20, [10]), (8, [3])])
+    assert micro_batches(rows, 8) == [[0, 3, 1, 2]]
+    assert micro_batches(rows, 8, tokens=120) == [[0, 3, 1, 2]]  # 4 rows of 30
+    assert micro_batches(rows, 8, tokens=119) == [[0, 3, 1], [2]]  # 3 of 12, then 1 of 30
+    assert micro_batches(rows, 2, tokens=119) == [[0, 3], [1, 2]]
+    assert micro_batches(rows, 8, tokens=22) == [[0, 3], [1], [2]]  # the last is over it, alone
+    assert micro_batches(rows, 8, tokens=1) == [[0], [3], [1], [2]]
+
+
+def test_answers_side_by_side_count_as_they_are_laid_out() -> None:
+    """A prompt of 100 tokens with four answers of 10 is one row of 140 tokens, or four of 110."""
+    vlm = load_vlm(ModelConfig())
+    assert vlm.shares_prefix
+    rows = rows_of_lengths([(100, [10] * 4), (100, [10] * 4)])
+    apart = dataclasses.replace(vlm, shares_prefix=False)
+    assert [padded_tokens(rows[:4], model) for model in (vlm, apart, None)] == [140, 440, 440]
+    assert [padded_tokens(rows[:5], model) for model in (vlm, apart)] == [280, 550]
+    assert collate(vlm, rows[:5]).inputs["input_ids"].numel() == 280
+    assert micro_batches(rows, 8, 280, vlm) == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert micro_batches(rows, 8, 279, vlm) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert micro_batches(rows, 8, 130, vlm) == [[0, 1, 2], [3], [4, 5, 6], [7]]
+    assert micro_batches(rows, 8, 280, apart) == [[0, 1], [2, 3], [4, 5], [6, 7]]

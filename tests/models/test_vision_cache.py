@@ -7,6 +7,7 @@ import pytest
 import torch
 from model_samples import ANSWERS, MIXED, ONE, OTHER, SEVERAL, TEXT, rows_of
 
+import mmrlhf.types
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import collate, encode_prompt
 from mmrlhf.models.generate import generate
@@ -71,6 +72,27 @@ def test_the_tower_runs_once_an_image(vlm: VLM, calls: list[int]) -> None:
         Policy(model)(collate(model, rows))
     assert len(calls) == made
     assert cache.encoded == 2
+
+
+def test_a_prompts_pictures_are_hashed_once(vlm: VLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[list[str]] = []
+    own = mmrlhf.types.hash_tensors
+
+    def count(items) -> str:
+        hashed.append([name for name, _ in items])
+        return own(items)
+
+    monkeypatch.setattr(mmrlhf.types, "hash_tensors", count)
+    model, _ = cached(vlm)
+    rows = rows_of(model, MIXED, ANSWERS)
+    with torch.no_grad():
+        for _ in range(2):
+            Policy(model)(collate(model, rows))
+    pictured = [row.prompt for row in rows if row.prompt.vision]
+    assert sorted(hashed) == sorted(sorted(prompt.vision) for prompt in pictured)
+    assert len({prompt.vision_key for prompt in pictured}) == 3
+    # the same picture, processed anew
+    assert encode_prompt(model, ONE).vision_key == pictured[0].vision_key
 
 
 def test_features_go_to_their_own_rows(vlm: VLM) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from data_tools.errors import UserError
@@ -224,3 +225,13 @@ def test_weights_of_another_model_are_refused() -> None:
         with pytest.raises(UserError, match="the checkpoint was made with another config or model"):
             restore_weights(model, weights)
     assert model.weight.tolist() == good.tolist()
+
+
+def test_a_tensor_that_is_there_twice_is_written_once(tmp_path: Path) -> None:
+    table = torch.arange(3.0)
+    state = {"state": {0: {"table": table}, 1: {"table": table, "own": torch.arange(3.0)}}}
+    folder = save_checkpoint(tmp_path, Checkpoint(1, {"w": torch.zeros(1)}, state, {}), keep=1)
+    assert len(load_file(folder / "optimizer.safetensors")) == 2
+    found = latest_checkpoint(tmp_path)
+    assert found is not None
+    assert same(found.optimizer, state)

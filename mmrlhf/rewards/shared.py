@@ -1,0 +1,71 @@
+"""The reward model within the policy's model: one frozen base, an adapter for each, and the heads.
+
+That is so where both were trained through LoRA from the same weights, to the bit (the card holds their fingerprint),
+and read records alike; so prompts and image features serve both. The policy is never read with the reward model's
+adapter, and nothing of it is trained or saved with the policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from data_tools.errors import UserError
+from mmrlhf.config import ModelConfig
+from mmrlhf.models.adapters import base_fingerprint, load_beside
+from mmrlhf.models.load import limit_pixels
+from mmrlhf.models.vlm import VLM
+from mmrlhf.rewards.model import RewardModel, read_files, with_heads
+
+ADAPTER = "reward"
+
+
+def why_apart(directory: Path, settings: ModelConfig, vlm: VLM, policy: ModelConfig) -> str:
+    """Why a saved reward model can't be read within the policy's model `vlm`, by the settings of both; empty where it
+    can.
+
+    Raises:
+        UserError: not a reward model's folder, or damaged.
+    """
+    card, _ = read_files(directory)
+    if not vlm.has_adapters:
+        return "the policy is trained without LoRA"
+    if not (directory / "adapter").is_dir():
+        return "it was trained without LoRA"
+    if card.base is None:
+        return "its card doesn't tell what its adapter was trained on"
+    if settings.attn_implementation != policy.attn_implementation:
+        return (
+            f"its attention is {settings.attn_implementation} and the policy's {policy.attn_implementation}"
+        )
+    if dataclasses.replace(vlm, processor=_processor(directory, settings)).reading != vlm.reading:
+        return "its processor isn't the policy's"
+    if card.base != base_fingerprint(vlm):
+        return "it was trained on other weights than the policy starts from, or in another precision"
+    return ""
+
+
+def _processor(directory: Path, settings: ModelConfig) -> Any:
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(
+            directory, trust_remote_code=settings.trust_remote_code, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"{directory}: its processor can't be loaded: {error}") from error
+    limit_pixels(processor, settings)
+    return processor
+
+
+def load_within(directory: Path, vlm: VLM) -> RewardModel:
+    """The reward model as an adapter in the policy's model, with heads of its own; frozen, ready to score. Only where
+    `why_apart` says nothing.
+
+    Raises:
+        UserError: its parts can't be read or don't fit each other.
+    """
+    card, heads = read_files(directory)
+    load_beside(vlm, directory / "adapter", ADAPTER)
+    return with_heads(dataclasses.replace(vlm, path=str(directory), adapter=ADAPTER), card, heads)
