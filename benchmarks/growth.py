@@ -168,23 +168,23 @@ def plot(lines: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
 
 
 def _draw_factor(figure: Any, lines: Sequence[dict[str, Any]]) -> None:
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharey=True)
     for at, axis in zip(axes, ("answers", "pixels"), strict=True):
         found = along(lines, axis)
         x = [value for value, _ in found]
         read = [token_factor(line["size"], line["image_tokens"]) for _, line in found]
-        at.plot(x, read, "--", color=GREY, lw=1.2, label="tokens read in an update")
+        at.plot(x, read, "--", color=GREY, lw=1.2, label="tokens, rows / shared")
         lean = [line["seconds_a_step"]["rows"] / line["seconds_a_step"]["lean"] for _, line in found]
-        at.plot(x, lean, "o-", color=GREY, ms=4, lw=1.2, label="rows / shared prefix, bare loops")
+        at.plot(x, lean, "o-", color=GREY, ms=4, lw=1.2, label="rows / lean")
         at.plot(x, [factor(line) for _, line in found], "o-", color=OURS, lw=2, label="rows / ours")
         trl = [(v, line["trl"]["ratios"]["trl / ours"]) for v, line in found if "trl" in line]
         if trl:
             at.plot(*zip(*trl, strict=True), "s-", color=TRL, lw=2, label="TRL / ours")
         _by_twos(at, x, LABELS[axis])
         at.axhline(1, color="#333333", lw=0.8)
-        at.set_ylim(bottom=0)
-    axes[0].set_ylabel("times as many seconds a step")
-    axes[0].legend(frameon=False, loc="upper left")
+    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylabel("times as much a step")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
 
 
 def _draw_seconds(figure: Any, lines: Sequence[dict[str, Any]]) -> None:
@@ -197,7 +197,7 @@ def _draw_seconds(figure: Any, lines: Sequence[dict[str, Any]]) -> None:
             at.plot(x, y, "o", color=color)
             if len(x) > 1:
                 slope, start, share = fit(x, y)
-                ends = [0, max(x)]
+                ends = [min(x), max(x)]
                 told = f"{label}: {slope:.3g} s each (R² {share:.3f})"
                 at.plot(ends, [start + slope * end for end in ends], "-", color=color, lw=1.5, label=told)
         at.set_xticks(x)

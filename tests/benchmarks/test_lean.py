@@ -127,6 +127,25 @@ def test_sampled_answers_follow_the_log_probs_of_their_policy(checkpoint: Path) 
     assert entropy.mean() < 0.9 * torch.tensor(job.WORDS).log()
 
 
+def test_rows_and_shared_prefix_agree_on_prompts_of_two_pictures(checkpoint: Path) -> None:
+    job.resize(prompts=2, answer=5, pictures=2)
+    try:
+        assert (job.PROMPT, job.IMAGE_TOKENS) == (158, 64)
+        records = job.make_records(2)
+        assert [len(record.images) for record in records] == [2, 2]
+        answers_PGT = torch.randint(10, job.WORDS, (2, 3, 5))
+        found = []
+        for shared in (True, False):
+            yard = lean.Lean(checkpoint, True, lean.make_heads(job.WIDTH, 1), answers=3, shared=shared)
+            ids_PT, pixels = lean.read(yard.processor, records)
+            assert (ids_PT.shape, len(pixels)) == ((2, 158), 4)
+            found.append(yard.reference(ids_PT, lean.see(yard.model, pixels), answers_PGT))
+        close(found[0], found[1])
+        assert not torch.allclose(found[0][0], found[0][1], atol=1e-3)
+    finally:
+        job.resize(prompts=8, answer=32, pictures=1)
+
+
 def test_a_naive_step_runs_and_counts_its_work(checkpoint: Path) -> None:
     naive = lean.Naive(checkpoint, True, lean.make_heads(job.WIDTH, 3))
     work = job.Work(naive.cores())
