@@ -52,6 +52,7 @@ from torch import nn
 
 import mmrlhf.training.ppo as ppo_module
 from mmrlhf.config import EngineConfig, ModelConfig
+from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vision_cache import keep_features
@@ -104,11 +105,11 @@ SMALL_TOWER = {
 }
 VARIANTS = {
     "ppo": {"answers": 1},
-    "ppo, no vision cache": {"answers": 1, "cache": False},
-    "ppo, own reference": {"answers": 1, "own_reference": True},
+    "ppo-uncached": {"answers": 1, "cache": False},
+    "ppo-own-reference": {"answers": 1, "own_reference": True},
     "grpo": {"answers": 4},
-    "grpo, rows": {"answers": 4, "shared": False},
-    "grpo, rows, no vision cache": {"answers": 4, "shared": False, "cache": False},
+    "grpo-rows": {"answers": 4, "shared": False},
+    "grpo-rows-uncached": {"answers": 4, "shared": False, "cache": False},
 }
 
 
@@ -130,12 +131,12 @@ def make_checkpoint(folder: Path, small: bool, device: torch.device) -> None:
     vocabulary |= {f"w{i}": i for i in range(len(vocabulary), size)}
     plain = Tokenizer(token_models.WordLevel(vocabulary, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    plain.add_special_tokens(NAMES)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=plain,
         unk_token="<unk>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        additional_special_tokens=NAMES,
     )
     area = {"size": {"shortest_edge": 28 * 28, "longest_edge": job.PIXELS**2}}
     processor = Qwen2_5_VLProcessor(
@@ -276,7 +277,7 @@ def check(name: str, stage: Timed, metrics: list[dict[str, float]]) -> None:
         for key, value in line.items():
             assert math.isfinite(value), f"{name}: {key} is {value}"
         assert "loss/policy" in line, f"{name}: no loss among {sorted(line)}"
-    prompt = int(prompt_tokens(stage))
+    prompt = prompt_tokens(stage)
     laid = variant["answers"] if not variant.get("shared", True) else 1
     expected = prompts * (laid * prompt + variant["answers"] * job.ANSWER)
     for work in stage.update_work:
@@ -292,9 +293,7 @@ def check(name: str, stage: Timed, metrics: list[dict[str, float]]) -> None:
 
 def prompt_tokens(stage: Timed) -> int:
     """The tokens of a prompt, its picture included: all are of one length."""
-    lengths = {len(stage._encode(record).input_ids) for record in stage.feed.records}
-    (length,) = lengths
-    return length
+    return len(encode_prompt(stage.vlm, job.make_records(1)[0]).input_ids)
 
 
 def update_flops(stage: Timed, work: Counter[str], answer_tokens: int) -> float:

@@ -148,7 +148,7 @@ def plot(lines: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    style = {
+    style: dict[str, Any] = {
         "font.size": 10,
         "axes.spines.top": False,
         "axes.spines.right": False,

@@ -44,6 +44,7 @@ EQUAL = {
     "reward": "a rule in Python for each answer's text, the same code for all; ours+judge has a reward model instead",
 }
 DIFFERENT = [
+    "ms-swift's own chat template gives a prompt a token more, and it takes old log-probs in a forward of their own",
     "ours and lean leave the special tokens out of the log-probs too; the peers out of sampling alone",
     "ours holds a reward model in memory also where the rule scores; ours+judge and lean run it",
     "ours writes metrics and TensorBoard each step; samples (every 10 steps) and checkpoints (every 50) are timed "

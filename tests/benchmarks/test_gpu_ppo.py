@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_ppo.py"
 
 def test_small_run_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
-    variants = ["ppo, no vision cache", "grpo", "grpo, rows"]
+    variants = ["ppo-uncached", "grpo", "grpo-rows"]
     command = [
         sys.executable,
         str(SCRIPT),
@@ -44,7 +44,7 @@ def test_small_run_on_a_cpu(tmp_path: Path) -> None:
         4 * 4 * (prompt + 8),
     ]
     assert lines["grpo"]["work_a_step"]["tower_images"] == 4
-    assert lines["grpo, rows"]["work_a_step"]["tower_images"] == 4
+    assert lines["grpo-rows"]["work_a_step"]["tower_images"] == 4
     for line in lines.values():
         assert line["mfu"] is None  # no peak is known of a CPU
         assert 0 < line["share_of_a_matrix_product"] < 2
