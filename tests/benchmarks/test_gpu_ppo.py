@@ -36,13 +36,10 @@ def test_small_run_on_a_cpu(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = {line["variant"]: line for line in map(json.loads, out.read_text().splitlines())}
     assert list(lines) == variants
-    # 4 prompts of 34 tokens: a picture of 4 with its two marks, 28 words, two roles, and their marks
-    prompt = lines["grpo"]["prompt_tokens"]
-    assert [lines[name]["work_of_an_update"]["language_tokens"] for name in variants] == [
-        4 * (prompt + 8),
-        4 * (prompt + 4 * 8),
-        4 * 4 * (prompt + 8),
-    ]
+    # a picture of 4 tokens between two marks, 28 words, two roles, and three marks of turns
+    assert lines["grpo"]["prompt_tokens"] == 39
+    # 4 prompts, answers of 8 tokens: 1, then 4 behind one prompt, then 4 behind a prompt each
+    assert [lines[name]["work_of_an_update"]["language_tokens"] for name in variants] == [188, 284, 752]
     assert lines["grpo"]["work_a_step"]["tower_images"] == 4
     assert lines["grpo-rows"]["work_a_step"]["tower_images"] == 4
     for line in lines.values():
