@@ -1,4 +1,4 @@
-"""A model of the shapes of Qwen2.5-VL-3B with random weights, or a tiny one of its family, and a processor, made here."""
+"""A model of the shapes of Qwen2.5-VL-3B with random weights, or a tiny one of the family, with its processor."""
 
 from __future__ import annotations
 
