@@ -6,6 +6,7 @@ only, so that an answer that is decoded and read again (by the reward model) has
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import platform
@@ -15,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,14 @@ from transformers import (
 
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.shards import write_shards
+from mmrlhf.models.parts import parts_of
 
 PROMPTS, ANSWER = 8, 32  # prompts of a step, tokens of an answer
 PIXELS, PATCH = 112, 14
-IMAGE_TOKENS = (PIXELS // PATCH) ** 2
-PROMPT = 94  # tokens, the image's included
+PICTURES = 1  # of a prompt
+IMAGE_TOKENS = (PIXELS // PATCH) ** 2  # of a picture
+TEXT = 30  # tokens of a prompt beside its pictures
+PROMPT = TEXT + PICTURES * IMAGE_TOKENS
 WORDS = 4096  # of the vocabulary
 WIDTH = 256  # of the language model
 RANK, ALPHA = 8, 16
@@ -51,6 +55,16 @@ TEMPLATE = (
     "{{ ' ' if message['role'] == 'user' else eos_token }}{% endfor %}"
     "{{ 'ASSISTANT:' if add_generation_prompt else '' }}"
 )
+
+
+def resize(
+    prompts: int = PROMPTS, answer: int = ANSWER, pixels: int = PIXELS, pictures: int = PICTURES
+) -> None:
+    """Another size of the job, for all of a process: every part of the benchmark reads it off this module."""
+    global PROMPTS, ANSWER, PIXELS, PICTURES, IMAGE_TOKENS, PROMPT
+    PROMPTS, ANSWER, PIXELS, PICTURES = prompts, answer, pixels, pictures
+    IMAGE_TOKENS = (pixels // PATCH) ** 2
+    PROMPT = TEXT + pictures * IMAGE_TOKENS
 
 
 def words() -> list[str]:
@@ -117,15 +131,15 @@ def make_checkpoint(folder: Path, layers: int = 6) -> None:
 
 
 def make_records(count: int, seed: int = 0) -> list[PreferenceRecord]:
-    """Prompts without answers, each with words and a picture of its own."""
+    """Prompts without answers, each with words and pictures of its own."""
     rng, known = random.Random(seed), words()
-    length = PROMPT - IMAGE_TOKENS - 2  # the two roles are words too
+    length = TEXT - 2  # the two roles are words too
     return [
         PreferenceRecord(
             f"p{number}",
             "benchmark",
-            (user(0, " ".join(rng.choices(known, k=length))),),
-            images=(ImageRef.of_bytes(_picture(rng)),),
+            (user(*range(PICTURES), " ".join(rng.choices(known, k=length))),),
+            images=tuple(ImageRef.of_bytes(_picture(rng)) for _ in range(PICTURES)),
         )
         for number in range(count)
     ]
@@ -152,26 +166,30 @@ def write_data(folder: Path, records: Iterable[PreferenceRecord]) -> None:
 
 def forbidden(processor: Any) -> tuple[int, ...]:
     """What is never sampled: every special token. So no answer ends before its 32 tokens."""
-    return tuple(sorted(processor.tokenizer.convert_tokens_to_ids(SPECIAL)))
+    added = processor.tokenizer.added_tokens_decoder
+    return tuple(sorted(number for number, token in added.items() if token.special))
 
 
 class Work:
-    """Counts what the towers and language models of some models do."""
+    """Counts what the towers and language models of some models do; pictures are told by their grids where the family
+    has such."""
 
     def __init__(self, cores: Sequence[nn.Module | None]) -> None:
         self.counts: Counter[str] = Counter()
         for core in {id(core): core for core in cores if core is not None}.values():
-            trunk: Any = core.model
-            trunk.vision_tower.register_forward_pre_hook(self._tower, with_kwargs=True)
-            trunk.language_model.register_forward_pre_hook(self._language, with_kwargs=True)
+            parts = parts_of(core, "the benchmark's")
+            for tower in parts.towers:
+                tower.register_forward_pre_hook(self._tower, with_kwargs=True)
+            parts.language.register_forward_pre_hook(self._language, with_kwargs=True)
 
     def _tower(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        pixels = args[0] if args else kwargs["pixel_values"]
-        self.counts += Counter(tower_calls=1, tower_images=len(pixels))
+        grids = kwargs.get("grid_thw")
+        pixels = args[0] if args else kwargs.get("pixel_values")
+        self.counts += Counter(tower_calls=1, tower_images=len(pixels if grids is None else grids))
 
     def _language(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         rows, tokens = kwargs["inputs_embeds"].shape[:2]
-        self.counts += Counter(language_calls=1, language_tokens=rows * tokens)
+        self.counts += Counter(language_calls=1, language_rows=rows, language_tokens=rows * tokens)
 
 
 def gemm_gflops(size: int = 1024, tries: int = 8) -> float:
@@ -193,8 +211,17 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "system": platform.system(),
         "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "mmrlhf")},
+        **versions("torch", "transformers", "peft", "accelerate", "mmrlhf"),
     }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _processor() -> str:

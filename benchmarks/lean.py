@@ -68,7 +68,7 @@ def core(model: nn.Module) -> Any:
 
 
 def see(model: nn.Module, pixels: Tensor) -> Tensor:
-    """The features of pictures: (P, image tokens, D)."""
+    """The features of pictures: (pictures, image tokens, D)."""
     return torch.stack(list(core(model).model.get_image_features(pixel_values=pixels).pooler_output))
 
 
@@ -232,7 +232,9 @@ class Lean:
             first = hidden[:, None, prefix - 1 : prefix].expand(-1, answers, -1, -1)
             return first, hidden[:, prefix:].unflatten(1, (answers, size))
         tokens = torch.cat([ids_PT.repeat_interleave(answers, 0), answers_PGT.flatten(0, 1)], 1)
-        embeds = self._embed(model, tokens, features.repeat_interleave(answers, 0))
+        # (P, pictures of a prompt, image tokens, D)
+        each = features.unflatten(0, (prompts, -1)).repeat_interleave(answers, 0)
+        embeds = self._embed(model, tokens, each)
         hidden = language(inputs_embeds=embeds, use_cache=False).last_hidden_state
         hidden = hidden.unflatten(0, (prompts, answers))
         return hidden[:, :, prefix - 1 : prefix], hidden[:, :, prefix:]
@@ -340,9 +342,17 @@ class Naive:
 
 def read(processor: Any, records: Sequence[PreferenceRecord]) -> tuple[Tensor, Tensor]:
     """Prompts (P, T) and pixels, by one call of the processor."""
-    images = [Image.open(io.BytesIO(record.images[0].data)).convert("RGB") for record in records]
+    images = [Image.open(io.BytesIO(ref.data)).convert("RGB") for record in records for ref in record.images]
     chats = [
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": record.prompt[0].text}]}]
+        [
+            {
+                "role": "user",
+                "content": [
+                    *({"type": "image"} for _ in record.images),
+                    {"type": "text", "text": record.prompt[0].text},
+                ],
+            }
+        ]
         for record in records
     ]
     texts = [processor.apply_chat_template(chat, add_generation_prompt=True) for chat in chats]

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -32,6 +30,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import job
 import lean
 import torch
+from rounds import as_table, median, quiet_rounds
 
 import mmrlhf.training.ppo as ppo_module
 from data_tools.schema import PreferenceRecord
@@ -44,29 +43,34 @@ from mmrlhf.training.engine import Engine, make_accelerator
 
 OBJECTIVES = ["helpfulness", "factuality", "safety"]
 WARM = 2  # steps before the first round
-QUIET = (
-    0.7  # rounds before or after which the machine was slower than this share of its usual speed don't count
-)
 Guest = Callable[[Sequence[PreferenceRecord]], dict[str, float]]
 
 
 def our_stage(
-    checkpoint: Path, data: Path, folder: Path, lora: bool, kind: type[ppo_module.PpoStage], **settings: Any
+    checkpoint: Path,
+    data: Path,
+    folder: Path,
+    lora: bool,
+    kind: type[ppo_module.PpoStage],
+    engine: EngineConfig | None = None,
+    **settings: Any,
 ) -> ppo_module.PpoStage:
     """The stage as a run makes it, on the job's model; `settings` are the config's."""
-    engine = EngineConfig()
+    engine = engine or EngineConfig()
     accelerator = make_accelerator(engine)
+    device = accelerator.device
     adapters = LoraSettings(r=job.RANK, alpha=job.ALPHA) if lora else None
-    vlm = load_vlm(ModelConfig(path=str(checkpoint), lora=adapters), trainable=True)
+    vlm = load_vlm(ModelConfig(path=str(checkpoint), lora=adapters), device, trainable=True)
     frozen = ModelConfig(path=str(checkpoint))
-    reference, judged = None if lora else load_vlm(frozen), load_vlm(frozen)
+    reference, judged = None if lora else load_vlm(frozen, device), load_vlm(frozen, device)
     norms = {name: {"image-text": (0.0, 1.0)} for name in OBJECTIVES}
     judge = RewardModel(judged, RewardCard(OBJECTIVES, norms)).requires_grad_(False).eval()
-    judge.heads.load_state_dict(lean.make_heads(job.WIDTH, len(OBJECTIVES)).state_dict())
+    judge.heads.load_state_dict(lean.make_heads(judge.heads.in_features, len(OBJECTIVES)).state_dict())
     cache = vision_cache(engine)
     for model in (vlm, reference, judged):
         if model is not None:
-            assert keep_features(model, cache) == ""
+            if cache is not None:
+                assert keep_features(model, cache) == ""
             model.placeholder_ids = job.forbidden(model.processor)
     batch = job.PROMPTS * settings.get("answers_per_prompt", 1)
     config = PpoConfig.model_validate(
@@ -107,9 +111,7 @@ class Table:
 
     def quiet(self) -> list[int]:
         """The rounds that count."""
-        usual = statistics.median(self.gflops)
-        speed = [min(pair) / usual for pair in itertools.pairwise(self.gflops)]
-        return [i for i in range(self.rounds) if speed[i] >= QUIET] or list(range(self.rounds))
+        return quiet_rounds(self.gflops)
 
 
 class BetweenSteps(ppo_module.PpoStage):
@@ -123,10 +125,11 @@ class BetweenSteps(ppo_module.PpoStage):
 
     def updates(self, step: int) -> Iterator[Any]:
         """As before, with a pause in front."""
-        self._pause(step)
+        self.pause(step)
         yield from super().updates(step)
 
-    def _pause(self, step: int) -> None:
+    def pause(self, step: int) -> None:
+        """Closes the books on the step before, and has the guests do theirs."""
         now, table, round_ = time.perf_counter(), self.table, step - WARM
         if 0 < round_ <= table.rounds:
             table.seconds[round_ - 1]["ours"] = now - self.began - self.rare
@@ -209,8 +212,13 @@ def compare(
     lines = (folder / "stage" / "metrics.jsonl").read_text().splitlines()
     lengths = {json.loads(line)["length"] for line in lines}
     assert lengths == {job.ANSWER}, lengths
-    share = _mean(rare["swap_gap"]) / 10 + _mean(rare["write_samples"]) / 10 + _mean(rare["save"]) / 50
-    return summary(table, share, lora, epochs, answers)
+    return summary(table, rare_share(rare), lora, epochs, answers)
+
+
+def rare_share(seconds: dict[str, list[float]]) -> float:
+    """What a step pays on average for rare work: swapped images and samples every 10 steps, a checkpoint every 50."""
+    every = {"swap_gap": 10, "write_samples": 10, "save": 50}
+    return sum(_mean(times) / every[name] for name, times in seconds.items())
 
 
 def models(stage: ppo_module.PpoStage) -> list[VLM]:
@@ -231,9 +239,9 @@ def summary(table: Table, share: float, lora: bool, epochs: int, answers: int) -
         "ours / (lean + scoring)": [row["ours"] / row["lean"] for row in rounds],
         **{f"{name} / ours": [row[name] / row["ours"] for row in rounds] for name in others},
     }
-    seconds = {name: _median([rounds[i][name] for i in quiet]) for name in ("ours", "lean", *others)}
+    seconds = {name: median([rounds[i][name] for i in quiet]) for name in ("ours", "lean", *others)}
     parts = {
-        name: {part: _median([table.parts[i][name][part] for i in quiet]) for part in of}
+        name: {part: median([table.parts[i][name][part] for i in quiet]) for part in of}
         for name, of in table.parts[0].items()
     }
     return {
@@ -243,7 +251,7 @@ def summary(table: Table, share: float, lora: bool, epochs: int, answers: int) -
         "answers": answers,
         "prompt_tokens": job.PROMPT,
         "answer_tokens": job.ANSWER,
-        "ratios": {name: _median([values[i] for i in quiet]) for name, values in ratios.items()},
+        "ratios": {name: median([values[i] for i in quiet]) for name, values in ratios.items()},
         "ratios_by_round": {name: [round(v, 3) for v in values] for name, values in ratios.items()},
         "seconds_a_step": seconds,
         "answers_a_second": {name: round(job.PROMPTS * answers / s, 2) for name, s in seconds.items()},
@@ -256,10 +264,6 @@ def summary(table: Table, share: float, lora: bool, epochs: int, answers: int) -
         "gemm_gflops": table.gflops,
         "quiet_rounds": quiet,
     }
-
-
-def _median(values: Sequence[float]) -> float:
-    return round(statistics.median(values), 4)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -302,10 +306,7 @@ def show(lines: Sequence[dict[str, Any]]) -> str:
                 f"{min(line['gemm_gflops']):.0f} to {max(line['gemm_gflops']):.0f}",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return as_table(rows)
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from ppo import OBJECTIVES, grpo, our_stage
 
-from mmrlhf.rl.rollout import roll_out
 from mmrlhf.training.ppo import PpoStage
 
 
@@ -55,7 +54,9 @@ def test_lean_and_ours_agree(
     records = job.make_records(3)
     job.write_data(tmp_path / "data", records)
     settings = grpo(answers) if answers > 1 else {}
-    stage = our_stage(checkpoint, tmp_path / "data", tmp_path / "stage", lora, PpoStage, **settings)
+    stage = our_stage(
+        checkpoint, tmp_path / "data", tmp_path / "stage", lora, PpoStage, batch_size=3, **settings
+    )
     yard = lean.Lean(checkpoint, lora, lean.make_heads(job.WIDTH, len(OBJECTIVES)), 2, answers, shared)
     yard.model.load_state_dict(stage.vlm.model.state_dict())
     move([stage.vlm.model, yard.model], seed=1)
@@ -63,24 +64,23 @@ def test_lean_and_ours_agree(
         move([stage.policy.value_head, yard.value_head], seed=2)
 
     torch.manual_seed(0)
-    prompts = [stage._encode(record) for record in records]
-    rollout = roll_out(stage.vlm, prompts, stage.reward_model, stage.scalarizer, stage.config)
-    experience = stage._experience(rollout)
+    (experience,) = next(stage.updates(0)).micro_batches
+    names = [row.prompt.record.id for row in experience.rows]
+    experience = experience.select(sorted(range(len(names)), key=lambda i: names[i]))
+    rows = experience.rows
     ids_PT, pixels = lean.read(yard.processor, records)
-    assert [row.tolist() for row in ids_PT] == [prompt.input_ids.tolist() for prompt in prompts]
+    assert [row.tolist() for row in ids_PT] == [row.prompt.input_ids.tolist() for row in rows[::answers]]
     assert ids_PT.shape == (3, job.PROMPT)
-    answers_PGT = torch.stack([row.answer_ids for row in rollout.rows]).view(3, answers, job.ANSWER)
+    answers_PGT = torch.stack([row.answer_ids for row in rows]).view(3, answers, job.ANSWER)
     with torch.no_grad():
         features = lean.see(yard.model, pixels)
         scores_PG = yard.score(ids_PT, features, answers_PGT)
     reference = yard.reference(ids_PT, features, answers_PGT)
-    # the penalty for answers without an end comes on top of a rollout's scores
-    close(scores_PG.flatten(), rollout.scores_B - stage.config.missing_eos_penalty)
     close(reference.flatten(0, 1), experience.ref_logprobs_BT)
 
     for number, theirs in enumerate(yard.losses(ids_PT, features, answers_PGT, scores_PG, reference)):
         ours = stage.loss(experience).loss / experience.mask_BT.sum()
-        close(theirs, ours)
+        close(theirs, ours)  # and so the scores, which advantages and returns are made of
         ours.backward()
         theirs.backward()
         found = dict(yard.model.named_parameters())
@@ -125,6 +125,25 @@ def test_sampled_answers_follow_the_log_probs_of_their_policy(checkpoint: Path) 
     assert answers_PGT.shape == (4, 4, job.ANSWER)
     assert abs(apart.mean()) < 4 * apart.std() / apart.numel() ** 0.5
     assert entropy.mean() < 0.9 * torch.tensor(job.WORDS).log()
+
+
+def test_rows_and_shared_prefix_agree_on_prompts_of_two_pictures(checkpoint: Path) -> None:
+    job.resize(prompts=2, answer=5, pictures=2)
+    try:
+        assert (job.PROMPT, job.IMAGE_TOKENS) == (158, 64)
+        records = job.make_records(2)
+        assert [len(record.images) for record in records] == [2, 2]
+        answers_PGT = torch.randint(10, job.WORDS, (2, 3, 5))
+        found = []
+        for shared in (True, False):
+            yard = lean.Lean(checkpoint, True, lean.make_heads(job.WIDTH, 1), answers=3, shared=shared)
+            ids_PT, pixels = lean.read(yard.processor, records)
+            assert (ids_PT.shape, len(pixels)) == ((2, 158), 4)
+            found.append(yard.reference(ids_PT, lean.see(yard.model, pixels), answers_PGT))
+        close(found[0], found[1])
+        assert not torch.allclose(found[0][0], found[0][1], atol=1e-3)
+    finally:
+        job.resize(prompts=8, answer=32, pictures=1)
 
 
 def test_a_naive_step_runs_and_counts_its_work(checkpoint: Path) -> None:
