@@ -70,6 +70,9 @@ def process(vlm: VLM, record: PreferenceRecord, images: Sequence[Image.Image]) -
         UserError: its template or its processor doesn't take such a prompt.
     """
     chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
+    # a few name token types among the model's inputs, but don't make them unasked
+    known = getattr(vlm.processor, "model_input_names", ())
+    asked = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in known else {}
     try:
         text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         encoded = vlm.processor(
@@ -78,6 +81,7 @@ def process(vlm: VLM, record: PreferenceRecord, images: Sequence[Image.Image]) -
             images=([list(images)] if vlm.nests_images else list(images)) if images else None,
             return_tensors="pt",
             add_special_tokens=not vlm.template_adds_bos,
+            **asked,
         )
     except (TemplateError, *ERRORS) as error:
         name = type(vlm.processor).__name__

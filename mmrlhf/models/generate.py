@@ -7,8 +7,9 @@ checkpoint's own settings, and never an image placeholder.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,19 +100,25 @@ def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:
     """The prompts' forward, padded on the right as in training."""
     inputs = collate_prompts(vlm, prompts, vlm.device)
     mask = inputs["attention_mask"]
+    with positions_seen(vlm) as seen, seeing(vlm, prompts):
+        hidden_NTD, cache = run_trunk(vlm, **inputs, use_cache=True)
+    last = mask.sum(1) - 1
+    hidden = hidden_NTD[torch.arange(len(prompts), device=vlm.device), last]
+    return _State(cache, hidden, mask, _next_position(seen[0] if seen else None, mask))
+
+
+@contextlib.contextmanager
+def positions_seen(vlm: VLM) -> Iterator[list[Tensor | None]]:
+    """Takes down the positions that the family's forward hands to its language model, while it lasts."""
     seen: list[Tensor | None] = []
     language: Any = parts_of(vlm.core, vlm.path).language
     handle = language.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
     )
     try:
-        with seeing(vlm, prompts):
-            hidden_NTD, cache = run_trunk(vlm, **inputs, use_cache=True)
+        yield seen
     finally:
         handle.remove()
-    last = mask.sum(1) - 1
-    hidden = hidden_NTD[torch.arange(len(prompts), device=vlm.device), last]
-    return _State(cache, hidden, mask, _next_position(seen[0] if seen else None, mask))
 
 
 @torch.no_grad()

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.batch import ERRORS
+from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import add_lora, freeze
 from mmrlhf.models.prefix import differs, why_rows
-from mmrlhf.models.probe import check_rows, learn_tokens
+from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
 from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
@@ -105,31 +105,43 @@ def _check_processor(processor: Any, path: str) -> None:
 
 @torch.no_grad()
 def check_logits(vlm: VLM) -> None:
-    """Sees on a few words that the logits we take at answer positions are those that the model itself would give.
-    Tokens that the model shuts out by itself (Chameleon's pictures) are kept out of sampling too.
+    """Sees on a picture and a few words that the logits we take at answer positions are those that the model itself
+    would give, and finds the factor that some families put behind their head. Tokens that the model shuts out by itself
+    (Chameleon's pictures) are kept out of sampling too.
 
     Raises:
         UserError: they are not, or the model has no plain forward; then its log-probs would be of something else.
     """
-    ids = torch.tensor([vlm.tokenizer("What is in the picture?", add_special_tokens=False)["input_ids"]])
-    inputs = {"input_ids": ids.to(vlm.device), "attention_mask": torch.ones_like(ids).to(vlm.device)}
+    inputs = collate_prompts(vlm, probe_prompts(vlm)[:1], vlm.device)
     try:
         own = vlm.core(**inputs, use_cache=False).logits.float()
-        ours = head_logits(vlm, run_trunk(vlm, **inputs, use_cache=False)[0])
+        hidden, _ = run_trunk(vlm, **inputs, use_cache=False)
+        shut = (own < SHUT_OUT).all(1)[0]
+        vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
+        vlm.logit_factor = _logit_factor(vlm, own[..., ~shut], hidden, ~shut)
+        far = (own - head_logits(vlm, hidden))[..., ~shut].abs().max().item()
     except ERRORS as error:
         raise UserError(
             f"model {vlm.path}: {type(vlm.core).__name__} has no forward of the usual kind ({error}), so it can't be "
             "trained here"
         ) from error
-    shut = (own < SHUT_OUT).all(1)[0]
-    vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
-    own, ours = own[..., ~shut], ours[..., ~shut]
-    far = (own - ours).abs().max().item()
-    if not far <= 0.02 * max(1.0, own.abs().max().item()):
+    if not far <= 0.02 * max(1.0, own[..., ~shut].abs().max().item()):
         raise UserError(
             f"model {vlm.path}: {type(vlm.core).__name__} changes its logits in a way that is not known here (they "
             f"differ by {far:.3g}), so log-probs would be wrong"
         )
+
+
+def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float:
+    """What a family multiplies its head's output with: of the numbers in its config and their inverses, since each
+    family calls it by another name, the one that fits best. 1 in most."""
+    raw = vlm.core.get_output_embeddings()(hidden).float()[..., taken]
+    text = vlm.core.config.get_text_config()
+    if cap := getattr(text, "final_logit_softcapping", None):
+        own = cap * torch.atanh((own / cap).clamp(-0.999, 0.999))
+    fit = ((own * raw).sum() / (raw * raw).sum()).item()
+    numbers = [float(n) for n in vars(text).values() if isinstance(n, int | float) and n > 0]
+    return min((1.0, *numbers, *(1 / n for n in numbers)), key=lambda number: abs(number - fit))
 
 
 def _limit_pixels(processor: Any, config: ModelConfig) -> None:

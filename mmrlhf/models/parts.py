@@ -132,7 +132,8 @@ def _with_adapters(model: nn.Module, settings: Any, path: str) -> Any:
 
 
 def _linears(model: Any, path: str) -> dict[str, list[str]]:
-    """The names of the linear layers of each part. What lies in a projector inside a tower is the projector's."""
+    """The names of the linear layers of each part. What lies in a projector inside a tower is the projector's; what is
+    for sound is no part."""
     parts = parts_of(model, path)
     head = model.get_output_embeddings()
     owner = {module: "vision" for tower in parts.towers for module in tower.modules()}
@@ -141,7 +142,7 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"language": [], "projector": [], "vision": []}
     for name, module in model.named_modules():
         # a subclass may give back more than a linear layer does (Llama 4's router)
-        if type(module) is nn.Linear and module in owner and module is not head:
+        if type(module) is nn.Linear and module in owner and module is not head and "audio" not in name:
             found[owner[module]].append(name)
     return found
 

@@ -18,7 +18,7 @@ from data_tools.errors import UserError
 from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.models.batch import ERRORS, TEXT_KEYS, collate, encode_answer, encode_prompt, process
-from mmrlhf.models.generate import fed
+from mmrlhf.models.generate import fed, positions_seen
 from mmrlhf.models.vlm import VLM, hidden_states
 from mmrlhf.types import EncodedPrompt, Row
 
@@ -168,11 +168,23 @@ def _mixes(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> str:
         Row(prompt, encode_answer(vlm, text))
         for prompt, text in zip(prompts, (ANSWER, OTHER, "", ANSWER), strict=False)
     ]
-    for row, hidden in zip(rows, _rows(vlm, rows), strict=True):
-        apart = distance(hidden, _rows(vlm, [row])[0])
-        if apart > bound(vlm, 1e-2, 0.1):
-            return f"rows of a batch change each other (by {apart:.2g})"
+    with positions_seen(vlm) as seen:
+        together = _rows(vlm, rows)
+        for i, (row, hidden) in enumerate(zip(rows, together, strict=True)):
+            apart = distance(hidden, _rows(vlm, [row])[0])
+            if apart > bound(vlm, 1e-2, 0.1):
+                return f"rows of a batch change each other (by {apart:.2g})"
+            if seen and not _same_positions(seen[0], i, seen[-1]):
+                # HunYuan-VL counts pictures over the batch
+                return "rows of a batch change each other's positions"
     return ""
+
+
+def _same_positions(batch: Tensor | None, row: int, alone: Tensor | None) -> bool:
+    """Whether a row's positions, (..., R, T) of a batch, are those it has alone."""
+    if batch is None or alone is None or batch.shape[-2] == 1:
+        return True  # counted along the row
+    return torch.equal(batch[..., row, : alone.shape[-1]], alone[..., 0, :])
 
 
 def _strays(vlm: VLM, prompt: EncodedPrompt) -> str:

@@ -122,20 +122,22 @@ class CachedVision:
             self.cache.encoded += 1
             self.cache.put(key, features)
             found[key] = features
-        return _Output(join([found[key] for key in keys]))
+        return Joined([found[key] for key in keys])
 
 
-class _Output(dict[str, Any]):
-    """The features as an object with attributes, as a family's forward reads them; it notes which are read."""
+class Joined(dict[str, Any]):
+    """The features of prompts put together in order, as the family's own call on all of them would give them: an object
+    with attributes, as its forward reads it. A field is joined when it is read, and `read` tells which were."""
 
-    def __init__(self, features: Features) -> None:
-        super().__init__(features)
-        self.read: set[str] = set()
+    def __init__(self, parts: Sequence[Features]) -> None:
+        super().__init__(parts[0])
+        self.parts, self.read = parts, set[str]()
 
     def __getitem__(self, name: str) -> Any:
-        value = super().__getitem__(name)
+        if name not in self:
+            raise KeyError(name)
         self.read.add(name)
-        return value
+        return _join([part[name] for part in self.parts], layered=name != "pooler_output")
 
     def __getattr__(self, name: str) -> Any:
         if name not in self:
@@ -152,7 +154,7 @@ def apart(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
         yield
         return
     made = _by_shape(vlm, shown)
-    joined = _Output(join([made[i] for i in shown]))
+    joined = Joined([made[i] for i in shown])
     with _answering(vlm, lambda *args, **kwargs: joined):
         yield
 
@@ -183,12 +185,8 @@ def _tried(vlm: VLM) -> frozenset[str]:
         inputs = collate_prompts(vlm, prompts, vlm.device)
         with seeing(plain, prompts):
             theirs, _ = run_trunk(vlm, **inputs, use_cache=False)
-        output = _Output(encode(vlm, [shown[0]]))
-        with _answering(vlm, lambda *args, **kwargs: output):
-            run_trunk(vlm, **collate_prompts(vlm, [shown[0]], vlm.device), use_cache=False)
-        fields = frozenset(output.read)
-        made = _by_shape(vlm, shown, fields)
-        joined = _Output(join([made[i] for i in shown]))
+        made = _by_shape(vlm, shown)
+        joined = Joined([made[i] for i in shown])
         with _answering(vlm, lambda *args, **kwargs: joined):
             ours, _ = run_trunk(vlm, **inputs, use_cache=False)
     except (UserError, *ERRORS) as error:
@@ -200,7 +198,7 @@ def _tried(vlm: VLM) -> frozenset[str]:
         raise ValueError(f"{type(vlm.core).__name__} gives something else with them (by {far:.2g})")
     if _made_with(vlm, parts_of(vlm.core, vlm.path).language, shown[0]):
         raise ValueError("they are made with weights of its language model")
-    return fields
+    return frozenset(joined.read)
 
 
 def vision_cache(config: EngineConfig) -> VisionCache | None:
@@ -334,13 +332,6 @@ def _split(value: Any, parts: int, layered: bool) -> list[Any]:
     size = len(value) // parts
     # clones: a view would keep the whole batch in memory
     return [[t.clone() for t in value[i * size : (i + 1) * size]] for i in range(parts)]
-
-
-def join(features: Sequence[Features]) -> Features:
-    """The features of prompts put together in order, as the family's own call on all of them would give them."""
-    return {
-        name: _join([of[name] for of in features], layered=name != "pooler_output") for name in features[0]
-    }
 
 
 def _join(values: Sequence[Any], layered: bool) -> Any:

@@ -41,6 +41,7 @@ class VLM:
     token_fields: frozenset[str] = frozenset()  # what the processor gives for each token; `probe.py` finds it
     answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
     by_shape: bool = False  # pictures of unlike shapes are encoded apart; `probe.py` finds it
+    logit_factor: float = 1.0  # of the head's output; `load.py` finds it
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
     rows_because: str = ""  # why they may not
@@ -142,10 +143,9 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
     Some families scale them, or cap them softly, behind their head; `load.check_logits` sees that no other does more.
     """
     logits = vlm.core.get_output_embeddings()(hidden_BTD).float()
-    text = vlm.core.config.get_text_config()
-    if scaling := getattr(text, "logits_scaling", None):
-        logits = logits / scaling
-    if cap := getattr(text, "final_logit_softcapping", None):
+    if vlm.logit_factor != 1:
+        logits = logits * vlm.logit_factor
+    if cap := getattr(vlm.core.config.get_text_config(), "final_logit_softcapping", None):
         logits = torch.tanh(logits / cap) * cap
     return logits
 

@@ -113,8 +113,7 @@ def test_head_logits_are_scaled_and_capped_as_the_text_config_says() -> None:
     vlm = load_vlm(ModelConfig())
     hidden = torch.randn(1, 160, generator=torch.Generator().manual_seed(0))
     plain = head_logits(vlm, hidden)[0, :3].tolist()
-    text = vlm.core.config.text_config
-    text.logits_scaling, text.final_logit_softcapping = 4.0, 0.5
+    vlm.logit_factor, vlm.core.config.text_config.final_logit_softcapping = 0.25, 0.5
     by_hand = [0.5 * math.tanh(value / 4 / 0.5) for value in plain]
     assert head_logits(vlm, hidden)[0, :3].tolist() == pytest.approx(by_hand, abs=1e-6)
 

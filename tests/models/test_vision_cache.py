@@ -13,7 +13,7 @@ from mmrlhf.models.generate import generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.policy import Policy
-from mmrlhf.models.vision_cache import CachedVision, VisionCache, _alike, fingerprint, join, split
+from mmrlhf.models.vision_cache import CachedVision, Joined, VisionCache, _alike, fingerprint, split
 from mmrlhf.models.vlm import VLM
 from mmrlhf.types import EncodedPrompt, Row
 
@@ -159,6 +159,7 @@ def test_split_and_join_by_hand() -> None:
     assert [t.tolist() for t in parts[1]["pooler_output"]] == [[[2, 2]], [[3, 3]]]
     assert parts[0]["deepstack_features"][0].tolist() == [[0, 1], [2, 3]]
     assert [t.tolist() for t in parts[1]["deepstack_features"][1]] == [[[2, 2]], [[3, 3]]]
-    whole = join(parts[::-1])
+    whole = Joined(parts[::-1])
     assert [t[0, 0].item() for t in whole["pooler_output"]] == [2, 3, 0, 1]
-    assert whole["deepstack_features"][0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
+    assert whole.read == {"pooler_output"}
+    assert whole.deepstack_features[0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
