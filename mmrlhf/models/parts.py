@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +114,9 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
         settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=names)
         return _with_adapters(model, settings, path)
 
-    peft_model = adapted(chosen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of names that it changed itself, seen to below
+        peft_model = adapted(chosen)
     plain = [name for name in chosen if isinstance(model.get_submodule(name), LoraLayer)]
     if len(plain) < len(chosen):
         # in some mixtures of experts peft takes such names for the experts' own weights, and puts adapters there

@@ -163,7 +163,7 @@ def _by_shape(
     vlm: VLM, prompts: Mapping[Key, EncodedPrompt], fields: frozenset[str] | None = None
 ) -> dict[Key, Features]:
     """The features of each prompt, made of those together that have equally many and equally large pictures."""
-    found = {}
+    found: dict[Key, Features] = {}
     for group in _alike(vlm, prompts):
         made = encode(vlm, [prompts[key] for key in group])
         kept = made if fields is None else {name: made[name] for name in fields}
@@ -353,7 +353,7 @@ def _map(value: Any, change: Any) -> Any:
 def _of_tensors(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return bool(value) and all(_of_tensors(part) for part in value)
-    return isinstance(value, Tensor)
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -100,6 +100,27 @@ def test_no_chat_template(copy: Path) -> None:
     assert "no chat template" in refusal(copy)
 
 
+def test_a_chat_template_that_takes_words_alone(copy: Path) -> None:
+    template = copy / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
+    assert "its chat template is for text alone" in refusal(copy)
+
+
+def test_a_chat_template_that_fails(copy: Path) -> None:
+    template = copy / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text("{{ raise_exception('no such role') }}")
+    assert "its chat template fails on a question and its answer: no such role" in refusal(copy)
+
+
+def test_a_processor_of_words_alone(copy: Path) -> None:
+    """A text-only tokenizer in the place of a processor."""
+    (copy / "processor_config.json").unlink()
+    (copy / "preprocessor_config.json").unlink(missing_ok=True)
+    assert "can't load it" in refusal(copy) or "has no image_processor" in refusal(copy)
+
+
 def test_logits_that_another_way_would_give(copy: Path) -> None:
     """A soft cap that the family's own forward doesn't apply: our log-probs would not be the model's."""
     config = json.loads((copy / "config.json").read_text())
@@ -107,6 +128,21 @@ def test_logits_that_another_way_would_give(copy: Path) -> None:
     (copy / "config.json").chmod(0o644)
     (copy / "config.json").write_text(json.dumps(config))
     assert "changes its logits in a way that is not known here" in refusal(copy)
+
+
+def test_a_factor_behind_the_head_is_found_in_the_config(monkeypatch) -> None:
+    """Granite divides by a number of its config, HyperCLOVA X multiplies with one; each calls it by its own name."""
+    family = type(load_vlm(ModelConfig()).core)
+    own = family.forward
+
+    def scaled(self, *args, **kwargs):
+        out = own(self, *args, **kwargs)
+        out.logits = out.logits / self.config.text_config.max_position_embeddings
+        return out
+
+    monkeypatch.setattr(family, "forward", scaled)
+    vlm = load_vlm(ModelConfig())
+    assert vlm.logit_factor == 1 / vlm.core.config.text_config.max_position_embeddings
 
 
 def test_head_logits_are_scaled_and_capped_as_the_text_config_says() -> None:
