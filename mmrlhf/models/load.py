@@ -68,8 +68,8 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     model.eval()  # dropout stays off: old and new log-probs must come from the same function
     vlm = describe(model, processor, config.path)
     learn_tokens(vlm)
-    check_logits(vlm)
     check_rows(vlm)
+    check_logits(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:

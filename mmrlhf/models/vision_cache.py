@@ -318,9 +318,20 @@ def _alike(vlm: VLM, prompts: Mapping[Key, EncodedPrompt]) -> list[list[Key]]:
 
 
 def split(features: Features, parts: int) -> list[Features]:
-    """The features of a batch of prompts with equally many and equally large images, prompt by prompt."""
-    cut = {name: _split(value, parts, layered=name != "pooler_output") for name, value in features.items()}
+    """The features of a batch of prompts with equally many and equally large images, prompt by prompt; without the
+    fields that can't be cut so, which a forward that reads them will miss."""
+    cut = {
+        name: _split(value, parts, layered=name != "pooler_output")
+        for name, value in features.items()
+        if _can_be_cut(value, parts, layered=name != "pooler_output")
+    }
     return [{name: pieces[i] for name, pieces in cut.items()} for i in range(parts)]
+
+
+def _can_be_cut(value: Any, parts: int, layered: bool) -> bool:
+    if layered and not isinstance(value, Tensor):
+        return all(_can_be_cut(layer, parts, layered=False) for layer in value)
+    return len(value) % parts == 0
 
 
 def _split(value: Any, parts: int, layered: bool) -> list[Any]:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from families import BUILDERS, train_tokenizer
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.load import TINY, load_vlm
+from mmrlhf.models.load import TINY, _check_processor, load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import head_logits
 
@@ -115,10 +116,18 @@ def test_a_chat_template_that_fails(copy: Path) -> None:
 
 
 def test_a_processor_of_words_alone(copy: Path) -> None:
-    """A text-only tokenizer in the place of a processor."""
+    """What is told of images is missing."""
     (copy / "processor_config.json").unlink()
-    (copy / "preprocessor_config.json").unlink(missing_ok=True)
-    assert "can't load it" in refusal(copy) or "has no image_processor" in refusal(copy)
+    assert "transformers can't load it as an image-text-to-text model" in refusal(copy)
+
+
+def test_a_processor_without_images() -> None:
+    """A tokenizer alone is what AutoProcessor gives for some families."""
+    processor = SimpleNamespace(tokenizer=object(), chat_template="x")
+    with pytest.raises(
+        UserError, match="model p: its SimpleNamespace has no image_processor, so prompts with"
+    ):
+        _check_processor(processor, "p")
 
 
 def test_logits_that_another_way_would_give(copy: Path) -> None:
