@@ -17,7 +17,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LoraSettings(Config):
-    """Low-rank adapters on the language model's linear layers."""
+    """Low-rank adapters on linear layers: of the language model and, where they are asked for, of what sees."""
 
     r: Positive = Field(16, description="rank")
     alpha: float = Field(
@@ -25,7 +25,12 @@ class LoraSettings(Config):
     )
     targets: list[str] | None = Field(
         None,
-        description="last names of the linear layers, such as q_proj; nothing: all of the language model's",
+        description="last names of the linear layers, such as q_proj; nothing: all of those in `parts`",
+    )
+    parts: list[Literal["language", "projector", "vision"]] = Field(
+        ["language"],
+        min_length=1,
+        description="where adapters go; with projector or vision, image features are made anew for each forward",
     )
 
 
@@ -37,8 +42,8 @@ class ModelConfig(Config):
         "auto",
         description="of the weights; auto: bfloat16 on a GPU, float32 on a CPU and in full fine-tuning",
     )
-    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = Field(
-        "sdpa", description="attention kernel"
+    attn_implementation: Literal["auto", "sdpa", "eager", "flash_attention_2"] = Field(
+        "auto", description="attention kernel; auto: sdpa in every part of the model that has it, else eager"
     )
     lora: LoraSettings | None = Field(None, description="train adapters; nothing: full fine-tuning")
     freeze_vision_tower: bool = Field(True, description="keep the vision tower as it is")
@@ -57,7 +62,8 @@ class ModelConfig(Config):
         if self.lora and not (self.freeze_vision_tower and self.freeze_projector):
             # else the model with its adapters off would no longer be the reference
             raise ValueError(
-                "with lora only adapters are trained: leave freeze_vision_tower and freeze_projector true"
+                "with lora only adapters are trained: leave freeze_vision_tower and freeze_projector true, and name "
+                "in lora.parts what adapters go into besides the language model"
             )
         return self
 

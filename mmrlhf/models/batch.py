@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 TEXT_KEYS = {"input_ids", "attention_mask"}
 NO_INPUTS = {"labels"}  # some processors add them
+# what code that was written for other inputs stumbles over
+ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 class PromptTooLong(UserError):
@@ -50,28 +53,41 @@ def encode_prompt(
     """
     if images is None:
         images = [_picture(record, index) for index in range(len(record.images))]
-    chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
-    text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    try:
-        encoded = vlm.processor(
-            text=[text],
-            # a list a sample, as transformers' own chats give it: LLaVA-OneVision tiles an image only if it is alone
-            images=[list(images)] if images else None,
-            return_tensors="pt",
-            add_special_tokens=not vlm.template_adds_bos,
-        )
-    except (ValueError, TypeError, IndexError) as error:
-        name = type(vlm.processor).__name__
-        raise UserError(f"record {record.id}: {name} can't read its prompt: {error}") from error
-    encoded = {name: value for name, value in encoded.items() if name not in NO_INPUTS}
+    encoded = process(vlm, record, images)
     ids = encoded["input_ids"][0]
     if max_tokens is not None and len(ids) > max_tokens:
         raise PromptTooLong(
             f"record {record.id}: a prompt of {len(ids)} tokens is over the limit of {max_tokens}"
         )
-    fields = {k: v[0] for k, v in encoded.items() if k not in TEXT_KEYS and _is_token_field(v, ids)}
+    fields = {k: v[0] for k, v in encoded.items() if k in vlm.token_fields}
     vision = {k: v for k, v in encoded.items() if k not in TEXT_KEYS and k not in fields} if images else {}
     return EncodedPrompt(record, ids, fields, vision)
+
+
+def process(vlm: VLM, record: PreferenceRecord, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    """What the family's processor makes of a record's prompt with these images: a batch of one.
+
+    Raises:
+        UserError: its template or its processor doesn't take such a prompt.
+    """
+    chat = [_chat_message(vlm, message, show_images=bool(images)) for message in record.prompt]
+    # a few name token types among the model's inputs, but don't make them unasked
+    known = getattr(vlm.processor, "model_input_names", ())
+    asked = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in known else {}
+    try:
+        text = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        encoded = vlm.processor(
+            text=[text],
+            # a list a sample, as transformers' own chats give it: LLaVA-OneVision tiles an image only if it is alone
+            images=([list(images)] if vlm.nests_images else list(images)) if images else None,
+            return_tensors="pt",
+            add_special_tokens=not vlm.template_adds_bos,
+            **asked,
+        )
+    except (TemplateError, *ERRORS) as error:
+        name = type(vlm.processor).__name__
+        raise UserError(f"record {record.id}: {name} can't read its prompt: {error}") from error
+    return {name: value for name, value in encoded.items() if name not in NO_INPUTS}
 
 
 def _picture(record: PreferenceRecord, index: int) -> Image.Image:
@@ -79,10 +95,6 @@ def _picture(record: PreferenceRecord, index: int) -> Image.Image:
         return read_image(record.images[index])
     except ImageError as error:
         raise ImageError(f"record {record.id}, image {index}: {error}") from error
-
-
-def _is_token_field(value: object, ids: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == (1, len(ids)) and not value.is_floating_point()
 
 
 def _chat_message(vlm: VLM, message: Message, show_images: bool) -> dict[str, object]:
@@ -254,7 +266,9 @@ def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict
         fields = [prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)) for prompt in prompts]
         inputs[name] = torch.stack([pad(row, vlm.answer_type) for row in fields])
     for name in sorted({name for prompt in prompts for name in prompt.vision}):
-        inputs[name] = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
+        value = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
+        # not every tower turns what its processor gives (Llama 4's: bfloat16) into its own precision
+        inputs[name] = value.to(vlm.core.dtype) if value.is_floating_point() else value
     return inputs
 
 

@@ -7,8 +7,9 @@ checkpoint's own settings, and never an image placeholder.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from data_tools.errors import RunError
 from mmrlhf.models.adapters import merged_adapters
 from mmrlhf.models.batch import collate_prompts
 from mmrlhf.models.parts import parts_of
-from mmrlhf.models.vlm import VLM, answer_logits, seeing
+from mmrlhf.models.prefix import WINDOWED
+from mmrlhf.models.vlm import VLM, answer_logits, run_trunk, seeing
 from mmrlhf.tensors import token_logprobs
 from mmrlhf.types import EncodedPrompt, Row
 
@@ -108,7 +110,7 @@ def _parts(
     parts: list[list[int]] = []
     for i in order:
         length = len(prompts[i].input_ids)
-        padded = kinds <= {"full_attention", "sliding_attention"} and length + max_new_tokens <= window
+        padded = kinds <= WINDOWED and length + max_new_tokens <= window
         same = parts and (padded or len(prompts[parts[-1][0]].input_ids) == length)
         if same and len(parts[-1]) < size:
             parts[-1].append(i)
@@ -131,34 +133,45 @@ class _State:
     def repeat(self, times: int) -> None:
         """Each answer becomes several that begin alike."""
         if times > 1:
-            self.cache.batch_repeat_interleave(times)
+            count = len(self.hidden_ND)
+            self._pick(torch.arange(count, device=self.hidden_ND.device).repeat_interleave(times))
             self.hidden_ND = self.hidden_ND.repeat_interleave(times, 0)
             self.mask_NT = self.mask_NT.repeat_interleave(times, 0)
             self.next_DN1 = self.next_DN1.repeat_interleave(times, 1)
 
     def keep(self, index: Tensor) -> None:
         """Only some of the answers."""
-        self.cache.batch_select_indices(index)
+        self._pick(index)
         self.mask_NT, self.next_DN1 = self.mask_NT[index], self.next_DN1[:, index]
+
+    def _pick(self, index: Tensor) -> None:
+        """The cache's rows at `index`: beam search's way, since layers that carry a state know no other."""
+        self.cache.reorder_cache(index)
 
 
 def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:
     """The prompts' forward, padded on the right as in training."""
     inputs = collate_prompts(vlm, prompts, vlm.device)
     mask = inputs["attention_mask"]
+    with positions_seen(vlm) as seen, seeing(vlm, prompts):
+        hidden_NTD, cache = run_trunk(vlm, **inputs, use_cache=True)
+    last = mask.sum(1) - 1
+    hidden = hidden_NTD[torch.arange(len(prompts), device=vlm.device), last]
+    return _State(cache, hidden, mask, _next_position(seen[0] if seen else None, mask))
+
+
+@contextlib.contextmanager
+def positions_seen(vlm: VLM) -> Iterator[list[Tensor | None]]:
+    """Takes down the positions that the family's forward hands to its language model, while it lasts."""
     seen: list[Tensor | None] = []
     language: Any = parts_of(vlm.core, vlm.path).language
     handle = language.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs.get("position_ids")), with_kwargs=True
     )
     try:
-        with seeing(vlm, prompts):
-            out = vlm.core.base_model(**inputs, use_cache=True)
+        yield seen
     finally:
         handle.remove()
-    last = mask.sum(1) - 1
-    hidden = out.last_hidden_state[torch.arange(len(prompts), device=vlm.device), last]
-    return _State(out.past_key_values, hidden, mask, _next_position(seen[0], mask))
 
 
 @torch.no_grad()
@@ -254,12 +267,13 @@ def _feed(vlm: VLM, state: _State, drawn_N: Tensor) -> None:
     """One more token each."""
     state.mask_NT = torch.cat([state.mask_NT, torch.ones_like(state.mask_NT[:, :1])], 1)
     positions = state.next_DN1 if len(state.next_DN1) > 1 else state.next_DN1[0]
-    out = vlm.core.base_model(
+    hidden_NTD, _ = run_trunk(
+        vlm,
         input_ids=drawn_N.unsqueeze(1),
         attention_mask=state.mask_NT,
         position_ids=positions,
         past_key_values=state.cache,
         use_cache=True,
     )
-    state.hidden_ND = out.last_hidden_state[:, -1]
+    state.hidden_ND = hidden_NTD[:, -1]
     state.next_DN1 = state.next_DN1 + 1

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import add_lora, freeze
 from mmrlhf.models.prefix import differs, why_rows
-from mmrlhf.models.probe import check_rows
-from mmrlhf.models.vlm import VLM, head_logits
+from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
+from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
+SHUT_OUT = -1e30  # logits below are a mask's
 PLACEHOLDER_NAMES = (
     "image_token",
     "video_token",
@@ -43,14 +46,11 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     _check_path(path)
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
+    attention = None if config.attn_implementation == "auto" else config.attn_implementation
     try:
         processor = AutoProcessor.from_pretrained(path, **common)
         model, loading = AutoModelForImageTextToText.from_pretrained(
-            path,
-            dtype=dtype,
-            attn_implementation=config.attn_implementation,
-            output_loading_info=True,
-            **common,
+            path, dtype=dtype, attn_implementation=attention, output_loading_info=True, **common
         )
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise UserError(
@@ -61,17 +61,15 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         raise UserError(
             f"model {config.path}: {len(missing)} of its weights are not in its files, such as {missing[0]}"
         )
-    if not getattr(processor, "chat_template", None) and not getattr(
-        processor.tokenizer, "chat_template", None
-    ):
-        raise UserError(f"model {config.path}: it has no chat template, so prompts can't be written for it")
+    _check_processor(processor, config.path)
     limit_pixels(processor, config)
     model.to(device)
     freeze(model, config if trainable else None, config.path)
     model.eval()  # dropout stays off: old and new log-probs must come from the same function
     vlm = describe(model, processor, config.path)
-    check_logits(vlm)
+    learn_tokens(vlm)
     check_rows(vlm)
+    check_logits(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:
@@ -87,29 +85,63 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     return vlm
 
 
+def _check_processor(processor: Any, path: str) -> None:
+    """Sees that there is a processor of words and pictures with a chat template, which may lie with its tokenizer."""
+    if missing := [
+        name for name in ("tokenizer", "image_processor") if getattr(processor, name, None) is None
+    ]:
+        raise UserError(
+            f"model {path}: its {type(processor).__name__} has no {' and no '.join(missing)}, so prompts with images "
+            "can't be prepared for it"
+        )
+    if not getattr(processor, "chat_template", None):
+        processor.chat_template = getattr(processor.tokenizer, "chat_template", None)
+    if not processor.chat_template:
+        raise UserError(
+            f"model {path}: it has no chat template, so prompts can't be written for it; put one beside its weights "
+            "as chat_template.jinja"
+        )
+
+
 @torch.no_grad()
 def check_logits(vlm: VLM) -> None:
-    """Sees on a few words that the logits we take at answer positions are those that the model itself would give.
+    """Sees on a picture and a few words that the logits we take at answer positions are those that the model itself
+    would give, and finds the factor that some families put behind their head. Tokens that the model shuts out by itself
+    (Chameleon's pictures) are kept out of sampling too.
 
     Raises:
         UserError: they are not, or the model has no plain forward; then its log-probs would be of something else.
     """
-    ids = torch.tensor([vlm.tokenizer("What is in the picture?", add_special_tokens=False)["input_ids"]])
-    inputs = {"input_ids": ids.to(vlm.device), "attention_mask": torch.ones_like(ids).to(vlm.device)}
+    inputs = collate_prompts(vlm, probe_prompts(vlm)[:1], vlm.device)
     try:
         own = vlm.core(**inputs, use_cache=False).logits.float()
-        ours = head_logits(vlm, vlm.core.base_model(**inputs, use_cache=False).last_hidden_state)
-    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        hidden, _ = run_trunk(vlm, **inputs, use_cache=False)
+        shut = (own < SHUT_OUT).all(1)[0]
+        vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
+        vlm.logit_factor = _logit_factor(vlm, own[..., ~shut], hidden, ~shut)
+        far = (own - head_logits(vlm, hidden))[..., ~shut].abs().max().item()
+    except ERRORS as error:
         raise UserError(
             f"model {vlm.path}: {type(vlm.core).__name__} has no forward of the usual kind ({error}), so it can't be "
             "trained here"
         ) from error
-    far = (own - ours).abs().max().item()
-    if not far <= 0.02 * max(1.0, own.abs().max().item()):
+    if not far <= 0.02 * max(1.0, own[..., ~shut].abs().max().item()):
         raise UserError(
             f"model {vlm.path}: {type(vlm.core).__name__} changes its logits in a way that is not known here (they "
             f"differ by {far:.3g}), so log-probs would be wrong"
         )
+
+
+def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float:
+    """What a family multiplies its head's output with: of the numbers in its config and their inverses, since each
+    family calls it by another name, the one that fits best. 1 in most."""
+    raw = vlm.core.get_output_embeddings()(hidden).float()[..., taken]
+    text = vlm.core.config.get_text_config()
+    if cap := getattr(text, "final_logit_softcapping", None):
+        own = cap * torch.atanh((own / cap).clamp(-0.999, 0.999))
+    fit = ((own * raw).sum() / (raw * raw).sum()).item()
+    numbers = [float(n) for n in vars(text).values() if isinstance(n, int | float) and n > 0]
+    return min((1.0, *numbers, *(1 / n for n in numbers)), key=lambda number: abs(number - fit))
 
 
 def limit_pixels(processor: Any, config: ModelConfig) -> None:
@@ -144,6 +176,10 @@ def _check_path(path: str) -> None:
 def describe(model: Any, processor: Any, path: str) -> VLM:
     """A VLM record around a loaded model and processor: reads the family's tokens and chat template."""
     tokenizer = processor.tokenizer
+    if model.get_output_embeddings() is None:
+        raise UserError(
+            f"model {path}: {type(model).__name__} has no head over its vocabulary, so it has no log-probs"
+        )
     ends = model.generation_config.eos_token_id if hasattr(model, "generation_config") else None
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else (ends[0] if ends else None)
@@ -151,9 +187,19 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         raise UserError(f"model {path}: its tokenizer has no end token, so answers could never end")
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_id
     probe = [{"role": "user", "content": [{"type": "text", "text": "Q"}]}]
-    prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
     reply = [*probe, {"role": "assistant", "content": [{"type": "text", "text": "ANSWER"}]}]
-    whole = processor.apply_chat_template(reply, tokenize=False)
+    try:
+        prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
+        whole = processor.apply_chat_template(reply, tokenize=False)
+    except (TemplateError, *ERRORS) as error:
+        raise UserError(
+            f"model {path}: its chat template fails on a question and its answer: {error}"
+        ) from error
+    if "'type'" in prompt:
+        # a template that takes a message for plain text writes out the list of its parts
+        raise UserError(
+            f"model {path}: its chat template is for text alone, so images can't be placed with it"
+        )
     lead, tail = "", ""
     if whole.startswith(prompt):
         lead, _, tail = whole[len(prompt) :].partition("ANSWER")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,12 +40,13 @@ def parts_of(model: nn.Module, path: str) -> Parts:
     from transformers import PreTrainedModel
 
     trunk: Any = getattr(model, "model", model)
-    language = getattr(trunk, "language_model", None) or getattr(trunk, "text_model", None)
+    language = getattr(trunk, "language_model", None) or getattr(trunk, "text_model", None) or _loose(trunk)
     if language is None:
         raise UserError(
             f"model {path}: its {type(trunk).__name__} has no language_model, so what to train can't be told apart"
         )
-    others = {name: child for name, child in trunk.named_children() if child is not language}
+    inside = set(language.children()) if isinstance(language, nn.ModuleDict) else {language}
+    others = {name: child for name, child in trunk.named_children() if child not in inside}
     models = {name for name, child in others.items() if isinstance(child, PreTrainedModel)}
     projectors = [
         child
@@ -55,6 +57,19 @@ def parts_of(model: nn.Module, path: str) -> Parts:
     # Qwen's projectors lie inside its tower
     inner = [child for tower in towers for name, child in tower.named_children() if "merger" in name]
     return Parts(language, (*projectors, *inner), tuple(towers), tuple(trunk.parameters(recurse=False)))
+
+
+def _loose(trunk: Any) -> nn.ModuleDict | None:
+    """The language model of a trunk that holds its layers itself, beside models of vision (Chameleon): all that isn't
+    one, nor has one inside, nor is a projector."""
+    from transformers import PreTrainedModel
+
+    found = {
+        name: child
+        for name, child in trunk.named_children()
+        if "project" not in name and not any(isinstance(inner, PreTrainedModel) for inner in child.modules())
+    }
+    return nn.ModuleDict(found) if trunk.get_input_embeddings() in found.values() else None
 
 
 def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
@@ -72,30 +87,71 @@ def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
 
 
 def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
-    """LoRA on the linear layers of the language model (never the vision tower), by their names in this model.
+    """LoRA on the linear layers of the parts that are asked for, by their names in this model; never on the head.
 
     Raises:
-        UserError: `targets` matches no linear layer; the message lists the names there are.
+        UserError: a part has no linear layer, or none that `targets` names; the message lists the names there are.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig
+    from peft.tuners.lora import LoraLayer
 
-    language = {id(module) for module in parts_of(model, path).language.modules()}
-    linears = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and id(module) in language
-    ]
-    chosen = [name for name in linears if lora.targets is None or name.rsplit(".", 1)[-1] in lora.targets]
+    chosen: list[str] = []
+    for part, linears in _linears(model, path).items():
+        if part not in lora.parts:
+            continue
+        if not linears:
+            raise UserError(
+                f"model {path}: lora.parts asks for {part}, but its {part} has no linear layer; leave it out"
+            )
+        chosen += linears
+    known = sorted({name.rsplit(".", 1)[-1] for name in chosen})
+    chosen = [name for name in chosen if lora.targets is None or name.rsplit(".", 1)[-1] in lora.targets]
     if not chosen:
-        known = sorted({name.rsplit(".", 1)[-1] for name in linears})
         raise UserError(
             f"model {path}: lora.targets {lora.targets} names no linear layer; there are {', '.join(known)}"
         )
-    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=chosen)
-    adapted = get_peft_model(model, config)
+
+    def adapted(names: list[str]) -> Any:
+        settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=names)
+        return _with_adapters(model, settings, path)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of names that it changed itself, seen to below
+        peft_model = adapted(chosen)
+    plain = [name for name in chosen if isinstance(model.get_submodule(name), LoraLayer)]
+    if len(plain) < len(chosen):
+        # in some mixtures of experts peft takes such names for the experts' own weights, and puts adapters there
+        peft_model.unload()
+        peft_model = adapted(plain)
     # peft holds the names in a set, whose order, and so the saved file, would be another in every process
-    adapted.peft_config["default"].target_modules = sorted(adapted.peft_config["default"].target_modules)
-    return adapted
+    own = peft_model.peft_config[OWN]
+    own.target_modules = sorted(own.target_modules)
+    return peft_model
+
+
+def _with_adapters(model: nn.Module, settings: Any, path: str) -> Any:
+    from peft import get_peft_model
+
+    try:
+        return get_peft_model(model, settings)
+    except ValueError as error:
+        raise UserError(f"model {path}: peft can't put adapters where lora.targets says: {error}") from error
+
+
+def _linears(model: Any, path: str) -> dict[str, list[str]]:
+    """The names of the linear layers of each part. What lies in a projector inside a tower is the projector's; what is
+    for sound is no part."""
+    parts = parts_of(model, path)
+    head = model.get_output_embeddings()
+    owner = {module: "vision" for tower in parts.towers for module in tower.modules()}
+    owner |= {module: "projector" for projector in parts.projectors for module in projector.modules()}
+    owner |= dict.fromkeys(parts.language.modules(), "language")
+    found: dict[str, list[str]] = {"language": [], "projector": [], "vision": []}
+    for name, module in model.named_modules():
+        # a subclass may give back more than a linear layer does (Llama 4's router)
+        if type(module) is nn.Linear and module in owner and module is not head and "audio" not in name:
+            found[owner[module]].append(name)
+    return found
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord, user
@@ -25,6 +25,9 @@ from mmrlhf.types import Layout
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
+
+# layers that see all of a row that is no longer than `VLM.window`
+WINDOWED = {"full_attention", "sliding_attention", "chunked_attention"}
 
 
 def lay_out(prefix_lengths: Sequence[int], answer_lengths: Sequence[Sequence[int]]) -> Layout:
@@ -91,8 +94,10 @@ def why_rows(vlm: VLM) -> str:
     if kind not in ("sdpa", "eager"):
         return f"its attention ({kind}) takes no mask of blocks"
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if other := kinds - {"full_attention", "sliding_attention"}:
+    if other := kinds - WINDOWED:
         return f"it has layers of {', '.join(sorted(other))}"
+    if isinstance(parts_of(vlm.core, vlm.path).language, nn.ModuleDict):
+        return "its language model is no module of its own"
     return ""
 
 

@@ -15,20 +15,57 @@ from PIL import Image
 from torch import Tensor
 
 from data_tools.errors import UserError
+from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord, user
-from mmrlhf.models.batch import collate, encode_answer, encode_prompt
-from mmrlhf.models.generate import fed
+from mmrlhf.models.batch import ERRORS, TEXT_KEYS, collate, encode_answer, encode_prompt, process
+from mmrlhf.models.generate import fed, positions_seen
 from mmrlhf.models.vlm import VLM, hidden_states
 from mmrlhf.types import EncodedPrompt, Row
 
+ASK = "What is it, and what is it for?"
 ANSWER, OTHER = "A picture.", "Nothing at all."
-ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-_found: dict[str, int | str] = {}  # by a family's settings: the token type of answers, or what is wrong
+WIDE, TALL = (64, 48), (28, 84)
+_found: dict[str, tuple[int, bool] | str] = {}  # by a family's settings: what fits it, or what is wrong
+
+
+@torch.no_grad()
+def learn_tokens(vlm: VLM) -> None:
+    """Finds on a picture how the processor takes one, what it gives for each token, and which special tokens stand for
+    pictures or mark their places: those are never sampled.
+
+    Raises:
+        UserError: the processor doesn't take a picture.
+    """
+    try:
+        _processed(vlm, ASK)
+    except UserError:
+        vlm.nests_images = False  # GOT-OCR2 takes a list in a list for pages
+    try:
+        # twice, since a picture may by chance have as many patches as its prompt has tokens
+        shown = [_processed(vlm, text) for text in (ASK, "What?")]
+    except UserError as error:
+        raise UserError(f"model {vlm.path}: it can't be shown a picture: {error}") from error
+    vlm.token_fields = frozenset(
+        name
+        for name, value in shown[0].items()
+        if name not in TEXT_KEYS
+        and isinstance(value, Tensor)
+        and not value.is_floating_point()
+        and all(one[name].shape == one["input_ids"].shape for one in shown)
+    )
+    chat = [{"role": "user", "content": [{"type": "text", "text": ASK}]}]
+    plain = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    words = vlm.tokenizer(plain, add_special_tokens=not vlm.template_adds_bos)["input_ids"]
+    special = vlm.tokenizer.convert_tokens_to_ids(list(vlm.special_tokens))
+    marks = set(special) & set(shown[0]["input_ids"][0].tolist()) - {*words, *vlm.end_ids}
+    size = vlm.core.get_output_embeddings().weight.shape[0]
+    vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *(i for i in marks if i < size)}))
 
 
 def check_rows(vlm: VLM) -> None:
     """Sees that answers are hidden from their prompts, that a batch gives each row what it has alone, and that sampling
-    goes on as training reads; finds the token type of answers. Once a process for each config: weights don't matter.
+    goes on as training reads; finds the token type of answers, and whether pictures of unlike shapes may be encoded
+    together. Once a process for each config: weights don't matter.
 
     Raises:
         UserError: something of it doesn't hold.
@@ -38,10 +75,13 @@ def check_rows(vlm: VLM) -> None:
     key = f"{type(core)} {type(vlm.processor)} {kind_of_run} {core.config.to_json_string()}"
     if key not in _found:
         wrong: list[str] = []
-        for kind in (0, 1):  # PaliGemma counts from the prompt, all others from text
-            found = _whats_wrong(dataclasses.replace(vlm, answer_type=kind, shares_prefix=False))
+        # PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding for tiles
+        for kind, by_shape in ((0, False), (1, False), (0, True)):
+            found = _whats_wrong(
+                dataclasses.replace(vlm, answer_type=kind, by_shape=by_shape, shares_prefix=False)
+            )
             if not found:
-                _found[key] = kind
+                _found[key] = kind, by_shape
                 break
             wrong.append(found)
         else:
@@ -49,37 +89,45 @@ def check_rows(vlm: VLM) -> None:
     result = _found[key]
     if isinstance(result, str):
         raise UserError(f"model {vlm.path}: {type(core).__name__} can't be trained here: {result}")
-    vlm.answer_type = result
+    vlm.answer_type, vlm.by_shape = result
 
 
 @torch.no_grad()
 def _whats_wrong(vlm: VLM) -> str:
     """The first thing that doesn't hold; empty where all does."""
     try:
-        prompts = _prompts(vlm)
+        prompts = probe_prompts(vlm)
         return (
             _laid_out(prompts[0])
             or _leaks(vlm, prompts[0])
             or _mixes(vlm, prompts)
             or _strays(vlm, prompts[0])
         )
-    except ERRORS as error:
+    except (UserError, *ERRORS) as error:
         return f"its forward fails on a batch ({type(error).__name__}: {error})"
 
 
-def _prompts(vlm: VLM) -> list[EncodedPrompt]:
-    """One of a picture; and, where the processor takes such prompts, one of text alone and one of two pictures."""
-    wide, tall = picture((64, 48)), picture((28, 56))
-    ask = "What is it, and what is it for?"
-    prompts = [encode_prompt(vlm, PreferenceRecord("one", "probe", (user(0, ask),), images=(wide,)))]
-    for parts, images in (((ask,), ()), ((0, " or ", 1, "?"), (tall, wide))):
+def probe_prompts(vlm: VLM) -> list[EncodedPrompt]:
+    """One of a picture; and, where the processor takes such prompts, one of another shape, one of text alone and one of
+    two pictures."""
+    wide, tall = picture(WIDE), picture(TALL)
+    prompts = [encode_prompt(vlm, _record(0, ASK, images=(wide,)))]
+    others = (((0, ASK), (tall,)), ((ASK,), ()), ((0, " or ", 1, "?"), (tall, wide)))
+    for parts, images in others:
         try:
-            prompts.append(
-                encode_prompt(vlm, PreferenceRecord("more", "probe", (user(*parts),), images=images))
-            )
+            prompts.append(encode_prompt(vlm, _record(*parts, images=images)))
         except UserError:
             continue  # such a prompt is refused, with its reason, when it is met
     return prompts
+
+
+def _record(*parts: str | int, images: Sequence[ImageRef]) -> PreferenceRecord:
+    return PreferenceRecord("probe", "probe", (user(*parts),), images=tuple(images))
+
+
+def _processed(vlm: VLM, text: str) -> dict[str, Tensor]:
+    image = picture(WIDE)
+    return process(vlm, _record(0, text, images=(image,)), [read_image(image)])
 
 
 def picture(size: tuple[int, int]) -> ImageRef:
@@ -110,36 +158,49 @@ def _leaks(vlm: VLM, prompt: EncodedPrompt) -> str:
     changed = torch.cat([answer[:1], answer[1:].flip(0)])
     (one,), (other,) = (_rows(vlm, [Row(prompt, ids)]) for ids in (answer, changed))
     same = len(prompt.input_ids) + 1
-    apart = _apart(other[:same], one[:same])
-    return f"a token sees what comes behind it (by {apart:.2g})" if apart > _bound(vlm, 1e-4, 5e-3) else ""
+    apart = distance(other[:same], one[:same])
+    return f"a token sees what comes behind it (by {apart:.2g})" if apart > bound(vlm, 1e-4, 5e-3) else ""
 
 
 def _mixes(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> str:
     """A row of a batch gets what it gets alone."""
     rows = [
         Row(prompt, encode_answer(vlm, text))
-        for prompt, text in zip(prompts, (ANSWER, OTHER, ""), strict=False)
+        for prompt, text in zip(prompts, (ANSWER, OTHER, "", ANSWER), strict=False)
     ]
-    for row, hidden in zip(rows, _rows(vlm, rows), strict=True):
-        apart = _apart(hidden, _rows(vlm, [row])[0])
-        if apart > _bound(vlm, 1e-2, 0.1):
-            return f"rows of a batch change each other (by {apart:.2g})"
+    with positions_seen(vlm) as seen:
+        together = _rows(vlm, rows)
+        for i, (row, hidden) in enumerate(zip(rows, together, strict=True)):
+            apart = distance(hidden, _rows(vlm, [row])[0])
+            if apart > bound(vlm, 1e-2, 0.1):
+                return f"rows of a batch change each other (by {apart:.2g})"
+            if seen and not _same_positions(seen[0], i, seen[-1]):
+                # HunYuan-VL counts pictures over the batch
+                return "rows of a batch change each other's positions"
     return ""
+
+
+def _same_positions(batch: Tensor | None, row: int, alone: Tensor | None) -> bool:
+    """Whether a row's positions, (..., R, T) of a batch, are those it has alone."""
+    if batch is None or alone is None or batch.shape[-2] == 1:
+        return True  # counted along the row
+    return torch.equal(batch[..., row, : alone.shape[-1]], alone[..., 0, :])
 
 
 def _strays(vlm: VLM, prompt: EncodedPrompt) -> str:
     """Token after token, with a cache, an answer is read as it is whole."""
     row = Row(prompt, encode_answer(vlm, ANSWER))
-    apart = _apart(fed(vlm, row).float(), _rows(vlm, [row])[0][len(prompt.input_ids) - 1 :])
+    apart = distance(fed(vlm, row).float(), _rows(vlm, [row])[0][len(prompt.input_ids) - 1 :])
     return f"sampling reads an answer in another way than training (by {apart:.2g})" * (
-        apart > _bound(vlm, 1e-2, 0.1)
+        apart > bound(vlm, 1e-2, 0.1)
     )
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> float:
+def distance(ours: Tensor, theirs: Tensor) -> float:
     """The mean distance of tokens' states, as a share of their length."""
     return ((ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp(min=1e-6)).mean().item()
 
 
-def _bound(vlm: VLM, exact: float, rounded: float) -> float:
+def bound(vlm: VLM, exact: float, rounded: float) -> float:
+    """How large a distance may be: the first in float32, the second in half precision."""
     return exact if next(vlm.model.parameters()).dtype == torch.float32 else rounded

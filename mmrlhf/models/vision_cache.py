@@ -2,34 +2,33 @@
 
 The family's own forward runs as it is; only its call of `get_image_features` is answered from the cache. What is kept
 is found by watching that call, so that a family needs no code of its own here. It is exact because nothing between
-pixels and features can change while neither tower nor projector trains; where they do, `cacheable` says no.
+pixels and features can change while neither tower nor projector trains; where they do, `why_not` says so. Each model is
+tried out on a few pictures first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import EngineConfig
-from mmrlhf.models.batch import collate_prompts
+from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import parts_of
-from mmrlhf.models.vlm import VLM
+from mmrlhf.models.probe import bound, distance, probe_prompts
+from mmrlhf.models.vlm import VLM, run_trunk, seeing
 from mmrlhf.tensors import hash_tensors
 from mmrlhf.types import EncodedPrompt
 
-NOT_READ = {
-    "last_hidden_state",
-    "hidden_states",
-    "attentions",
-}  # of the tower; no forward reads them behind it
 Features = dict[str, Any]  # field of the family's output -> tensor, or (nested) lists of tensors
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass
@@ -92,10 +91,12 @@ class CachedVision:
     same to the bit."""
 
     def __init__(self, vlm: VLM, cache: VisionCache) -> None:
-        """Raises ValueError where the tower or projector trains, or the family has no `get_image_features`."""
+        """Raises ValueError where the tower or projector trains, the family has no `get_image_features`, or its forward
+        doesn't take features back as it gave them."""
         if reason := why_not(vlm):
             raise ValueError(reason)
         self.vlm, self.cache = vlm, cache
+        self.fields = _tried(vlm)
         self.tower = fingerprint(vlm)
 
     @contextlib.contextmanager
@@ -117,19 +118,87 @@ class CachedVision:
             if (kept := self.cache.get(key, self.vlm.device)) is not None:
                 found[key] = kept
         missing = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
-        for group in _alike(self.vlm, missing):
-            made = split(encode(self.vlm, [missing[key] for key in group]), len(group))
-            self.cache.encoded += len(group)
-            for key, features in zip(group, made, strict=True):
-                self.cache.put(key, features)
-                found[key] = features
-        return _Output(join([found[key] for key in keys]))
+        for key, features in _by_shape(self.vlm, missing, self.fields).items():
+            self.cache.encoded += 1
+            self.cache.put(key, features)
+            found[key] = features
+        return Joined([found[key] for key in keys])
 
 
-class _Output(dict[str, Any]):
-    """The features as an object with attributes, as a family's forward reads them."""
+class Joined(dict[str, Any]):
+    """The features of prompts put together in order, as the family's own call on all of them would give them: an object
+    with attributes, as its forward reads it. A field is joined when it is read, and `read` tells which were."""
 
-    __getattr__ = dict.__getitem__
+    def __init__(self, parts: Sequence[Features]) -> None:
+        super().__init__(parts[0])
+        self.parts, self.read = parts, set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            raise KeyError(name)
+        self.read.add(name)
+        return _join([part[name] for part in self.parts], layered=name != "pooler_output")
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(f"image features without {name}")
+        return self[name]
+
+
+@contextlib.contextmanager
+def apart(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
+    """While it lasts, a forward on these prompts reads features that are made of pictures of one shape at a time, by
+    a family that would take the padding of unlike shapes for pictures. Nothing is kept; gradients reach the tower."""
+    shown = {i: prompt for i, prompt in enumerate(prompts) if prompt.vision}
+    if not shown:
+        yield
+        return
+    made = _by_shape(vlm, shown)
+    joined = Joined([made[i] for i in shown])
+    with _answering(vlm, lambda *args, **kwargs: joined):
+        yield
+
+
+def _by_shape(
+    vlm: VLM, prompts: Mapping[Key, EncodedPrompt], fields: frozenset[str] | None = None
+) -> dict[Key, Features]:
+    """The features of each prompt, made of those together that have equally many and equally large pictures."""
+    found: dict[Key, Features] = {}
+    for group in _alike(vlm, prompts):
+        made = encode(vlm, [prompts[key] for key in group])
+        kept = made if fields is None else {name: made[name] for name in fields}
+        found |= dict(zip(group, split(kept, len(group)), strict=True))
+    return found
+
+
+@torch.no_grad()
+def _tried(vlm: VLM) -> frozenset[str]:
+    """The fields of a family's image features that its forward reads.
+
+    Raises:
+        ValueError: its forward can't read them back, or gives something else with them.
+    """
+    plain = dataclasses.replace(vlm, vision=None)
+    try:
+        prompts = probe_prompts(vlm)
+        shown = {i: prompt for i, prompt in enumerate(prompts) if prompt.vision}
+        inputs = collate_prompts(vlm, prompts, vlm.device)
+        with seeing(plain, prompts):
+            theirs, _ = run_trunk(vlm, **inputs, use_cache=False)
+        made = _by_shape(vlm, shown)
+        joined = Joined([made[i] for i in shown])
+        with _answering(vlm, lambda *args, **kwargs: joined):
+            ours, _ = run_trunk(vlm, **inputs, use_cache=False)
+    except (UserError, *ERRORS) as error:
+        raise ValueError(
+            f"{type(vlm.core).__name__} can't read them back ({type(error).__name__}: {error})"
+        ) from error
+    real = inputs["attention_mask"].bool()
+    if (far := distance(ours[real].float(), theirs[real].float())) > bound(vlm, 1e-4, 5e-2):
+        raise ValueError(f"{type(vlm.core).__name__} gives something else with them (by {far:.2g})")
+    if _made_with(vlm, parts_of(vlm.core, vlm.path).language, shown[0]):
+        raise ValueError("they are made with weights of its language model")
+    return frozenset(joined.read)
 
 
 def vision_cache(config: EngineConfig) -> VisionCache | None:
@@ -140,13 +209,17 @@ def vision_cache(config: EngineConfig) -> VisionCache | None:
 
 def keep_features(vlm: VLM, cache: VisionCache) -> str:
     """Puts the cache in front of a model's vision where that is exact; else the reason why it isn't."""
-    reason = why_not(vlm)
-    vlm.vision = None if reason else CachedVision(vlm, cache)
-    return reason
+    vlm.vision = None
+    try:
+        vlm.vision = CachedVision(vlm, cache)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def why_not(vlm: VLM) -> str:
-    """Why a model's image features can't be kept; empty where they can."""
+    """Why a model's image features can't be kept, as far as can be told without a try; empty where nothing speaks
+    against it."""
     try:
         parts = parts_of(vlm.core, vlm.path)
     except UserError as error:
@@ -157,6 +230,19 @@ def why_not(vlm: VLM) -> str:
     if not hasattr(vlm.core.base_model, "get_image_features"):
         return f"{type(vlm.core).__name__} has no get_image_features"
     return ""
+
+
+def _made_with(vlm: VLM, module: nn.Module, prompt: EncodedPrompt) -> bool:
+    """Whether a module's weights have a part in the features (Chameleon's pictures are tokens with embeddings)."""
+    weights = [p for p in module.parameters() if p.is_floating_point() and not p.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        with torch.enable_grad():
+            return any(tensor.requires_grad for tensor in _tensors(encode(vlm, [prompt])))
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
 
 
 def fingerprint(vlm: VLM) -> str:
@@ -183,15 +269,11 @@ def encode(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Features:
 
     inputs = collate_prompts(vlm, prompts, vlm.device)
     with _answering(vlm, take), contextlib.suppress(_Seen):
-        vlm.core.base_model(**inputs, use_cache=False)
+        run_trunk(vlm, **inputs, use_cache=False)
     made = taken[0]
     # some set an attribute on the tower's output that isn't among its items
     fields = {**vars(made), **made} if isinstance(made, dict) else {"pooler_output": made}
-    return {
-        name: value
-        for name, value in fields.items()
-        if name not in NOT_READ and value is not None and not name.startswith("_")
-    }
+    return {name: value for name, value in fields.items() if _of_tensors(value) and not name.startswith("_")}
 
 
 @contextlib.contextmanager
@@ -204,12 +286,12 @@ def _answering(vlm: VLM, answer: Any) -> Iterator[None]:
         del trunk.get_image_features
 
 
-def _alike(vlm: VLM, prompts: dict[str, EncodedPrompt]) -> list[list[str]]:
+def _alike(vlm: VLM, prompts: Mapping[Key, EncodedPrompt]) -> list[list[Key]]:
     """Keys of prompts that have as many features each: one call makes them, to be cut apart.
 
     Equal shapes are not enough, since tiles may be padded in number; each feature has its placeholder.
     """
-    groups: dict[Any, list[str]] = {}
+    groups: dict[Any, list[Key]] = {}
     for key, prompt in prompts.items():
         shape = tuple((name, tuple(value.shape)) for name, value in sorted(prompt.vision.items()))
         tokens = tuple(int((prompt.input_ids == token).sum()) for token in vlm.placeholder_ids)
@@ -218,9 +300,20 @@ def _alike(vlm: VLM, prompts: dict[str, EncodedPrompt]) -> list[list[str]]:
 
 
 def split(features: Features, parts: int) -> list[Features]:
-    """The features of a batch of prompts with equally many and equally large images, prompt by prompt."""
-    cut = {name: _split(value, parts, layered=name != "pooler_output") for name, value in features.items()}
+    """The features of a batch of prompts with equally many and equally large images, prompt by prompt; without the
+    fields that can't be cut so, which a forward that reads them will miss."""
+    cut = {
+        name: _split(value, parts, layered=name != "pooler_output")
+        for name, value in features.items()
+        if _can_be_cut(value, parts, layered=name != "pooler_output")
+    }
     return [{name: pieces[i] for name, pieces in cut.items()} for i in range(parts)]
+
+
+def _can_be_cut(value: Any, parts: int, layered: bool) -> bool:
+    if layered and not isinstance(value, Tensor):
+        return all(_can_be_cut(layer, parts, layered=False) for layer in value)
+    return len(value) % parts == 0
 
 
 def _split(value: Any, parts: int, layered: bool) -> list[Any]:
@@ -232,13 +325,6 @@ def _split(value: Any, parts: int, layered: bool) -> list[Any]:
     size = len(value) // parts
     # clones: a view would keep the whole batch in memory
     return [[t.clone() for t in value[i * size : (i + 1) * size]] for i in range(parts)]
-
-
-def join(features: Sequence[Features]) -> Features:
-    """The features of prompts put together in order, as the family's own call on all of them would give them."""
-    return {
-        name: _join([of[name] for of in features], layered=name != "pooler_output") for name in features[0]
-    }
 
 
 def _join(values: Sequence[Any], layered: bool) -> Any:
@@ -255,6 +341,12 @@ def _map(value: Any, change: Any) -> Any:
     if isinstance(value, dict):
         return {name: _map(part, change) for name, part in value.items()}
     return [_map(part, change) for part in value]
+
+
+def _of_tensors(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(_of_tensors(part) for part in value)
+    return isinstance(value, Tensor) and value.dim() > 0
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -41,7 +41,11 @@ class VLM:
         str  # what the chat template puts between the generation prompt and an answer (often nothing)
     )
     template_adds_bos: bool
+    nests_images: bool = True  # the processor takes a list of images a prompt; `probe.py` finds it
+    token_fields: frozenset[str] = frozenset()  # what the processor gives for each token; `probe.py` finds it
     answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
+    by_shape: bool = False  # pictures of unlike shapes are encoded apart; `probe.py` finds it
+    logit_factor: float = 1.0  # of the head's output; `load.py` finds it
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
     rows_because: str = ""  # why they may not
@@ -102,7 +106,39 @@ def _words(tokenizer: Any) -> Any:
 
 def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> contextlib.AbstractContextManager[None]:
     """While it lasts, a forward on these prompts reads the image features that are kept, where some are."""
-    return vlm.vision.serving(prompts) if vlm.vision else contextlib.nullcontext()
+    from mmrlhf.models.vision_cache import apart
+
+    if vlm.vision:
+        return vlm.vision.serving(prompts)
+    return apart(vlm, prompts) if vlm.by_shape else contextlib.nullcontext()
+
+
+def run_trunk(vlm: VLM, **inputs: Any) -> tuple[Tensor, Any]:
+    """The family's own forward but for its head: the last layer's hidden states (B, T, D), and its cache.
+
+    Families without a trunk of its own (Llama 4) are run whole, and what they hand to their head is taken.
+    """
+    core = vlm.core
+    if core.base_model is not core:
+        out = core.base_model(**inputs)
+        return out.last_hidden_state, getattr(out, "past_key_values", None)
+    taken: list[Tensor] = []
+
+    def take(hidden: Tensor) -> Tensor:
+        taken.append(hidden)
+        return hidden
+
+    head = core.get_output_embeddings()
+    own = vars(head).get("forward")  # others may have put theirs in its place
+    head.forward = take
+    try:
+        out = core(**inputs)
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own
+    return taken[-1], getattr(out, "past_key_values", None)
 
 
 def hidden_states(vlm: VLM, batch: TokenBatch) -> Tensor:
@@ -113,7 +149,7 @@ def hidden_states(vlm: VLM, batch: TokenBatch) -> Tensor:
         if batch.layout is not None:
             stack.enter_context(side_by_side(vlm, batch.layout))
         stack.enter_context(seeing(vlm, batch.prompts))
-        return vlm.core.base_model(**batch.inputs, use_cache=False).last_hidden_state
+        return run_trunk(vlm, **batch.inputs, use_cache=False)[0]
 
 
 @contextlib.contextmanager
@@ -137,10 +173,9 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
     Some families scale them, or cap them softly, behind their head; `load.check_logits` sees that no other does more.
     """
     logits = vlm.core.get_output_embeddings()(hidden_BTD).float()
-    text = vlm.core.config.get_text_config()
-    if scaling := getattr(text, "logits_scaling", None):
-        logits = logits / scaling
-    if cap := getattr(text, "final_logit_softcapping", None):
+    if vlm.logit_factor != 1:
+        logits = logits * vlm.logit_factor
+    if cap := getattr(vlm.core.config.get_text_config(), "final_logit_softcapping", None):
         logits = torch.tanh(logits / cap) * cap
     return logits
 

@@ -8,7 +8,21 @@ from __future__ import annotations
 from families_common import train_tokenizer
 from families_cross import build_mllama
 from families_gemma import build_gemma3, build_gemma3_wide, build_paligemma
-from families_more import build_aya_vision, build_mistral3, build_ovis2
+from families_more import (
+    build_aya_vision,
+    build_cohere2_vision,
+    build_idefics2,
+    build_llava_pixtral,
+    build_mistral3,
+    build_ovis2,
+)
+from families_odd import (
+    build_chameleon,
+    build_glm4v_moe,
+    build_lfm2_vl,
+    build_llama4,
+    build_perception_lm,
+)
 from families_qwen import build_glm4v, build_qwen2_5_vl, build_qwen3_5, build_qwen3_vl
 from families_tiles import (
     build_idefics3,
@@ -37,6 +51,14 @@ MORE = {
     "ovis2": build_ovis2,
     "aya_vision": build_aya_vision,
     "mistral3": build_mistral3,
+    "llava_pixtral": build_llava_pixtral,
+    "idefics2": build_idefics2,
+    "cohere2_vision": build_cohere2_vision,
+    "llama4": build_llama4,
+    "chameleon": build_chameleon,
+    "perception_lm": build_perception_lm,
+    "lfm2_vl": build_lfm2_vl,
+    "glm4v_moe": build_glm4v_moe,
 }
 # with tests of their own
 OTHERS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from families_common import ENDS, VISION, chatml, language, save, train_tokenizer
-from families_tiles import MISTRAL_CHAT
+from families_tiles import IDEFICS_CHAT, MISTRAL_CHAT
 
 
 def build_ovis2(folder: Path) -> None:
@@ -90,3 +90,105 @@ def build_mistral3(folder: Path) -> None:
         spatial_merge_size=2,
     )
     save(Mistral3ForConditionalGeneration, config, processor, folder)
+
+
+def build_llava_pixtral(folder: Path) -> None:
+    """LLaVA with a tower of another family: images of all sizes in one tensor, padded, with their sizes beside it."""
+    from transformers import (
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        PixtralImageProcessor,
+        PixtralProcessor,
+    )
+
+    names = ["<unk>", "<s>", "</s>", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "<pad>"]
+    tokenizer = train_tokenizer(names, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    processor = PixtralProcessor(
+        PixtralImageProcessor(size={"longest_edge": 56}, patch_size={"height": 14, "width": 14}),
+        tokenizer,
+        patch_size=14,
+        spatial_merge_size=1,
+        chat_template=MISTRAL_CHAT.replace("<image>\n", "[IMG]"),
+    )
+    config = LlavaConfig(
+        text_config={"model_type": "mistral", **language(tokenizer, sliding_window=None, head_dim=8)},
+        vision_config={"model_type": "pixtral", **VISION, "image_size": 56, "head_dim": 16},
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    save(LlavaForConditionalGeneration, config, processor, folder)
+
+
+def build_idefics2(folder: Path) -> None:
+    """Images of a sample padded to one size, with masks of pixels, and a resampler that is a model of its own."""
+    from transformers import (
+        Idefics2Config,
+        Idefics2ForConditionalGeneration,
+        Idefics2ImageProcessor,
+        Idefics2Processor,
+    )
+
+    names = ["<pad>", "<|begin_of_text|>", "<fake_token_around_image>", "<image>", "<end_of_utterance>"]
+    tokenizer = train_tokenizer(
+        names,
+        bos_token="<|begin_of_text|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<pad>",
+        extra_special_tokens={
+            "image_boundary_token": "<fake_token_around_image>",
+            "image_token": "<image>",
+            "end_of_utterance_token": "<end_of_utterance>",
+        },
+    )
+    processor = Idefics2Processor(
+        Idefics2ImageProcessor(size={"shortest_edge": 28, "longest_edge": 56}, do_image_splitting=False),
+        tokenizer,
+        image_seq_len=3,
+        chat_template=IDEFICS_CHAT,
+    )
+    config = Idefics2Config(
+        text_config={"model_type": "mistral", **language(tokenizer, sliding_window=None, head_dim=8)},
+        vision_config={**VISION, "image_size": 56},
+        perceiver_config={
+            "hidden_size": 32,
+            "resampler_n_latents": 3,
+            "resampler_depth": 2,
+            "resampler_n_heads": 2,
+            "resampler_head_dim": 8,
+            "num_key_value_heads": 2,
+        },
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+    save(Idefics2ForConditionalGeneration, config, processor, folder)
+
+
+def build_cohere2_vision(folder: Path) -> None:
+    """A window that is wide enough, and tiles each of which the text marks with the end of a line."""
+    from transformers import (
+        Cohere2VisionConfig,
+        Cohere2VisionForConditionalGeneration,
+        Cohere2VisionImageProcessor,
+        Cohere2VisionProcessor,
+    )
+
+    marks = {
+        "image_token": "<|IMG_PATCH|>",
+        "boi_token": "<|START_OF_IMG|>",
+        "eoi_token": "<|END_OF_IMG|>",
+        "img_line_break_token": "<|IMG_LINE_BREAK|>",
+    }
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *marks.values()]
+    tokenizer = train_tokenizer(names, **ENDS, extra_special_tokens=marks)
+    # its patch size counts vision tokens along a tile
+    images = Cohere2VisionImageProcessor(
+        size={"height": 28, "width": 28}, patch_size=1, downsample_factor=2, max_patches=4
+    )
+    processor = Cohere2VisionProcessor(images, tokenizer, chat_template=chatml("<|IMG_PATCH|>"))
+    config = Cohere2VisionConfig(
+        text_config={"model_type": "cohere2", **language(tokenizer, head_dim=8, sliding_window=400)},
+        vision_config={"model_type": "siglip_vision_model", **VISION, "vision_use_head": False},
+        alignment_intermediate_size=32,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
+    )
+    save(Cohere2VisionForConditionalGeneration, config, processor, folder)

@@ -50,6 +50,12 @@ MIXED = [TEXT, ONE, SEVERAL, LONG_TEXT, OTHER]
 ANSWERS = ["Red.", "It is green and large.", "A circle", "", "There are three small shapes."]
 
 
+def mixed(vlm: VLM) -> list[PreferenceRecord]:
+    """`MIXED`, without the record whose pictures of unlike shapes the family's processor can't put together."""
+    one = type(vlm.processor).__name__ == "PerceptionLMProcessor"
+    return [item for item in MIXED if not (one and item is SEVERAL)]
+
+
 def rows_of(vlm: VLM, records: Sequence[PreferenceRecord], answers: Sequence[str]) -> list[Row]:
     rows = []
     for item, answer in zip(records, answers, strict=True):
@@ -85,6 +91,8 @@ def plain_logprobs(vlm: VLM, item: PreferenceRecord, text: str, answer_ids: torc
     inputs = dict(vlm.processor(text=[prompt], images=pictures, return_tensors="pt", add_special_tokens=add))
     inputs["input_ids"] = torch.cat([inputs["input_ids"], answer_ids.unsqueeze(0)], 1)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    for name, value in inputs.items():
+        inputs[name] = value.float() if value.dtype == torch.bfloat16 else value  # Llama 4's pixels
     for name in {"mm_token_type_ids", "token_type_ids"} & inputs.keys():
         inputs[name] = torch.cat([inputs[name], inputs[name].new_zeros(1, len(answer_ids))], 1)
     with torch.no_grad():
@@ -92,3 +100,11 @@ def plain_logprobs(vlm: VLM, item: PreferenceRecord, text: str, answer_ids: torc
     logits[:, list(vlm.placeholder_ids)] = float("-inf")
     before = logits[-len(answer_ids) - 1 : -1].log_softmax(-1)
     return before[torch.arange(len(answer_ids)), answer_ids]
+
+
+def disturb(vlm: VLM, std: float = 0.05) -> None:
+    """Gives every adapter a share in the output, as training would."""
+    generator = torch.Generator().manual_seed(1)
+    for name, value in vlm.model.named_parameters():
+        if "lora_B" in name:
+            value.data.normal_(std=std, generator=generator)

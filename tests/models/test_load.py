@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from families import BUILDERS, train_tokenizer
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.load import TINY, load_vlm
+from mmrlhf.models.load import TINY, _check_processor, load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import head_logits
 
@@ -100,6 +101,35 @@ def test_no_chat_template(copy: Path) -> None:
     assert "no chat template" in refusal(copy)
 
 
+def test_a_chat_template_that_takes_words_alone(copy: Path) -> None:
+    template = copy / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
+    assert "its chat template is for text alone" in refusal(copy)
+
+
+def test_a_chat_template_that_fails(copy: Path) -> None:
+    template = copy / "chat_template.jinja"
+    template.chmod(0o644)
+    template.write_text("{{ raise_exception('no such role') }}")
+    assert "its chat template fails on a question and its answer: no such role" in refusal(copy)
+
+
+def test_a_processor_of_words_alone(copy: Path) -> None:
+    """What is told of images is missing."""
+    (copy / "processor_config.json").unlink()
+    assert "transformers can't load it as an image-text-to-text model" in refusal(copy)
+
+
+def test_a_processor_without_images() -> None:
+    """A tokenizer alone is what AutoProcessor gives for some families."""
+    processor = SimpleNamespace(tokenizer=object(), chat_template="x")
+    with pytest.raises(
+        UserError, match="model p: its SimpleNamespace has no image_processor, so prompts with"
+    ):
+        _check_processor(processor, "p")
+
+
 def test_logits_that_another_way_would_give(copy: Path) -> None:
     """A soft cap that the family's own forward doesn't apply: our log-probs would not be the model's."""
     config = json.loads((copy / "config.json").read_text())
@@ -109,12 +139,26 @@ def test_logits_that_another_way_would_give(copy: Path) -> None:
     assert "changes its logits in a way that is not known here" in refusal(copy)
 
 
+def test_a_factor_behind_the_head_is_found_in_the_config(monkeypatch) -> None:
+    """Granite divides by a number of its config, HyperCLOVA X multiplies with one; each calls it by its own name."""
+    family = type(load_vlm(ModelConfig()).core)
+    own = family.forward
+
+    def scaled(self, *args, **kwargs):
+        out = own(self, *args, **kwargs)
+        out.logits = out.logits / self.config.text_config.max_position_embeddings
+        return out
+
+    monkeypatch.setattr(family, "forward", scaled)
+    vlm = load_vlm(ModelConfig())
+    assert vlm.logit_factor == 1 / vlm.core.config.text_config.max_position_embeddings
+
+
 def test_head_logits_are_scaled_and_capped_as_the_text_config_says() -> None:
     vlm = load_vlm(ModelConfig())
     hidden = torch.randn(1, 160, generator=torch.Generator().manual_seed(0))
     plain = head_logits(vlm, hidden)[0, :3].tolist()
-    text = vlm.core.config.text_config
-    text.logits_scaling, text.final_logit_softcapping = 4.0, 0.5
+    vlm.logit_factor, vlm.core.config.text_config.final_logit_softcapping = 0.25, 0.5
     by_hand = [0.5 * math.tanh(value / 4 / 0.5) for value in plain]
     assert head_logits(vlm, hidden)[0, :3].tolist() == pytest.approx(by_hand, abs=1e-6)
 

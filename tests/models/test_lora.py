@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import BUILDERS
-from model_samples import ANSWERS, MIXED, ONE, TEXT, logprobs, rows_of
+from model_samples import ANSWERS, MIXED, ONE, TEXT, disturb, logprobs, rows_of
 from torch import nn
 
 from data_tools.config import parse_config
@@ -17,6 +17,7 @@ from mmrlhf.models.batch import collate, encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import freeze, save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
+from mmrlhf.models.vision_cache import VisionCache, keep_features
 from mmrlhf.models.vlm import VLM
 
 # parameters of the vision tower and of the projector by their names in the checkpoints
@@ -48,14 +49,6 @@ LINEARS = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v
 
 def trained(family: str, checkpoint: Callable[[str], str], **settings) -> VLM:
     return load_vlm(ModelConfig(path=checkpoint(family), **settings), trainable=True)
-
-
-def disturb(vlm: VLM, std: float = 0.05) -> None:
-    """Gives every adapter a share in the output, as training would."""
-    generator = torch.Generator().manual_seed(1)
-    for name, value in vlm.model.named_parameters():
-        if "lora_B" in name:
-            value.data.normal_(std=std, generator=generator)
 
 
 def test_what_is_trained_is_what_the_config_says(family: str, checkpoint) -> None:
@@ -93,6 +86,72 @@ def test_lora_touches_the_language_model_only(family: str, checkpoint) -> None:
     expected = {f"{i}.{name}" for i in range(LAYERS.get(family, 2)) for name in LINEARS}
     assert {f"{n.split('.')[-3]}.{n.split('.')[-1]}" for n in targets} == expected
     assert len(targets) == len(expected)
+
+
+PARTS = ["tiny", "qwen3_vl", "idefics3"]
+
+
+@pytest.mark.parametrize("family", PARTS)
+def test_lora_on_projector_and_tower_where_asked(family: str, checkpoint) -> None:
+    for chosen in (["vision"], ["projector"], ["language", "projector", "vision"]):
+        adapted = trained(family, checkpoint, lora=LoraSettings(r=2, parts=chosen))
+        roles = set()
+        for name in trainable_state(adapted.model):
+            name = name.removeprefix("base_model.model.")
+            role = "vision" if name.startswith(TOWER[family]) else "language"
+            roles.add("projector" if name.startswith(PROJECTOR[family]) else role)
+        assert roles == set(chosen)
+
+
+@pytest.mark.parametrize("family", PARTS)
+def test_lora_on_the_tower_keeps_the_reference_and_is_saved_whole(
+    family: str, checkpoint, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    everywhere = LoraSettings(r=2, parts=["projector", "vision"])
+    adapted = trained(family, checkpoint, lora=everywhere)
+    base = trained(family, checkpoint)
+    rows = rows_of(base, MIXED, ANSWERS)
+    expected = logprobs(base, rows)
+    disturb(adapted)
+    moved = logprobs(adapted, rows)
+    for item, ours, theirs in zip(MIXED, moved, expected, strict=True):
+        far = (ours - theirs).abs().max()
+        assert far > 1e-3 if item.images else far == 0
+    with adapted.adapters_off():
+        for ours, theirs in zip(logprobs(adapted, rows), expected, strict=True):
+            assert torch.equal(ours, theirs)
+    # features of a tower that adapters change would be stale after a step, and not the reference's
+    assert keep_features(adapted, VisionCache(1 << 20, 1 << 20)) == "its tower or projector is trained"
+    assert adapted.vision is None
+    save_vlm(adapted, tmp_path / "model")
+    merged = load_vlm(ModelConfig(path=str(tmp_path / "model")))
+    peft = load_vlm(ModelConfig(path=checkpoint(family)))
+    peft.model = PeftModel.from_pretrained(peft.core, tmp_path / "model" / "adapter").eval()
+    for other in (merged, peft):
+        for ours, theirs in zip(logprobs(other, rows), moved, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+
+
+def test_a_part_without_linear_layers_is_refused(checkpoint) -> None:
+    with pytest.raises(
+        UserError, match=r"lora\.parts asks for projector, but its projector has no linear layer"
+    ):
+        trained("gemma3", checkpoint, lora=LoraSettings(parts=["projector"]))
+    with pytest.raises(UserError, match=r"lora\.parts"):
+        parse_config({"lora": {"parts": []}}, ModelConfig, "test")
+    with pytest.raises(UserError, match=r"lora\.parts"):
+        parse_config({"lora": {"parts": ["tower"]}}, ModelConfig, "test")
+
+
+def test_lora_in_a_mixture_leaves_the_experts_alone(checkpoint) -> None:
+    """peft would read gate_proj as the experts' weights, and what is merged would not be what was trained."""
+    adapted = trained("glm4v_moe", checkpoint, lora=LoraSettings(r=2))
+    last = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trainable_state(adapted.model)}
+    assert last == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    with pytest.raises(UserError, match=r"peft can't put adapters where lora\.targets says: .*gate_up_proj"):
+        trained("glm4v_moe", checkpoint, lora=LoraSettings(targets=["gate_proj"]))
 
 
 def test_lora_on_chosen_layers(checkpoint) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from model_samples import ANSWERS, MIXED, ONE, OTHER, SEVERAL, TEXT, rows_of
+from families import BUILDERS, MORE
+from model_samples import ANSWERS, ONE, OTHER, SEVERAL, TEXT, mixed, picture, record, rows_of
 
 import mmrlhf.types
 from mmrlhf.config import ModelConfig
@@ -14,11 +15,24 @@ from mmrlhf.models.generate import generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.policy import Policy
-from mmrlhf.models.vision_cache import CachedVision, VisionCache, _alike, fingerprint, join, split
+from mmrlhf.models.vision_cache import (
+    CachedVision,
+    Joined,
+    VisionCache,
+    _alike,
+    fingerprint,
+    keep_features,
+    split,
+)
 from mmrlhf.models.vlm import VLM
 from mmrlhf.types import EncodedPrompt, Row
 
 MEGABYTE = 1 << 20
+
+
+@pytest.fixture(params=["tiny", *BUILDERS, *(name for name in MORE if name != "chameleon")])
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -38,9 +52,11 @@ def cached(vlm: VLM, device_bytes: int = MEGABYTE, host_bytes: int = MEGABYTE) -
 def test_log_probs_and_gradients_are_those_without(vlm: VLM) -> None:
     language = [p for p in parts_of(vlm.core, "").language.parameters() if p.dim() > 1]
     model, cache = cached(vlm)
+    records = mixed(vlm)
+    shown = sum(bool(item.images) for item in records)
     results = []
     for reader in (model, model, vlm):
-        batch = collate(reader, rows_of(reader, MIXED, ANSWERS))
+        batch = collate(reader, rows_of(reader, records, ANSWERS[: len(records)]))
         for weight in language:
             weight.requires_grad_(True)
         try:
@@ -58,12 +74,14 @@ def test_log_probs_and_gradients_are_those_without(vlm: VLM) -> None:
                 torch.testing.assert_close(
                     ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item() + 1e-7
                 )
-    assert (cache.encoded, cache.reused) == (3, 3)
+    assert (cache.encoded, cache.reused) == (shown, shown)
 
 
 def test_the_tower_runs_once_an_image(vlm: VLM, calls: list[int]) -> None:
     model, cache = cached(vlm)
-    prompts = [encode_prompt(model, item) for item in (ONE, TEXT, SEVERAL)]
+    prompts = [
+        encode_prompt(model, item) for item in (ONE, TEXT, SEVERAL if SEVERAL in mixed(vlm) else OTHER)
+    ]
     generate(model, prompts, 3, answers=2)
     made = len(calls)
     assert made
@@ -84,13 +102,14 @@ def test_a_prompts_pictures_are_hashed_once(vlm: VLM, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(mmrlhf.types, "hash_tensors", count)
     model, _ = cached(vlm)
-    rows = rows_of(model, MIXED, ANSWERS)
+    records = mixed(vlm)
+    rows = rows_of(model, records, ANSWERS[: len(records)])
     with torch.no_grad():
         for _ in range(2):
             Policy(model)(collate(model, rows))
     pictured = [row.prompt for row in rows if row.prompt.vision]
     assert sorted(hashed) == sorted(sorted(prompt.vision) for prompt in pictured)
-    assert len({prompt.vision_key for prompt in pictured}) == 3
+    assert len({prompt.vision_key for prompt in pictured}) == len(pictured) > 1
     # the same picture, processed anew
     assert encode_prompt(model, ONE).vision_key == pictured[0].vision_key
 
@@ -98,7 +117,8 @@ def test_a_prompts_pictures_are_hashed_once(vlm: VLM, monkeypatch: pytest.Monkey
 def test_features_go_to_their_own_rows(vlm: VLM) -> None:
     """The order of prompts changes, and so must the order of features."""
     model, _ = cached(vlm)
-    rows = rows_of(model, [ONE, SEVERAL, OTHER], ANSWERS[:3])
+    tall = record("tall", 0, "Which?", images=[picture("green", (28, 84))])
+    rows = rows_of(model, [ONE, SEVERAL if SEVERAL in mixed(vlm) else tall, OTHER], ANSWERS[:3])
     with torch.no_grad():
         Policy(model)(collate(model, rows))
         for order in ([2, 0, 1], [1], [0, 0, 2]):
@@ -122,11 +142,45 @@ def test_what_is_over_the_bound_moves_to_the_host_and_then_out() -> None:
 
 def test_an_image_larger_than_the_bound_still_counts_for_its_own_batch(vlm: VLM) -> None:
     model, cache = cached(vlm, device_bytes=0, host_bytes=0)
-    rows = rows_of(vlm, MIXED, ANSWERS)
+    rows = rows_of(vlm, mixed(vlm), ANSWERS[: len(mixed(vlm))])
     with torch.no_grad():
         ours, theirs = (Policy(m)(collate(m, rows)).logprobs_BT for m in (model, vlm))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
     assert cache.used == {True: 0, False: 0}
+
+
+def test_features_that_the_language_model_makes_are_not_kept(checkpoint) -> None:
+    """Chameleon's are embeddings of its language model: with them kept, these would get no gradient from pictures."""
+    vlm = load_vlm(ModelConfig(path=checkpoint("chameleon")))
+    assert keep_features(vlm, VisionCache(MEGABYTE, MEGABYTE)) == (
+        "they are made with weights of its language model"
+    )
+    assert vlm.vision is None
+
+
+def test_a_family_without_the_hook_makes_its_features_anew(monkeypatch) -> None:
+    vlm = load_vlm(ModelConfig())
+    monkeypatch.delattr(type(vlm.core.base_model), "get_image_features")
+    assert keep_features(vlm, VisionCache(MEGABYTE, MEGABYTE)) == (
+        "LlavaForConditionalGeneration has no get_image_features"
+    )
+    assert vlm.vision is None
+
+
+def test_a_family_that_gives_something_else_with_kept_features_is_found_out(monkeypatch) -> None:
+    """A forward that knows by other means which pictures it was given."""
+    vlm = load_vlm(ModelConfig())
+    own = type(vlm.core.base_model).get_image_features
+
+    def counting(self, pixel_values, **kwargs):
+        out = own(self, pixel_values, **kwargs)
+        out.pooler_output = [part * (1 + len(pixel_values)) for part in out.pooler_output]
+        return out
+
+    monkeypatch.setattr(type(vlm.core.base_model), "get_image_features", counting)
+    assert keep_features(vlm, VisionCache(MEGABYTE, MEGABYTE)).startswith(
+        "LlavaForConditionalGeneration gives something else with them (by "
+    )
 
 
 def test_a_tower_that_trains_is_refused() -> None:
@@ -181,6 +235,7 @@ def test_split_and_join_by_hand() -> None:
     assert [t.tolist() for t in parts[1]["pooler_output"]] == [[[2, 2]], [[3, 3]]]
     assert parts[0]["deepstack_features"][0].tolist() == [[0, 1], [2, 3]]
     assert [t.tolist() for t in parts[1]["deepstack_features"][1]] == [[[2, 2]], [[3, 3]]]
-    whole = join(parts[::-1])
+    whole = Joined(parts[::-1])
     assert [t[0, 0].item() for t in whole["pooler_output"]] == [2, 3, 0, 1]
-    assert whole["deepstack_features"][0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
+    assert whole.read == {"pooler_output"}
+    assert whole.deepstack_features[0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
