@@ -70,6 +70,8 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     learn_tokens(vlm)
     check_rows(vlm)
     check_logits(vlm)
+    if vlm.pad_id in vlm.placeholder_ids:
+        vlm.pad_id = vlm.end_id  # log-probs of padding are masked, but minus infinity would make that NaN
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:

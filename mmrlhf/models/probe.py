@@ -57,15 +57,15 @@ def learn_tokens(vlm: VLM) -> None:
     plain = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     words = vlm.tokenizer(plain, add_special_tokens=not vlm.template_adds_bos)["input_ids"]
     special = vlm.tokenizer.convert_tokens_to_ids(list(vlm.special_tokens))
-    marks = set(special) & set(shown[0]["input_ids"][0].tolist()) - {*words, *vlm.end_ids}
+    marks = set(special) & set(shown[0]["input_ids"][0].tolist()) - {*words, *vlm.end_ids, vlm.pad_id}
     size = vlm.core.get_output_embeddings().weight.shape[0]
     vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *(i for i in marks if i < size)}))
 
 
 def check_rows(vlm: VLM) -> None:
     """Sees that answers are hidden from their prompts, that a batch gives each row what it has alone, and that sampling
-    goes on as training reads; finds the token type of answers, and whether pictures of unlike shapes may be encoded
-    together. Once a process for each config: weights don't matter.
+    goes on as training reads; finds the token type of answers, and whether the pictures of several prompts may be
+    encoded together. Once a process for each config: weights don't matter.
 
     Raises:
         UserError: something of it doesn't hold.
@@ -75,13 +75,14 @@ def check_rows(vlm: VLM) -> None:
     key = f"{type(core)} {type(vlm.processor)} {kind_of_run} {core.config.to_json_string()}"
     if key not in _found:
         wrong: list[str] = []
-        # PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding for tiles
-        for kind, by_shape in ((0, False), (1, False), (0, True)):
+        # PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding for tiles,
+        # and MiniCPM-V lays all patches of a forward into one row
+        for kind, one_by_one in ((0, False), (1, False), (0, True)):
             found = _whats_wrong(
-                dataclasses.replace(vlm, answer_type=kind, by_shape=by_shape, shares_prefix=False)
+                dataclasses.replace(vlm, answer_type=kind, one_by_one=one_by_one, shares_prefix=False)
             )
             if not found:
-                _found[key] = kind, by_shape
+                _found[key] = kind, one_by_one
                 break
             wrong.append(found)
         else:
@@ -89,7 +90,7 @@ def check_rows(vlm: VLM) -> None:
     result = _found[key]
     if isinstance(result, str):
         raise UserError(f"model {vlm.path}: {type(core).__name__} can't be trained here: {result}")
-    vlm.answer_type, vlm.by_shape = result
+    vlm.answer_type, vlm.one_by_one = result
 
 
 @torch.no_grad()
@@ -163,10 +164,10 @@ def _leaks(vlm: VLM, prompt: EncodedPrompt) -> str:
 
 
 def _mixes(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> str:
-    """A row of a batch gets what it gets alone."""
+    """A row of a batch gets what it gets alone; the first two show pictures of one shape."""
     rows = [
         Row(prompt, encode_answer(vlm, text))
-        for prompt, text in zip(prompts, (ANSWER, OTHER, "", ANSWER), strict=False)
+        for prompt, text in zip([prompts[0], *prompts], (OTHER, ANSWER, OTHER, "", ANSWER), strict=False)
     ]
     with positions_seen(vlm) as seen:
         together = _rows(vlm, rows)

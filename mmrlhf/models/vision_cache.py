@@ -118,7 +118,7 @@ class CachedVision:
             if (kept := self.cache.get(key, self.vlm.device)) is not None:
                 found[key] = kept
         missing = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
-        for key, features in _by_shape(self.vlm, missing, self.fields).items():
+        for key, features in _made(self.vlm, missing, self.fields).items():
             self.cache.encoded += 1
             self.cache.put(key, features)
             found[key] = features
@@ -147,24 +147,25 @@ class Joined(dict[str, Any]):
 
 @contextlib.contextmanager
 def apart(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
-    """While it lasts, a forward on these prompts reads features that are made of pictures of one shape at a time, by
-    a family that would take the padding of unlike shapes for pictures. Nothing is kept; gradients reach the tower."""
-    shown = {i: prompt for i, prompt in enumerate(prompts) if prompt.vision}
+    """While it lasts, a forward on these prompts reads features that were made of one prompt's pictures at a time, by a
+    family whose tower can't tell those of several apart. Nothing is kept; gradients reach the tower."""
+    shown = [prompt for prompt in prompts if prompt.vision]
     if not shown:
         yield
         return
-    made = _by_shape(vlm, shown)
-    joined = Joined([made[i] for i in shown])
+    made = _made(vlm, {id(prompt): prompt for prompt in shown})
+    joined = Joined([made[id(prompt)] for prompt in shown])
     with _answering(vlm, lambda *args, **kwargs: joined):
         yield
 
 
-def _by_shape(
+def _made(
     vlm: VLM, prompts: Mapping[Key, EncodedPrompt], fields: frozenset[str] | None = None
 ) -> dict[Key, Features]:
-    """The features of each prompt, made of those together that have equally many and equally large pictures."""
+    """The features of each prompt, made of those together that have equally many and equally large pictures, if the
+    family takes those of several prompts."""
     found: dict[Key, Features] = {}
-    for group in _alike(vlm, prompts):
+    for group in [[key] for key in prompts] if vlm.one_by_one else _alike(vlm, prompts):
         made = encode(vlm, [prompts[key] for key in group])
         kept = made if fields is None else {name: made[name] for name in fields}
         found |= dict(zip(group, split(kept, len(group)), strict=True))
@@ -185,7 +186,7 @@ def _tried(vlm: VLM) -> frozenset[str]:
         inputs = collate_prompts(vlm, prompts, vlm.device)
         with seeing(plain, prompts):
             theirs, _ = run_trunk(vlm, **inputs, use_cache=False)
-        made = _by_shape(vlm, shown)
+        made = _made(vlm, shown)
         joined = Joined([made[i] for i in shown])
         with _answering(vlm, lambda *args, **kwargs: joined):
             ours, _ = run_trunk(vlm, **inputs, use_cache=False)

@@ -44,7 +44,7 @@ class VLM:
     nests_images: bool = True  # the processor takes a list of images a prompt; `probe.py` finds it
     token_fields: frozenset[str] = frozenset()  # what the processor gives for each token; `probe.py` finds it
     answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
-    by_shape: bool = False  # pictures of unlike shapes are encoded apart; `probe.py` finds it
+    one_by_one: bool = False  # each prompt's pictures are encoded alone; `probe.py` finds it
     logit_factor: float = 1.0  # of the head's output; `load.py` finds it
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
@@ -110,7 +110,7 @@ def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> contextlib.AbstractCon
 
     if vlm.vision:
         return vlm.vision.serving(prompts)
-    return apart(vlm, prompts) if vlm.by_shape else contextlib.nullcontext()
+    return apart(vlm, prompts) if vlm.one_by_one else contextlib.nullcontext()
 
 
 def run_trunk(vlm: VLM, **inputs: Any) -> tuple[Tensor, Any]:

@@ -1,6 +1,8 @@
 """Families that no code here was written for: in short, what the other tests see of each in full."""
 
 import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -122,7 +124,7 @@ def test_every_weight_has_its_part_and_lora_the_language_model_alone(
     names = {id(module): name for name, module in trunk.named_modules()}
     assert [names[id(part)] for part in parts.projectors] == PROJECTORS[family]
     assert len(parts.towers) == 1
-    assert vlm.by_shape == (family == "perception_lm")
+    assert vlm.one_by_one == (family == "perception_lm")
     found = [p for part in (parts.language, *parts.projectors, *parts.towers) for p in part.parameters()]
     assert {id(p) for p in (*found, *parts.marks)} == {id(p) for p in trunk.parameters()}
     adapted = load_vlm(ModelConfig(path=checkpoint(family), lora=LoraSettings(r=2)), trainable=True)
@@ -146,6 +148,18 @@ def test_what_is_saved_needs_no_more_than_transformers_and_peft(
     for other in (merged, peft):
         for ours, theirs in zip(logprobs(other, rows), expected, strict=True):
             torch.testing.assert_close(ours, theirs, **CLOSE)
+
+
+def test_padding_is_never_a_token_that_cannot_be_sampled(checkpoint, tmp_path: Path) -> None:
+    """Its log-prob would be minus infinity, and times a mask of 0 that is NaN."""
+    folder = Path(shutil.copytree(checkpoint("llava_next"), tmp_path / "model"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": "<image>"}))
+    vlm = load_vlm(ModelConfig(path=str(folder)))
+    assert vlm.tokenizer.pad_token == "<image>"
+    assert vlm.pad_id == vlm.tokenizer.eos_token_id
+    batch = collate(vlm, rows_of(vlm, [TEXT, ONE], ["Red.", "It is green and large."]))
+    assert Policy(vlm)(batch).logprobs_BT.isfinite().all()
 
 
 def test_pictures_of_unlike_shapes_teach_the_tower_as_they_do_alone(checkpoint) -> None:
