@@ -184,7 +184,7 @@ class Run:
     ) -> PpoStage:
         vlm = self._load(start, trainable=True)
         reference = None if vlm.has_adapters else self._load(start, trainable=False)
-        judge = self._judge(reward_path, vlm, start)
+        judge = self._judge(reward_path, vlm)
         self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm})
         return PpoStage(
             vlm,
@@ -198,10 +198,10 @@ class Run:
             self.accelerator,
         )
 
-    def _judge(self, path: Path, vlm: VLM, start: ModelConfig) -> RewardModel:
+    def _judge(self, path: Path, vlm: VLM) -> RewardModel:
         """The reward model: in the policy's own model where it was trained on the same base."""
         settings = self.config.stage_model(self._section("reward"))
-        if reason := why_apart(path, settings, vlm, start):
+        if reason := why_apart(path, settings, vlm):
             self._say(f"reward model: is loaded beside the policy, since {reason}")
             return load_reward_model(path, self.accelerator.device, settings)
         self._say("reward model: is an adapter in the policy's model, on the base that both share")

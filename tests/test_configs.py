@@ -117,7 +117,10 @@ MINIMAL = {"name": "r", "data": {"sources": [{"type": "prompts"}]}}
     ("row", "message"),
     [
         ({"seeds": 1}, "seeds: unknown key; did you mean 'seed'?"),
-        ({"model": {"lora": {"rank": 8}}}, "model.lora.rank: unknown key; known here: alpha, parts, r, targets"),
+        (
+            {"model": {"lora": {"rank": 8}}},
+            "model.lora.rank: unknown key; known here: alpha, parts, r, targets",
+        ),
         (
             {"sft": {"optim": {"max_grad": 1}}},
             "sft.optim.max_grad: unknown key; did you mean 'max_grad_norm'?",

@@ -70,8 +70,6 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     learn_tokens(vlm)
     check_rows(vlm)
     check_logits(vlm)
-    if vlm.pad_id in vlm.placeholder_ids:
-        vlm.pad_id = vlm.end_id  # log-probs of padding are masked, but minus infinity would make that NaN
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
     if trainable and config.gradient_checkpointing:
@@ -120,6 +118,7 @@ def check_logits(vlm: VLM) -> None:
         hidden, _ = run_trunk(vlm, **inputs, use_cache=False)
         shut = (own < SHUT_OUT).all(1)[0]
         vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
+        vlm.pad_id = _padding(vlm.pad_id, vlm.end_id, vlm.placeholder_ids)
         vlm.logit_factor = _logit_factor(vlm, own[..., ~shut], hidden, ~shut)
         far = (own - head_logits(vlm, hidden))[..., ~shut].abs().max().item()
     except ERRORS as error:
@@ -144,6 +143,12 @@ def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float
     fit = ((own * raw).sum() / (raw * raw).sum()).item()
     numbers = [float(n) for n in vars(text).values() if isinstance(n, int | float) and n > 0]
     return min((1.0, *numbers, *(1 / n for n in numbers)), key=lambda number: abs(number - fit))
+
+
+def _padding(pad_id: int, end_id: int, placeholder_ids: tuple[int, ...]) -> int:
+    """What rows are padded with. A picture's token would be read as one, and a token that can't be sampled has a
+    log-prob of minus infinity, of which masking makes NaN."""
+    return end_id if pad_id in placeholder_ids else pad_id
 
 
 def limit_pixels(processor: Any, config: ModelConfig) -> None:
@@ -210,14 +215,15 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
     if written and (written[0] in ends or tokenizer.decode(written[0]) in _special_texts(tokenizer)):
         end_id = written[0]
     bos = tokenizer.bos_token
+    placeholders = _placeholders(model, processor)
     return VLM(
         model=model,
         processor=processor,
         path=path,
-        pad_id=pad_id,
+        pad_id=_padding(pad_id, end_id, placeholders),
         end_id=end_id,
         end_ids=tuple(dict.fromkeys([end_id, *ends])),
-        placeholder_ids=_placeholders(model, processor),
+        placeholder_ids=placeholders,
         special_tokens=tuple(sorted(_special_texts(tokenizer) | _placeholder_texts(processor))),
         answer_lead=lead,
         template_adds_bos=bool(bos and prompt.startswith(bos)),

@@ -21,9 +21,8 @@ from mmrlhf.rewards.model import RewardModel, read_files, with_heads
 ADAPTER = "reward"
 
 
-def why_apart(directory: Path, settings: ModelConfig, vlm: VLM, policy: ModelConfig) -> str:
-    """Why a saved reward model can't be read within the policy's model `vlm`, by the settings of both; empty where it
-    can.
+def why_apart(directory: Path, settings: ModelConfig, vlm: VLM) -> str:
+    """Why a saved reward model, with its settings, can't be read within the policy's model; empty where it can.
 
     Raises:
         UserError: not a reward model's folder, or damaged.
@@ -35,10 +34,9 @@ def why_apart(directory: Path, settings: ModelConfig, vlm: VLM, policy: ModelCon
         return "it was trained without LoRA"
     if card.base is None:
         return "its card doesn't tell what its adapter was trained on"
-    if settings.attn_implementation != policy.attn_implementation:
-        return (
-            f"its attention is {settings.attn_implementation} and the policy's {policy.attn_implementation}"
-        )
+    at_work = vlm.core.config.get_text_config()._attn_implementation
+    if settings.attn_implementation not in ("auto", at_work):
+        return f"its attention is {settings.attn_implementation} and the policy's {at_work}"
     if dataclasses.replace(vlm, processor=_processor(directory, settings)).reading != vlm.reading:
         return "its processor isn't the policy's"
     if card.base != base_fingerprint(vlm):

@@ -28,7 +28,7 @@ class RuleModel(RewardModel):
         super().__init__(vlm, RewardCard(list(OBJECTIVES), NORMS))
         self.rule = rule
 
-    def score(self, rows, micro_batch_size, normalised=True):
+    def score(self, rows, micro_batch_size, normalised=True, finite=True, micro_batch_tokens=None):
         values = [
             self.rule(r.prompt.record, decode(self.vlm, r.answer_ids), bool(r.prompt.vision)) for r in rows
         ]

@@ -187,25 +187,25 @@ def changed_card(saved: Path, folder: Path, **change: object) -> Path:
 def test_it_is_apart_wherever_it_must_be(saved: Path, tmp_path: Path) -> None:
     config = ModelConfig(lora=POLICY)
     vlm = policy()
-    assert why_apart(saved, config, vlm, config) == ""
+    assert why_apart(saved, config, vlm) == ""
     full = load_vlm(ModelConfig(), trainable=True)
-    assert why_apart(saved, config, full, ModelConfig()) == "the policy is trained without LoRA"
+    assert why_apart(saved, config, full) == "the policy is trained without LoRA"
     eager = ModelConfig(attn_implementation="eager")
-    assert why_apart(saved, eager, vlm, config) == "its attention is eager and the policy's sdpa"
+    assert why_apart(saved, eager, vlm) == "its attention is eager and the policy's sdpa"
     old = changed_card(saved, tmp_path / "old", base=None)
-    assert why_apart(old, config, vlm, config) == "its card doesn't tell what its adapter was trained on"
+    assert why_apart(old, config, vlm) == "its card doesn't tell what its adapter was trained on"
     make().save(tmp_path / "full")
-    assert why_apart(tmp_path / "full", config, vlm, config) == "it was trained without LoRA"
+    assert why_apart(tmp_path / "full", config, vlm) == "it was trained without LoRA"
     moved = policy()
     with torch.no_grad():
         moved.core.base_model.language_model.norm.weight[0] += 1e-6
     weights = "it was trained on other weights than the policy starts from, or in another precision"
-    assert why_apart(saved, config, moved, config) == weights
+    assert why_apart(saved, config, moved) == weights
     half = load_vlm(ModelConfig(lora=POLICY, dtype="bfloat16"), trainable=True)
-    assert why_apart(saved, config, half, config) == weights
+    assert why_apart(saved, config, half) == weights
     other = policy()
     other.processor.image_processor.size = {"height": 64, "width": 64}
-    assert why_apart(saved, config, other, config) == "its processor isn't the policy's"
+    assert why_apart(saved, config, other) == "its processor isn't the policy's"
 
 
 def test_an_adapter_of_another_model_is_refused(saved: Path, tmp_path: Path) -> None:
