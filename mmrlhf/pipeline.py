@@ -50,6 +50,8 @@ from mmrlhf.training.reward import RewardStage
 from mmrlhf.training.sft import SftStage
 
 S = TypeVar("S", bound=Stage)
+# settings that a run may go on with changed: they decide how much is worked on at a time, or when to give up
+ROUNDING_ONLY = {"micro_batch_size", "micro_batch_tokens", "generate_batch_size", "max_refused"}
 
 
 @dataclass(frozen=True)
@@ -309,6 +311,7 @@ class Run:
             return stage
         state = stage.state_dict()
         del stage
+        self.accelerator.free_memory()  # before there is another one
         fresh = make()
         restore_weights(fresh.module, weights)
         fresh.load_state_dict(state)
@@ -360,7 +363,7 @@ class Run:
         """Everything that decides a stage's numbers, under the keys of the config where it has them."""
         kind, _, variant = name.partition("/")
         section = self._section(kind)
-        settings = section.model_dump(mode="json", exclude={"model"})
+        settings = section.model_dump(mode="json", exclude={"model", *ROUNDING_ONLY})
         if variant:
             # the other variants don't decide this one's numbers
             settings["variants"] = [v for v in settings["variants"] if v["name"] == variant]

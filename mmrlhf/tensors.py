@@ -36,9 +36,9 @@ def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:
 
 def entropy(logits: Tensor) -> Tensor:
     """The entropy of each distribution in nats: logits (..., V) to (...); a logit of -inf has probability 0."""
-    logprobs = logits.float().log_softmax(-1)
-    # below -104 a float32 probability is 0; a much lower bound would overflow in the backward pass
-    return -(logprobs.exp() * logprobs.clamp(min=-1e4)).sum(-1)
+    # log sum exp(l) - sum p l; a bound much lower than this one, for -inf, would overflow in the backward pass
+    near = logits.float().clamp(min=-1e4)
+    return near.logsumexp(-1) - (near.softmax(-1) * near).sum(-1)
 
 
 def pad_right(rows: Sequence[Tensor], value: float = 0) -> Tensor:

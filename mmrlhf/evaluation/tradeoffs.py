@@ -15,7 +15,7 @@ import torch
 from data_tools.atomic import write_text
 from data_tools.balance.order import epoch_order
 from data_tools.errors import UserError
-from data_tools.images import encode_png, read_image
+from data_tools.images import ImageError, encode_png, read_image
 from data_tools.manifest import read_manifest
 from data_tools.schema import ImageRef, PreferenceRecord
 from data_tools.shards import Kind, RecordSet, open_records
@@ -24,7 +24,7 @@ from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_differen
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
 from mmrlhf.evaluation.reward import evaluate_reward
-from mmrlhf.models.batch import PromptTooLong, encode_prompt
+from mmrlhf.models.batch import PromptTooLong, PromptUnreadable, encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
@@ -120,16 +120,18 @@ def _evaluate_judge(
 
 
 def _fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[list[PreferenceRecord], int]:
-    """The records whose prompt is short enough, and how many aren't."""
+    """The records whose prompt can be read and is short enough, and how many others there are."""
     kept = []
     for record in records:
         try:
             encode_prompt(vlm, record, limit)
-        except PromptTooLong:
+        except (PromptTooLong, PromptUnreadable, ImageError):
             continue
         kept.append(record)
     if records and not kept:
-        raise UserError(f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}")
+        raise UserError(
+            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, or have a damaged image"
+        )
     return kept, len(records) - len(kept)
 
 

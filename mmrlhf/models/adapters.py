@@ -50,6 +50,22 @@ def at_work(model: nn.Module, adapter: str) -> Iterator[None]:
         _switch(layers, before)
 
 
+@contextlib.contextmanager
+def none_at_work(model: nn.Module) -> Iterator[None]:
+    """While it lasts, forwards read without any adapter. As peft's `disable_adapter`, which looks at the state of every
+    layer of the model first: 15 ms for a small one, twice a step."""
+    layers = [layer for layer in lora_layers(model) if not layer.disable_adapters]
+    try:
+        for layer in layers:
+            with _as_trained(layer):
+                layer.enable_adapters(False)
+        yield
+    finally:
+        for layer in layers:
+            with _as_trained(layer):
+                layer.enable_adapters(True)
+
+
 def _switch(layers: Sequence[Any], adapters: Sequence[list[str]]) -> None:
     for layer, names in zip(layers, adapters, strict=True):
         with _as_trained(layer):
@@ -75,8 +91,7 @@ def merged_adapters(vlm: VLM) -> Iterator[None]:
     The weights themselves aren't touched: sums stand in their place, and give it back in the end, whatever happens. For
     that long there is one more copy in memory of the weights that have adapters. In float32 only, where the sum changes
     log-probs by rounding alone (1e-5); in bfloat16 it would round much of the adapter away, and the policy that samples
-    would not be the one that trains. There, and where weights are split over processes, adapters stay beside their
-    layers.
+    would not be the one that trains. There adapters stay beside their layers.
     """
     layers = [layer for layer in lora_layers(vlm.core) if vlm.adapter in layer.lora_A]
     own = [(layer.get_base_layer(), layer.get_base_layer().weight) for layer in layers]

@@ -38,6 +38,10 @@ class PromptTooLong(UserError):
     """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
 
 
+class PromptUnreadable(UserError):
+    """A prompt that the family's processor doesn't take; some take none without an image."""
+
+
 def encode_prompt(
     vlm: VLM,
     record: PreferenceRecord,
@@ -86,7 +90,7 @@ def process(vlm: VLM, record: PreferenceRecord, images: Sequence[Image.Image]) -
         )
     except (TemplateError, *ERRORS) as error:
         name = type(vlm.processor).__name__
-        raise UserError(f"record {record.id}: {name} can't read its prompt: {error}") from error
+        raise PromptUnreadable(f"record {record.id}: {name} can't read its prompt: {error}") from error
     return {name: value for name, value in encoded.items() if name not in NO_INPUTS}
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from data_tools.errors import RunError
 from mmrlhf.models.adapters import merged_adapters
 from mmrlhf.models.batch import collate_prompts
+from mmrlhf.models.kv_cache import pick
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.prefix import WINDOWED
 from mmrlhf.models.vlm import VLM, answer_logits, run_trunk, seeing
@@ -76,7 +77,7 @@ def sample(
     with merged_adapters(vlm):
         for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
             state = _read(vlm, [prompts[i] for i in part])
-            state.repeat(answers)
+            state.repeat(answers, max_new_tokens)
             rows = [i * answers + k for i in part for k in range(answers)]
             drawn = _go_on(
                 vlm, state, max_new_tokens, temperature, None if draws is None else draws[rows], read
@@ -130,23 +131,19 @@ class _State:
         Tensor  # the next token's position, in as many rows as the family has; (1, N, 1) where it has one
     )
 
-    def repeat(self, times: int) -> None:
-        """Each answer becomes several that begin alike."""
+    def repeat(self, times: int, room: int) -> None:
+        """Each answer becomes several that begin alike, with room in the cache for some tokens more."""
+        count = len(self.hidden_ND)
+        pick(self.cache, torch.arange(count, device=self.hidden_ND.device).repeat_interleave(times), room)
         if times > 1:
-            count = len(self.hidden_ND)
-            self._pick(torch.arange(count, device=self.hidden_ND.device).repeat_interleave(times))
             self.hidden_ND = self.hidden_ND.repeat_interleave(times, 0)
             self.mask_NT = self.mask_NT.repeat_interleave(times, 0)
             self.next_DN1 = self.next_DN1.repeat_interleave(times, 1)
 
     def keep(self, index: Tensor) -> None:
         """Only some of the answers."""
-        self._pick(index)
+        pick(self.cache, index)
         self.mask_NT, self.next_DN1 = self.mask_NT[index], self.next_DN1[:, index]
-
-    def _pick(self, index: Tensor) -> None:
-        """The cache's rows at `index`: beam search's way, since layers that carry a state know no other."""
-        self.cache.reorder_cache(index)
 
 
 def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:

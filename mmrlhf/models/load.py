@@ -121,6 +121,8 @@ def check_logits(vlm: VLM) -> None:
         vlm.pad_id = _padding(vlm.pad_id, vlm.end_id, vlm.placeholder_ids)
         vlm.logit_factor = _logit_factor(vlm, own[..., ~shut], hidden, ~shut)
         far = (own - head_logits(vlm, hidden))[..., ~shut].abs().max().item()
+    except torch.OutOfMemoryError:
+        raise
     except ERRORS as error:
         raise UserError(
             f"model {vlm.path}: {type(vlm.core).__name__} has no forward of the usual kind ({error}), so it can't be "

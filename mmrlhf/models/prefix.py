@@ -120,6 +120,8 @@ def differs(vlm: VLM) -> str:
     """Tries both ways on a picture with two answers: empty where the hidden states are equal, else what is wrong."""
     try:
         apart, scale, exact = _try_both(vlm)
+    except torch.OutOfMemoryError:
+        raise
     except (UserError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         return f"it can't read answers side by side ({type(error).__name__}: {error})"
     bound = 1e-3 if exact else 0.05

@@ -104,6 +104,8 @@ def _whats_wrong(vlm: VLM) -> str:
             or _mixes(vlm, prompts)
             or _strays(vlm, prompts[0])
         )
+    except torch.OutOfMemoryError:
+        raise  # a RuntimeError too, but no fault of the family
     except (UserError, *ERRORS) as error:
         return f"its forward fails on a batch ({type(error).__name__}: {error})"
 

@@ -190,6 +190,8 @@ def _tried(vlm: VLM) -> frozenset[str]:
         joined = Joined([made[i] for i in shown])
         with _answering(vlm, lambda *args, **kwargs: joined):
             ours, _ = run_trunk(vlm, **inputs, use_cache=False)
+    except torch.OutOfMemoryError:
+        raise
     except (UserError, *ERRORS) as error:
         raise ValueError(
             f"{type(vlm.core).__name__} can't read them back ({type(error).__name__}: {error})"

@@ -76,7 +76,9 @@ class VLM:
     @contextlib.contextmanager
     def adapters_off(self) -> Iterator[None]:
         """The base model for a while: with LoRA this is the reference."""
-        with self.model.disable_adapter():  # type: ignore[operator]
+        from mmrlhf.models.adapters import none_at_work
+
+        with none_at_work(self.model):
             yield
 
     @functools.cached_property

@@ -11,10 +11,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.adapters import base_fingerprint, load_beside
 from mmrlhf.models.load import limit_pixels
+from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, read_files, with_heads
 
@@ -37,11 +40,25 @@ def why_apart(directory: Path, settings: ModelConfig, vlm: VLM) -> str:
     at_work = vlm.core.config.get_text_config()._attn_implementation
     if settings.attn_implementation not in ("auto", at_work):
         return f"its attention is {settings.attn_implementation} and the policy's {at_work}"
+    if _reaches_beyond_language(directory, vlm):
+        return "its adapter lies in the vision tower or projector too, so that image features aren't the policy's"
     if dataclasses.replace(vlm, processor=_processor(directory, settings)).reading != vlm.reading:
         return "its processor isn't the policy's"
     if card.base != base_fingerprint(vlm):
         return "it was trained on other weights than the policy starts from, or in another precision"
     return ""
+
+
+def _reaches_beyond_language(directory: Path, vlm: VLM) -> bool:
+    path = directory / "adapter" / "adapter_model.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: can't be read: {error}") from error
+    adapted = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in names}
+    inside = {id(module) for module in parts_of(vlm.core, vlm.path).language.modules()}
+    return not {name for name, module in vlm.core.named_modules() if id(module) in inside} >= adapted
 
 
 def _processor(directory: Path, settings: ModelConfig) -> Any:

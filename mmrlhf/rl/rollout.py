@@ -93,6 +93,9 @@ def without_broken_rewards(rollout: Rollout) -> tuple[Rollout, list[str]]:
         name: value[index] if isinstance(value, Tensor) else value for name, value in vars(rollout).items()
     }
     kept |= {name: tuple(kept[name][i] for i in index.tolist()) for name in ("rows", "texts")}
+    longest = max((len(row.answer_ids) for row in kept["rows"]), default=0)
+    for name in ("logprobs_BT", "values_BTK"):  # the longest answer may be among those that are gone
+        kept[name] = None if kept[name] is None else kept[name][:, :longest]
     return Rollout(**kept), broken
 
 

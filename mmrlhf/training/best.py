@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
+from mmrlhf.training.checkpoint import has_step
 
 
 class Best:
@@ -16,36 +19,36 @@ class Best:
         self.by, self.sign = (by or "").removeprefix("-"), -1.0 if (by or "").startswith("-") else 1.0
         self.step: int | None = None  # of the best checkpoint so far
         self._value = 0.0
-        self._known = False
         self._sum, self._count = 0.0, 0
+        self._names: set[str] = set()  # of the metrics there are
 
     def add(self, metrics: Mapping[str, float]) -> None:
-        """Takes in a step's metrics.
-
-        Raises:
-            UserError: the first ones don't hold the metric.
-        """
-        if not self.by:
-            return
-        if self.by in metrics:
-            self._known, self._sum, self._count = True, self._sum + metrics[self.by], self._count + 1
-        elif not self._known:
-            raise UserError(
-                f"best_by: there is no metric {self.by!r}; there are {', '.join(sorted(metrics))}"
-            )
+        """Takes in a step's metrics; some hold the metric only now and then."""
+        self._names |= set(metrics)
+        if math.isfinite(value := metrics.get(self.by, math.nan)):
+            self._sum, self._count = self._sum + value, self._count + 1
 
     def checkpoint(self, step: int) -> None:
-        """Ends the stretch of steps behind a checkpoint, which is the best one if the metric was never better."""
+        """Ends the stretch of steps behind a checkpoint, which is the best one if the metric was never better.
+
+        Raises:
+            UserError: no step up to the first checkpoint had the metric.
+        """
         if self._count:
             value = self.sign * self._sum / self._count
             if self.step is None or value > self._value:
                 self.step, self._value = step, value
+        elif self.by and self.step is None:
+            known = ", ".join(sorted(self._names))
+            raise UserError(f"best_by: there is no metric {self.by!r}; there are {known}")
         self._sum, self._count = 0.0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """As JSON values; asked for right after `checkpoint`."""
-        return {"step": self.step, "value": self._value}
+        """As JSON values."""
+        return {"step": self.step, "value": self._value, "sum": self._sum, "count": self._count}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self.step, self._value, self._known = state["step"], state["value"], True
+    def load_state_dict(self, state: dict[str, Any], folder: Path) -> None:
+        """Takes back what `state_dict` gave; without a best one where its checkpoint is no longer in the folder."""
+        self._sum, self._count = state["sum"], state["count"]
+        if state["step"] is not None and has_step(folder, state["step"]):
+            self.step, self._value = state["step"], state["value"]

@@ -35,7 +35,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     stage: dict[str, Any]  # the stage's own state, plain JSON values
     # which checkpoint is the best so far, by what value
-    best: dict[str, Any] = field(default_factory=lambda: {"step": None, "value": 0.0})
+    best: dict[str, Any] = field(default_factory=lambda: {"step": None, "value": 0.0, "sum": 0.0, "count": 0})
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
@@ -86,6 +86,11 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
         except DAMAGE as error:
             warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
     return None
+
+
+def has_step(folder: Path, step: int) -> bool:
+    """Whether a step's checkpoint is there."""
+    return step in map(_step_of, _by_step(folder))
 
 
 def weights_at(folder: Path, step: int) -> dict[str, Tensor]:

@@ -187,9 +187,15 @@ class Engine:
         if saved:
             restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
-            best.load_state_dict(saved.best)
+            best.load_state_dict(saved.best, self.folder / "checkpoints")
         optimizer = self._optimizer(stage, saved)
         start = saved.step if saved else 0
+        saved = None  # its tensors needn't stay in memory for the whole run
+        if len(starts := set(everyones(self.accelerator, start))) > 1:
+            raise UserError(
+                f"{self.folder}: the processes found checkpoints of different steps ({sorted(starts)}); output_dir "
+                "must be a folder that all of them share"
+            )
         main = self.accelerator.is_main_process
         writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
@@ -204,7 +210,10 @@ class Engine:
                 best.add(metrics)
                 self._watch(stage, optimizer, step, metrics)
                 stopping = self._stopping()
-                if stopping or (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps:
+                due = (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps
+                if due:
+                    best.checkpoint(step + 1)
+                if due or stopping:
                     self._save(stage, optimizer, step + 1)
                 if stopping:
                     raise Stopped(
@@ -212,6 +221,7 @@ class Engine:
                     )
         if writer:
             writer.close()
+        stage.gathered = contextlib.nullcontext
         if best.step is not None and main:
             console.print(f"{stage.name}: the best by {stage.best_by} is step {best.step}", style="dim")
 
@@ -225,6 +235,10 @@ class Engine:
     def _optimizer(self, stage: Stage, saved: Checkpoint | None) -> torch.optim.Optimizer:
         """Made after the weights have been split, since it must hold their parts."""
         if self.sharded:
+            if stage.optim.name == "adamw_8bit":
+                raise UserError(
+                    "optim.name: adamw_8bit can't work on weights that engine.shard has split; use adamw"
+                )
             shard(stage.module, stage.vlm, self.accelerator)
             stage.gathered = lambda: gathered(stage.module)
             self._idle = idle_batch(stage.vlm)
@@ -256,6 +270,7 @@ class Engine:
 
     def _update(self, stage: Stage, optimizer: Any, update: Update, means: Means) -> None:
         records: list[str] = []
+        broken = ""
         # FSDP takes the mean of the processes' gradients, while the denominator already counts all of them
         scale = (self.accelerator.num_processes if self.sharded else 1) / max(update.denominator, 1.0)
         idle = self._idle_rounds(len(update.micro_batches))
@@ -263,11 +278,8 @@ class Engine:
             with self.accelerator.autocast():
                 part = stage.loss(micro_batch)
             records += part.record_ids
-            if not torch.isfinite(part.loss):
-                raise NonFiniteLoss(
-                    f"{stage.name}: the loss is {part.loss.item()} on records {', '.join(part.record_ids)}. "
-                    "A lower optim.lr, or leaving these records out, may help; the last checkpoint is whole."
-                )
+            if not broken and not torch.isfinite(part.loss):
+                broken = f"{part.loss.item()} on records {', '.join(part.record_ids)}"
             self.accelerator.backward(part.loss * scale)
             means.add(part.sums)
         trained = list(stage.module.parameters())
@@ -275,8 +287,14 @@ class Engine:
             with self.accelerator.autocast():
                 loss = idle_loss(stage.module, self._idle)
             self.accelerator.backward(loss)
+        # told of by all processes alike: one that stopped by itself would leave the others waiting
+        if found := [each for each in everyones(self.accelerator, broken) if each]:
+            raise NonFiniteLoss(
+                f"{stage.name}: the loss is {found[0]}. A lower optim.lr, or leaving these records out, may help; the "
+                "last checkpoint is whole."
+            )
         if self.sharded:
-            forget_unused(stage.module)
+            forget_unused(stage.module, stage.vlm, self.accelerator)
         else:
             sum_gradients(trained, self.accelerator)
         norm = float(whole(nn.utils.clip_grad_norm_(trained, stage.optim.max_grad_norm)))
@@ -291,10 +309,10 @@ class Engine:
         return max(everyones(self.accelerator, own)) - own if self.sharded else 0
 
     def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
-        weights, state = whole(trainable_state(stage.module)), whole(optimizer.state_dict())
-        self._best.checkpoint(step)
+        main = self.accelerator.is_main_process
+        weights, state = whole(trainable_state(stage.module), main), whole(optimizer.state_dict(), main)
         checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
-        if self.accelerator.is_main_process:
+        if main:
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 

@@ -13,9 +13,9 @@ from data_tools.errors import UserError
 from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind, open_records
-from mmrlhf.models.batch import PromptTooLong
+from mmrlhf.models.batch import PromptTooLong, PromptUnreadable
 from mmrlhf.terminal import console
-from mmrlhf.training.processes import total
+from mmrlhf.training.processes import everyones, total
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -76,34 +76,34 @@ class Refusals:
         self._last = ""
 
     def keep(self, records: Sequence[S], encode: Callable[[S], T]) -> list[T]:
-        """`encode` of each record, without those whose prompt is too long or whose image can't be read.
-
-        Raises:
-            UserError: too much has been left out.
-        """
+        """`encode` of each record, without those whose prompt is too long or whose image can't be read."""
         kept: list[T] = []
         for record in records:
             self.seen += 1
             try:
                 kept.append(encode(record))
-            except (PromptTooLong, ImageError) as error:
+            except (PromptTooLong, PromptUnreadable, ImageError) as error:
                 self.refuse(str(error))
         return kept
 
     def refuse(self, why: str) -> None:
-        """Counts one that is left out.
-
-        Raises:
-            UserError: it is one too many.
-        """
+        """Counts one that is left out."""
         self.refused, self._last = self.refused + 1, why
         if self.refused <= SHOWN:
-            more = "; more are only counted, as `refused` in the metrics" if self.refused == SHOWN else ""
+            more = "; more are only counted, as a share in the metrics" if self.refused == SHOWN else ""
             console.print(f"left out: {why}{more}", style="yellow", markup=False)
-        if self.refused > self.most * max(self.seen, AT_LEAST):
-            raise UserError(
-                f"{self.refused} of {self.seen} {self.what}s had to be left out; {self._advice()}"
-            )
+
+    def check(self, accelerator: Accelerator) -> None:
+        """Sees that all processes together, each of which must call it, haven't left out too much.
+
+        Raises:
+            UserError: they have; on every process.
+        """
+        counts = everyones(accelerator, (self.refused, self.seen, self._last))
+        refused, seen = sum(c[0] for c in counts), sum(c[1] for c in counts)
+        self._last = next((c[2] for c in counts if c[2]), "")
+        if refused > self.most * max(seen, AT_LEAST):
+            raise UserError(f"{refused} of {seen} {self.what}s had to be left out; {self._advice()}")
 
     def none_left(self) -> UserError:
         """What to raise where a whole batch was left out."""

@@ -166,6 +166,8 @@ class PpoStage(Stage):
         rollout, broken = without_broken_rewards(rollout)
         for why in broken:
             self.unscored.refuse(why)
+        for refusals in (self.refusals, self.unscored):
+            refusals.check(self.accelerator)
         return rollout
 
     def _sampling_is_exact(self) -> bool:
@@ -205,6 +207,7 @@ class PpoStage(Stage):
             number = step * config.num_ppo_epochs * config.num_mini_batches + count
             size = config.batch_size * config.answers_per_prompt // config.num_mini_batches
             rows = self.demonstrations.batch(number, size, self.accelerator)
+            self.demonstrations.refusals.check(self.accelerator)
             tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
             # the sum over the mini-batch is divided by `whole`; these rows are a mean of their own
             weight = config.ptx_coef * whole / max(tokens, 1)
@@ -275,6 +278,9 @@ class PpoStage(Stage):
             sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
         sums["unscored"] = (self.unscored.refused, self.unscored.seen)
+        if self.demonstrations:
+            refusals = self.demonstrations.refusals
+            sums["refused/demonstrations"] = (refusals.refused, refusals.seen)
         if self.vlm.vision:
             sums["features/kept_mb"] = (sum(self.vlm.vision.cache.used.values()) / 2**20, 1)
         return sums
@@ -329,14 +335,20 @@ class PpoStage(Stage):
             "kl_coef": self.kl.coef,
             "refusals": self.refusals.state_dict(self.accelerator),
             "unscored": self.unscored.state_dict(self.accelerator),
+            "demonstrations": self._demonstrations_state(),
             "alarms": self.alarms.state_dict(),
             "scalarizer": self.scalarizer.state_dict(),
         }
+
+    def _demonstrations_state(self) -> dict[str, Any] | None:
+        return self.demonstrations.refusals.state_dict(self.accelerator) if self.demonstrations else None
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.kl.coef = state["kl_coef"]
         self.refusals.load_state_dict(state["refusals"], self.accelerator)
         self.unscored.load_state_dict(state["unscored"], self.accelerator)
+        if self.demonstrations:
+            self.demonstrations.refusals.load_state_dict(state["demonstrations"], self.accelerator)
         self.alarms.load_state_dict(state["alarms"])
         self.scalarizer.load_state_dict(state["scalarizer"])
 

@@ -49,6 +49,7 @@ class RewardStage(Stage):
     def updates(self, step: int) -> Iterator[Update]:
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         items = self.refusals.keep(records, self._encode)
+        self.refusals.check(self.accelerator)
         self.learnt |= {(c.objective, record.modality) for record, _ in items for c in record.comparisons}
         items.sort(key=lambda item: len(item[1][0].prompt.input_ids))
         batches = [pair_batch(part, self.config.objectives) for part in self._parts(items)]

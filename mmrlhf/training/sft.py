@@ -62,6 +62,7 @@ class SftStage(Stage):
 
     def updates(self, step: int) -> Iterator[Update]:
         rows = self.demonstrations.batch(step, self.config.batch_size, self.accelerator)
+        self.refusals.check(self.accelerator)
         tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))
         if not tokens:
             raise self.refusals.none_left()

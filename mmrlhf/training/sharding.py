@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -27,10 +26,13 @@ from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.probe import picture
 from mmrlhf.models.vlm import VLM
+from mmrlhf.training.processes import everyones
 from mmrlhf.types import Row, TokenBatch
 
+IDLE = ("idle",)  # the record that idle batches are made of
 
-def shard(module: nn.Module, vlm: VLM, accelerator: Accelerator) -> None:
+
+def shard(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
     """Splits a stage's module in place; the optimizer must be made of its parameters afterwards.
 
     Raises:
@@ -40,6 +42,7 @@ def shard(module: nn.Module, vlm: VLM, accelerator: Accelerator) -> None:
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    module.saw_a_picture = False
     module.register_forward_hook(_touch_all)  # before that of fully_shard, which lets the weights go
     for layer in _layers(vlm):
         fully_shard(layer, mesh=mesh)
@@ -59,13 +62,16 @@ def _layers(vlm: VLM) -> nn.ModuleList:
     return max(lists, key=lambda layers: sum(p.numel() for p in layers.parameters()))
 
 
-def _touch_all(module: nn.Module, args: Any, output: Any) -> Any:
+def _touch_all(module: Any, args: Any, output: Any) -> Any:
     """Adds nothing to the output, but lets each weight outside the layers take part in its backward pass."""
     if not torch.is_grad_enabled():
         return output
     loose = _loose(module)
     if not loose:
         return output
+    batch: TokenBatch = args[0]
+    if batch.record_ids != IDLE:
+        module.saw_a_picture |= any(prompt.vision for prompt in batch.prompts)
     nothing = torch.stack([p.reshape(-1)[0].float() for p in loose]).sum() * 0.0
     if isinstance(output, Tensor):
         return output + nothing
@@ -79,16 +85,15 @@ def _loose(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad and id(p) not in inner]
 
 
-def forget_unused(module: nn.Module) -> None:
-    """Sets gradients to None that are 0 everywhere, such as the tower's where no process met an image: an optimizer
-    moves a weight whose gradient is 0, by decay and by what it remembers, and leaves one alone that has none."""
-    loose: list[Any] = [p for p in _loose(module) if p.grad is not None]
-    if loose:
-        sizes = torch.stack([p.grad.to_local().abs().sum().float() for p in loose])
-        dist.all_reduce(sizes)
-        for parameter, size in zip(loose, sizes.tolist(), strict=True):
-            if size == 0:
-                parameter.grad = None
+def forget_unused(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
+    """Sets the gradients of tower and projector to None where no process met a picture in an update: an optimizer moves
+    a weight whose gradient is 0, by decay and by what it remembers, and leaves one alone that has none."""
+    if not any(everyones(accelerator, module.saw_a_picture)):
+        parts = parts_of(vlm.core, vlm.path)
+        seeing = [p for part in (*parts.towers, *parts.projectors) for p in part.parameters()]
+        for parameter in (*seeing, *parts.marks):
+            parameter.grad = None
+    module.saw_a_picture = False
 
 
 def _parts(module: nn.Module) -> list[Any]:
@@ -115,7 +120,7 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 def idle_batch(vlm: VLM) -> TokenBatch:
     """A picture with a short answer, for a forward whose loss counts nothing."""
-    record = PreferenceRecord("idle", "idle", (user(0, "What is it?"),), images=(picture((64, 48)),))
+    record = PreferenceRecord(*IDLE, "idle", (user(0, "What is it?"),), images=(picture((64, 48)),))
     return collate(vlm, [Row(encode_prompt(vlm, record), encode_answer(vlm, "Nothing."))], vlm.device)
 
 
@@ -125,14 +130,16 @@ def idle_loss(module: nn.Module, batch: TokenBatch) -> Tensor:
     return (output if isinstance(output, Tensor) else output.logprobs_BT).sum() * 0.0
 
 
-def whole(value: Any) -> Any:
-    """A nested state with each sharded tensor put together, on every process. Every process must call it."""
+def whole(value: Any, keep: bool = True) -> Any:
+    """A nested state with each sharded tensor put together in the host's memory, one after the other: a device has no
+    room for all of them. Every process must call it; where not `keep`, it gets None in their place."""
     if isinstance(value, DTensor):
-        return value.full_tensor()
+        full = value.full_tensor()
+        return full.cpu() if keep else None
     if isinstance(value, dict):
-        return {key: whole(item) for key, item in value.items()}
+        return {key: whole(item, keep) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(whole(item) for item in value)
+        return type(value)(whole(item, keep) for item in value)
     return value
 
 

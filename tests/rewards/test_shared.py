@@ -196,6 +196,10 @@ def test_it_is_apart_wherever_it_must_be(saved: Path, tmp_path: Path) -> None:
     assert why_apart(old, config, vlm) == "its card doesn't tell what its adapter was trained on"
     make().save(tmp_path / "full")
     assert why_apart(tmp_path / "full", config, vlm) == "it was trained without LoRA"
+    make(LoraSettings(r=2, parts=["language", "vision"])).save(tmp_path / "seeing")
+    assert why_apart(tmp_path / "seeing", config, vlm) == (
+        "its adapter lies in the vision tower or projector too, so that image features aren't the policy's"
+    )
     moved = policy()
     with torch.no_grad():
         moved.core.base_model.language_model.norm.weight[0] += 1e-6

@@ -15,8 +15,9 @@ from data_tools.shards import write_shards
 from mmrlhf.models.batch import collate
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.probe import picture
+from mmrlhf.rl.rollout import without_broken_rewards
 from mmrlhf.training.ppo import PpoStage
-from mmrlhf.types import Row
+from mmrlhf.types import Rollout, Row
 
 GOOD = picture((48, 48))
 DAMAGED = ImageRef.of_bytes(GOOD.data[:60] if GOOD.data else b"")
@@ -81,6 +82,30 @@ def test_an_answer_whose_reward_is_not_finite_is_left_out_by_name(
     assert all(row["reward/brevity/image-text"] == row["reward/brevity/image-text"] for row in rows)
     said = " ".join(capsys.readouterr().err.split())
     assert f"left out: record p5: its answer got the rewards {value:g}" in said
+
+
+def test_the_longest_answer_may_be_the_one_that_is_left_out(whole: str, tmp_path: Path) -> None:
+    """What was known while sampling is padded to it, and must not be any longer."""
+    made = stage(whole, tmp_path / "run")
+    prompts = [made._encode(record) for record in made.feed.at(range(3))]
+    rewards_BK = torch.tensor([[0.5, 0.0], [float("nan"), 1.0], [1.0, float("inf")]])
+    rollout = Rollout(
+        rows=tuple(Row(p, torch.arange(50, 50 + n)) for p, n in zip(prompts, (2, 5, 3), strict=True)),
+        texts=("a", "b", "c"),
+        ended_B=torch.tensor([True, False, True]),
+        rewards_BK=rewards_BK,
+        judged_BK=torch.tensor([[True, True], [True, True], [True, False]]),
+        group_B=torch.tensor([0, 1, 2]),
+        logprobs_BT=torch.arange(15.0).view(3, 5),
+        values_BTK=torch.arange(15.0).view(3, 5, 1),
+    )
+    kept, broken = without_broken_rewards(rollout)
+    name = prompts[1].record.id
+    assert broken == [f"record {name}: its answer got the rewards nan, 1"]
+    assert (kept.texts, kept.group_B.tolist()) == (("a", "c"), [0, 2])
+    assert kept.logprobs_BT.tolist() == [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]]
+    assert kept.values_BTK.shape == (2, 3, 1)
+    assert [len(row.answer_ids) for row in kept.rows] == [2, 3]
 
 
 def test_rewards_that_are_never_finite_stop_the_run(whole: str, tmp_path: Path) -> None:

@@ -23,25 +23,42 @@ def test_the_mean_between_checkpoints_decides() -> None:
         best.checkpoint(step)
         found.append(best.step)
     assert found == [2, 2, 6, 6]
-    assert best.state_dict() == {"step": 6, "value": 2.5}
+    assert best.state_dict() == {"step": 6, "value": 2.5, "sum": 0.0, "count": 0}
 
 
 def test_a_minus_in_front_and_a_metric_that_is_not_always_there() -> None:
     best = Best("-gap")
-    for step, metrics in enumerate(({"gap": 3.0}, {}, {"gap": 1.0}, {"gap": 2.0}), 1):
+    for step, metrics in enumerate(({"gap": 3.0}, {}, {"gap": 1.0}, {"gap": float("nan")}, {"gap": 2.0}), 1):
         best.add(metrics)
         best.checkpoint(step)
     assert best.step == 3
-    again = Best("-gap")
-    again.load_state_dict(best.state_dict())
-    again.add({"gap": 1.5})
-    again.checkpoint(5)
-    assert again.step == 3
+
+
+def test_a_stop_between_two_checkpoints_changes_nothing(tmp_path: Path) -> None:
+    """A run that is asked to stop saves at once; the mean goes on where it was."""
+    (tmp_path / "step-000002").mkdir()
+    best = Best("score")
+    best.add({"score": 2.0})
+    best.checkpoint(2)
+    best.add({"score": 5.0})
+    again = Best("score")
+    again.load_state_dict(best.state_dict(), tmp_path)
+    again.add({"score": 1.0})
+    again.checkpoint(4)
+    assert again.state_dict() == {"step": 4, "value": 3.0, "sum": 0.0, "count": 0}
+
+
+def test_a_best_checkpoint_that_is_gone_is_none(tmp_path: Path) -> None:
+    best = Best("score")
+    best.load_state_dict({"step": 50, "value": 9.0, "sum": 0.0, "count": 0}, tmp_path)
+    assert best.step is None
 
 
 def test_a_metric_that_is_not_there_is_named() -> None:
+    best = Best("scroe")
+    best.add({"score": 1.0, "loss": 2.0})
     with pytest.raises(UserError, match="there is no metric 'scroe'; there are loss, score"):
-        Best("scroe").add({"score": 1.0, "loss": 2.0})
+        best.checkpoint(1)
 
 
 def test_the_best_checkpoint_is_kept_and_becomes_the_model(tmp_path: Path) -> None:
