@@ -50,13 +50,13 @@ def run(out: Path, seed: int, algorithm: str, more: list[str]) -> dict[str, Any]
     """One algorithm on one seed: its curves, and the exact measures before and after on prompts of the test split."""
     base, folder = out / f"seed{seed}", out / f"seed{seed}-{algorithm}"
     common = [f"output_dir={out}", f"seed={seed}", f"data.seed={seed}", VARIANT]
-    if not (base / "reward" / "model").exists():
-        run_ = Run(
-            load_config(CONFIG, RunConfig, [*common, f"name={base.name}", "ppo=null", "evaluate=null"]),
-            RunMode(resume=True),
-        )
-        run_.all()
     if not folder.exists():
+        stages = Run(
+            load_config(CONFIG, RunConfig, [*common, f"name={base.name}", *more]), RunMode(resume=True)
+        )
+        stages.data()
+        stages.sft()
+        stages.reward()
         shutil.copytree(base, folder)
     config = load_config(CONFIG, RunConfig, [*common, f"name={folder.name}", *SETTINGS[algorithm], *more])
     Run(config, RunMode(resume=True)).all()

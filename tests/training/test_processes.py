@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_two_processes_with_weights_split_over_them(folder: Path) -> None:
     name = "ppo/a/checkpoints/step-000003/optimizer.safetensors"
     ours, theirs = load_file(folder / "one" / name), load_file(folder / "split" / name)
     assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
+
+
+def test_two_processes_go_on_with_what_one_has_begun(folder: Path) -> None:
+    """From its checkpoint of step 2, with weights and optimizer state split over them."""
+    shutil.copytree(folder / "one", folder / "resumed")
+    stage = folder / "resumed" / "ppo" / "a"
+    shutil.rmtree(stage / "model")
+    shutil.rmtree(stage / "checkpoints" / "step-000003")
+    state = json.loads((stage / "stage.json").read_text())
+    (stage / "stage.json").write_text(json.dumps(state | {"done": False}))
+    by_two(folder, "--set", "name=resumed", "--set", "engine.shard=true", "--resume")
+    assert_same(folder / "one", folder / "resumed")
 
 
 def test_gradients_are_summed_in_buckets_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
