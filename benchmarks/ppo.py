@@ -79,6 +79,7 @@ def our_stage(
             "num_mini_batches": 1,
             "micro_batch_size": batch,
             "generate_batch_size": batch,
+            "max_prompt_tokens": 4096,  # of large pictures
             "max_answer_tokens": job.ANSWER,
             "optim": {"lr": lean.LR, "schedule": "constant", "warmup": 0.0},
             **settings,
