@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -102,15 +103,16 @@ def why_rows(vlm: VLM) -> str:
 
 
 def answers_a_row(prefix: int, answer: int, answers: int, width: int) -> int:
-    """How many answers of a prompt to lay into one row, so that the work for each is least.
+    """How many answers of a prompt to lay into one row, so that the work for all of them is least.
 
     A token costs 24 D^2 a layer in matrices and 4 n D in attention over a row of n tokens (multiplications and
-    additions of a plain transformer layer); with long answers the empty blocks of a dense mask outweigh the prefix.
+    additions of a plain transformer layer); with long answers the empty blocks of a dense mask outweigh the prefix. A
+    last row that holds fewer is padded to the others, so it costs as much.
     """
 
     def work(count: int) -> float:
         tokens = prefix + count * answer
-        return tokens * (6 * width + tokens) / count
+        return math.ceil(answers / count) * tokens * (6 * width + tokens)
 
     return min(range(1, answers + 1), key=work)
 

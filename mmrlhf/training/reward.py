@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -66,7 +65,8 @@ class RewardStage(Stage):
             wider = [*parts[-1], item] if parts else []
             rows = [row for _, of in wider for row in of]
             full = not rows or len(rows) > max(config.micro_batch_size, 2)
-            if full or (config.micro_batch_tokens or math.inf) < padded_tokens(rows, self.vlm):
+            most = config.micro_batch_tokens
+            if full or (most is not None and padded_tokens(rows, self.vlm) > most):
                 parts.append([item])
             else:
                 parts[-1] = wider
