@@ -42,7 +42,6 @@ from mmrlhf.training.processes import everyones, sum_gradients
 from mmrlhf.training.sharding import (
     forget_unused,
     gathered,
-    idle_batch,
     idle_loss,
     shard,
     sharded_like,
@@ -239,9 +238,8 @@ class Engine:
                 raise UserError(
                     "optim.name: adamw_8bit can't work on weights that engine.shard has split; use adamw"
                 )
-            shard(stage.module, stage.vlm, self.accelerator)
+            self._idle = shard(stage.module, stage.vlm, self.accelerator)
             stage.gathered = lambda: gathered(stage.module)
-            self._idle = idle_batch(stage.vlm)
         optimizer = make_optimizer(stage.parameter_groups(), stage.optim)
         if saved:
             optimizer.load_state_dict(sharded_like(optimizer, saved.optimizer))
@@ -282,7 +280,6 @@ class Engine:
                 broken = f"{part.loss.item()} on records {', '.join(part.record_ids)}"
             self.accelerator.backward(part.loss * scale)
             means.add(part.sums)
-        trained = list(stage.module.parameters())
         for _ in range(idle):
             with self.accelerator.autocast():
                 loss = idle_loss(stage.module, self._idle)
@@ -293,6 +290,7 @@ class Engine:
                 f"{stage.name}: the loss is {found[0]}. A lower optim.lr, or leaving these records out, may help; the "
                 "last checkpoint is whole."
             )
+        trained = list(stage.module.parameters())
         if self.sharded:
             forget_unused(stage.module, stage.vlm, self.accelerator)
         else:

@@ -32,8 +32,9 @@ from mmrlhf.types import Row, TokenBatch
 IDLE = ("idle",)  # the record that idle batches are made of
 
 
-def shard(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
-    """Splits a stage's module in place; the optimizer must be made of its parameters afterwards.
+def shard(module: Any, vlm: VLM, accelerator: Accelerator) -> TokenBatch:
+    """Splits a stage's module in place; the optimizer must be made of its parameters afterwards. Gives the batch
+    for idle rounds.
 
     Raises:
         UserError: the language model's layers can't be found.
@@ -41,6 +42,7 @@ def shard(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    idle = idle_batch(vlm)
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     module.saw_a_picture = False
     module.register_forward_hook(_touch_all)  # before that of fully_shard, which lets the weights go
@@ -48,9 +50,10 @@ def shard(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
     with torch.no_grad():
-        module(idle_batch(vlm))  # the first forward must come from the top
+        module(idle)  # the first forward must come from the top
     for part in _parts(module):
         part.reshard()
+    return idle
 
 
 def _layers(vlm: VLM) -> nn.ModuleList:
