@@ -7,6 +7,7 @@ answers are padded on the right and come with a mask; image tensors stay per sam
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,27 @@ class PairBatch:
 
 
 @dataclass(frozen=True)
+class Rewards:
+    """What judges say of B answers on K objectives: all that a scalarizer sees."""
+
+    objectives: tuple[str, ...]  # K names
+    mean_BK: Tensor  # float32: normalised rewards, 0 where the objective was not judged
+    judged_BK: Tensor  # bool: the objective applies to such a prompt
+    std_BK: Tensor  # float32: how unsure the judge itself is (deviation over an ensemble); 0 where it doesn't tell
+    gate_BK: Tensor | None = None  # weights that a learned gate reads off the prompt; rows sum to 1
+    asked_BK: Tensor | None = (
+        None  # weights that the prompt itself asks for (preference-conditioned policies)
+    )
+    group_B: Tensor | None = (
+        None  # int64: answers to the same prompt have the same number; None: each its own
+    )
+
+    def select(self, index: Tensor) -> Rewards:
+        """Those of some answers."""
+        return Rewards(objectives=self.objectives, **_indexed(self, index))
+
+
+@dataclass(frozen=True)
 class Rollout:
     """Sampled answers of one process and what is known of them before any update."""
 
@@ -99,6 +121,9 @@ class Rollout:
     ended_B: Tensor  # bool: the answer ended with an end token
     rewards_BK: Tensor  # normalised rewards, 0 where the objective was not judged on such prompts
     judged_BK: Tensor  # bool: the objective applies
+    std_BK: Tensor  # the judges' own uncertainty (`Rewards`)
+    gate_BK: Tensor | None  # weights read off the prompt (`Rewards`)
+    asked_BK: Tensor | None  # weights that the prompt asks for (`Rewards`)
     group_B: (
         Tensor  # int64: where its prompt stands in the step's batch; the same for all answers to a prompt
     )
@@ -121,6 +146,9 @@ class Outcomes:
     ended_B: Tensor  # bool: the answer ended with an end token
     rewards_BK: Tensor
     judged_BK: Tensor
+    std_BK: Tensor
+    gate_BK: Tensor | None
+    asked_BK: Tensor | None
     mask_BT: Tensor  # bool, True at real answer tokens
     logprobs_BT: Tensor  # of the policy that sampled
     ref_logprobs_BT: Tensor
@@ -129,6 +157,18 @@ class Outcomes:
     def select(self, index: Tensor) -> Outcomes:
         """Those of some answers."""
         return Outcomes(**_indexed(self, index))
+
+    def rewards(self, objectives: Sequence[str]) -> Rewards:
+        """What the judges said, for a scalarizer."""
+        return Rewards(
+            objectives=tuple(objectives),
+            mean_BK=self.rewards_BK,
+            judged_BK=self.judged_BK,
+            std_BK=self.std_BK,
+            gate_BK=self.gate_BK,
+            asked_BK=self.asked_BK,
+            group_B=self.group_B,
+        )
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ppo import BetweenSteps, grpo, our_stage, rare_share, rare_work
 from mmrlhf.config import EngineConfig
 from mmrlhf.rl import rollout
 from mmrlhf.training.engine import Engine
+from mmrlhf.types import Rewards
 
 
 class Paced(BetweenSteps):
@@ -43,10 +44,11 @@ class Paced(BetweenSteps):
 def by_rule(pace: Pace, judge: Any, prompts: Sequence[Any], texts: Sequence[str], *_: Any, **__: Any) -> Any:
     """The peers' reward, for each objective alike; in the place of `score_texts`."""
     pace.work["rule"] += len(texts)
-    scores = (
-        torch.tensor([reward(text) for text in texts]).unsqueeze(1).expand(-1, len(judge.card.objectives))
+    names = tuple(judge.card.objectives)
+    scores_BK = torch.tensor([reward(text) for text in texts]).unsqueeze(1).expand(-1, len(names))
+    return Rewards(
+        names, scores_BK, torch.ones_like(scores_BK, dtype=torch.bool), torch.zeros_like(scores_BK)
     )
-    return scores, torch.ones_like(scores, dtype=torch.bool)
 
 
 def main() -> None:

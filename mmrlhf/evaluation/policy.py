@@ -117,12 +117,15 @@ def _answer(
     prompts = [encode_prompt(vlm, record) for record, _ in chosen]
     ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.batch_size)
     texts = [decode(vlm, answer) for answer in ids]
-    rewards_BK, judged_BK = score_texts(reward_model, prompts, texts, config.batch_size)
+    rewards = score_texts(reward_model, prompts, texts, config.batch_size)
+    rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
     other = {i: dataclasses.replace(prompts[i], record=s) for i, (_, s) in enumerate(chosen) if s is not None}
     swapped_BK = torch.full_like(rewards_BK, torch.nan)
     if other:
         said = [texts[i] for i in other]
-        swapped_BK[list(other)], _ = score_texts(reward_model, list(other.values()), said, config.batch_size)
+        swapped_BK[list(other)] = score_texts(
+            reward_model, list(other.values()), said, config.batch_size
+        ).mean_BK
     gaps_BK = rewards_BK - swapped_BK
     objectives = reward_model.card.objectives
     return [

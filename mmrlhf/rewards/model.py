@@ -25,7 +25,7 @@ from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.vlm import VLM, hidden_states, in_float32
-from mmrlhf.types import Row, TokenBatch
+from mmrlhf.types import Rewards, Row, TokenBatch
 
 HEADS, CARD = "reward_heads.safetensors", "reward.json"
 FORMAT = 2
@@ -101,6 +101,23 @@ class RewardModel(nn.Module):
             name, record = self.card.objectives[k], rows[row].prompt.record.id
             raise NonFiniteReward(f"the reward for {name} of record {record} is {rewards_BK[row, k]}")
         return self._normalised(rows, rewards_BK) if normalised else rewards_BK
+
+    def judge(
+        self,
+        rows: Sequence[Row],
+        micro_batch_size: int,
+        finite: bool = True,
+        micro_batch_tokens: int | None = None,
+    ) -> Rewards:
+        """Normalised rewards, 0 where an objective doesn't apply to such a prompt, and how unsure the model is.
+
+        Raises:
+            NonFiniteReward: as in `score`.
+        """
+        judged_BK = self.applies(rows)
+        mean_BK = self.score(rows, micro_batch_size, finite=finite, micro_batch_tokens=micro_batch_tokens)
+        mean_BK = mean_BK.masked_fill(~judged_BK, 0.0)
+        return Rewards(tuple(self.card.objectives), mean_BK, judged_BK, torch.zeros_like(mean_BK))
 
     def _normalised(self, rows: Sequence[Row], rewards_BK: Tensor) -> Tensor:
         table = [

@@ -17,7 +17,7 @@ from mmrlhf.models.generate import Sample, sample
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.tensors import pad_right
-from mmrlhf.types import EncodedPrompt, Rollout, Row
+from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row
 
 
 def roll_out(
@@ -49,7 +49,7 @@ def roll_out(
     asked = [prompt for prompt in prompts for _ in range(times)]
     texts = [decode(vlm, answer.ids) for answer in samples]
     reader = vlm if reward_model.reads_like(vlm) else None
-    rewards_BK, judged_BK = score_texts(
+    rewards = score_texts(
         reward_model,
         asked,
         texts,
@@ -62,8 +62,11 @@ def roll_out(
         rows=tuple(Row(prompt, answer.ids) for prompt, answer in zip(asked, samples, strict=True)),
         texts=tuple(texts),
         ended_B=torch.tensor([int(answer.ids[-1]) in vlm.end_ids for answer in samples], dtype=torch.bool),
-        rewards_BK=rewards_BK,
-        judged_BK=judged_BK,
+        rewards_BK=rewards.mean_BK,
+        judged_BK=rewards.judged_BK,
+        std_BK=rewards.std_BK,
+        gate_BK=rewards.gate_BK,
+        asked_BK=None,
         group_B=torch.tensor(places, dtype=torch.int64).repeat_interleave(times),
         logprobs_BT=pad_right([answer.logprobs for answer in samples]) if keep_logprobs and samples else None,
         values_BTK=_values(samples) if keep_logprobs and values else None,
@@ -107,8 +110,8 @@ def score_texts(
     batch_tokens: int | None = None,
     reader: VLM | None = None,
     finite: bool = True,
-) -> tuple[Tensor, Tensor]:
-    """Normalised rewards (B, K), 0 where an objective doesn't apply to such a prompt, and where it does: bool (B, K).
+) -> Rewards:
+    """What the reward model says of answers.
 
     The reward model reads prompt and answer with its own tokenizer and chat template. `reader` is a model that the
     prompts were encoded for and that reads as the reward model does, so that they serve both.
@@ -125,9 +128,7 @@ def score_texts(
         Row(encoded[id(prompt)], encode_answer(judge, text))
         for prompt, text in zip(prompts, texts, strict=True)
     ]
-    judged_BK = reward_model.applies(rows)
-    rewards_BK = reward_model.score(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
-    return rewards_BK.masked_fill(~judged_BK, 0.0), judged_BK
+    return reward_model.judge(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
 
 
 def swap_gap(

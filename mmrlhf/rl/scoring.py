@@ -3,7 +3,7 @@ processes' outcomes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,19 +14,17 @@ from mmrlhf.rl.advantages import token_rewards
 from mmrlhf.rl.algorithms import Scored
 from mmrlhf.rl.kl import ESTIMATORS
 from mmrlhf.tensors import whiten
-from mmrlhf.types import Outcomes
+from mmrlhf.types import Outcomes, Rewards
 
 
-def scalarize(
-    scalarizer: ScalarizerBase, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str], clip: float
-) -> tuple[Tensor, Tensor]:
+def scalarize(scalarizer: ScalarizerBase, rewards: Rewards, clip: float) -> tuple[Tensor, Tensor]:
     """Scores (B,), and their derivatives by the rewards (B, K): for a weighted sum its weights.
 
     Rewards are clipped before they are combined, since a scalarizer may be centred elsewhere than at 0.
     """
-    clipped_BK = rewards_BK.clamp(-clip, clip).requires_grad_(True)
+    clipped_BK = rewards.mean_BK.clamp(-clip, clip).requires_grad_(True)
     with torch.enable_grad():
-        scores_B = scalarizer(clipped_BK, judged_BK, objectives)
+        scores_B = scalarizer(replace(rewards, mean_BK=clipped_BK))
         (weights_BK,) = torch.autograd.grad(scores_B.sum(), clipped_BK)
     return scores_B.detach(), weights_BK
 

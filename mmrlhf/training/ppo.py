@@ -124,12 +124,15 @@ class PpoStage(Stage):
             raise (self.unscored if self.unscored.refused else self.refusals).none_left()
         # 3. what the updates need to know
         scores_B, weights_BK = scalarize(
-            self.scalarizer, outcomes.rewards_BK, outcomes.judged_BK, self.objectives, self.config.score_clip
+            self.scalarizer, outcomes.rewards(self.objectives), self.config.score_clip
         )
         scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
         advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
         self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
+        learnt = self.scalarizer.update(outcomes.rewards(self.objectives))
+        if self.accelerator.is_main_process:
+            self._measured |= {f"scalarizer/{name}": (value, 1) for name, value in learnt.items()}
         if self._samples_due(step):
             write_samples(self.folder / "samples", step + 1, rollout, scores_B[places], self.objectives)
         # 4. passes over mini-batches
@@ -259,6 +262,9 @@ class PpoStage(Stage):
             ended_B=rollout.ended_B,
             rewards_BK=rollout.rewards_BK,
             judged_BK=rollout.judged_BK,
+            std_BK=rollout.std_BK,
+            gate_BK=rollout.gate_BK,
+            asked_BK=rollout.asked_BK,
             mask_BT=length_mask(lengths_B, old.logprobs_BT.shape[1]),
             logprobs_BT=old.logprobs_BT,
             ref_logprobs_BT=self._forward(rows, reference=True).logprobs_BT,

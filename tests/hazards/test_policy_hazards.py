@@ -29,7 +29,7 @@ from mmrlhf.training.checkpoint import latest_checkpoint
 from mmrlhf.training.engine import Engine, Update
 from mmrlhf.training.metrics import read_metrics
 from mmrlhf.training.ppo import PpoStage
-from mmrlhf.types import Row
+from mmrlhf.types import Rewards, Row
 
 COLD = 0.001  # of sampling, so that all but the likeliest tokens have next to no probability
 
@@ -207,9 +207,12 @@ class Multiplier(ScalarizerBase):
 
     _weight: float = PrivateAttr(0.0)
 
-    def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Any) -> Tensor:
+    def combine(self, rewards: Rewards) -> Tensor:
+        return (rewards.mean_BK * rewards.judged_BK).mean(-1) + self._weight * rewards.mean_BK[:, 0]
+
+    def update(self, rewards: Rewards) -> dict[str, float]:
         self._weight += 0.25
-        return (rewards_BK * judged_BK).mean(-1) + self._weight * rewards_BK[:, 0]
+        return {"weight": self._weight}
 
     def state_dict(self) -> dict[str, Any]:
         return {"weight": self._weight}

@@ -132,7 +132,8 @@ def test_saved_and_loaded_it_gives_the_same_rewards(tmp_path: Path, lora: LoraSe
 
 def test_what_was_not_judged_is_masked(judge: RewardModel) -> None:
     prompts = [encode_prompt(judge.vlm, item) for item in PROMPTS]
-    rewards, judged = score_texts(judge, prompts, ANSWERS, 4)
+    found = score_texts(judge, prompts, ANSWERS, 4)
+    rewards, judged = found.mean_BK, found.judged_BK
     assert judged.tolist() == [[True, False], [True, True], [True, False], [True, True]]
     assert rewards[0, 1].item() == rewards[2, 1].item() == 0.0
     expected = judge.score(rows_of(judge), 4)

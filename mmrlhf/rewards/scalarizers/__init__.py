@@ -1,4 +1,4 @@
-"""Scalarizers, one a file: `(rewards_BK, judged_BK, objectives) -> scores_B`. Add yours to the union, or name it in the
+"""Scalarizers, one a file: `combine(rewards) -> scores_B`. Add yours to the union, or name it in the
 config as `type: your_package.module:Class`."""
 
 from data_tools.config import plugin

@@ -1,9 +1,12 @@
-"""What every scalarizer shares: the order of objectives, and weights by name."""
+"""What every scalarizer shares: pessimism, a state that lives in checkpoints, and weights by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from data_tools.config import Config
 from data_tools.errors import UserError
@@ -11,13 +14,38 @@ from data_tools.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmrlhf.types import Rewards
+
 
 class ScalarizerBase(Config):
-    """Turns `rewards_BK` into `scores_B`. `judged_BK` (bool) says where an objective applies; others don't count."""
+    """Turns the rewards of several objectives into one score each. Where an objective doesn't apply, it doesn't count.
 
-    def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
-        """The score of each response: (B, K), (B, K) and K names to (B,)."""
+    A scalarizer that knows the deviation of a reward can hold it against the answer: with `pessimism` p every
+    scalarizer works on the lower confidence bounds r_k - p s_k (Coste et al. 2023, "Reward model ensembles help
+    mitigate overoptimization"), in which s_k is the deviation over the members of an ensemble.
+    """
+
+    pessimism: float = Field(
+        0.0,
+        ge=0,
+        description="deviations of the judge's own uncertainty that are taken off each reward first (a lower "
+        "confidence bound); it needs reward.members above 1, or a judge that tells its deviation",
+    )
+
+    def __call__(self, rewards: Rewards) -> Tensor:
+        """The score of each answer: (B,), differentiable by `rewards.mean_BK`."""
+        if self.pessimism:
+            rewards = replace(rewards, mean_BK=rewards.mean_BK - self.pessimism * rewards.std_BK)
+        return self.combine(rewards)
+
+    def combine(self, rewards: Rewards) -> Tensor:
+        """The score of each answer, (B,), from rewards of which pessimism has taken its share."""
         raise NotImplementedError  # the one abstract method of the family
+
+    def update(self, rewards: Rewards) -> dict[str, float]:
+        """Learns from the answers of a step, once they are scored (multipliers, running means); what it answers is
+        logged as `scalarizer/NAME`. All processes call it with the answers of all of them."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What it keeps from step to step, such as multipliers, as JSON values: part of the checkpoint."""

@@ -19,6 +19,8 @@ from mmrlhf.rewards.scalarizers.base import ScalarizerBase, weights_for
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmrlhf.types import Rewards
+
 
 class Chebyshev(ScalarizerBase):
     """Smooth Chebyshev scalarization of normalised rewards."""
@@ -30,8 +32,9 @@ class Chebyshev(ScalarizerBase):
     reference: float = Field(2.0, description="the aspired value of each normalised reward, in deviations")
     mu: float = Field(0.5, gt=0, description="smoothing; towards 0 only the worst objective counts")
 
-    def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
-        weights = rewards_BK.new_tensor(weights_for(self.weights, objectives, "chebyshev.weights"))
+    def combine(self, rewards: Rewards) -> Tensor:
+        rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
+        weights = rewards_BK.new_tensor(weights_for(self.weights, rewards.objectives, "chebyshev.weights"))
         short = (weights * (self.reference - rewards_BK) / self.mu).masked_fill(~judged_BK, float("-inf"))
         count = judged_BK.sum(-1)
         score = -self.mu * (short.logsumexp(-1) - count.clamp(min=1).log())

@@ -16,6 +16,8 @@ from mmrlhf.rewards.scalarizers.base import ScalarizerBase, weights_for
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmrlhf.types import Rewards
+
 
 class WeightedSum(ScalarizerBase):
     """The weighted mean of the objectives that apply."""
@@ -25,9 +27,11 @@ class WeightedSum(ScalarizerBase):
         {}, description="by objective; 1 where not given"
     )
 
-    def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
+    def combine(self, rewards: Rewards) -> Tensor:
+        rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
         weights = (
-            rewards_BK.new_tensor(weights_for(self.weights, objectives, "weighted_sum.weights")) * judged_BK
+            rewards_BK.new_tensor(weights_for(self.weights, rewards.objectives, "weighted_sum.weights"))
+            * judged_BK
         )
         return (weights * rewards_BK).sum(-1) / weights.sum(-1).clamp(min=1e-8)
 

@@ -17,6 +17,8 @@ from mmrlhf.rewards.scalarizers.base import ScalarizerBase
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mmrlhf.types import Rewards
+
 
 class WorstCase(ScalarizerBase):
     """The least of the objectives that apply."""
@@ -26,8 +28,9 @@ class WorstCase(ScalarizerBase):
         {}, description="taken off an objective's reward first; 0 where not given"
     )
 
-    def __call__(self, rewards_BK: Tensor, judged_BK: Tensor, objectives: Sequence[str]) -> Tensor:
-        margins = rewards_BK.new_tensor([self.margins.get(name, 0.0) for name in objectives])
+    def combine(self, rewards: Rewards) -> Tensor:
+        rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
+        margins = rewards_BK.new_tensor([self.margins.get(name, 0.0) for name in rewards.objectives])
         shifted = (rewards_BK - margins).masked_fill(~judged_BK, float("inf"))
         return shifted.min(-1).values.masked_fill(~judged_BK.any(-1), 0.0)
 
