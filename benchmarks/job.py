@@ -34,7 +34,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from data_tools.schema import ImageRef, PreferenceRecord, user
+from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response, user
 from data_tools.shards import write_shards
 from mmrlhf.models.parts import parts_of
 
@@ -47,6 +47,7 @@ PROMPT = TEXT + PICTURES * IMAGE_TOKENS
 WORDS = 4096  # of the vocabulary
 WIDTH = 256  # of the language model
 RANK, ALPHA = 8, 16
+OBJECTIVES = ["helpfulness", "factuality", "safety"]
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
 TEMPLATE = (
     "{% for message in messages %}{{ 'USER:' if message['role'] == 'user' else 'ASSISTANT:' }}"
@@ -130,16 +131,23 @@ def make_checkpoint(folder: Path, layers: int = 6) -> None:
     processor.save_pretrained(folder)
 
 
-def make_records(count: int, seed: int = 0) -> list[PreferenceRecord]:
-    """Prompts without answers, each with words and pictures of its own."""
+def make_records(count: int, seed: int = 0, pairs: bool = False) -> list[PreferenceRecord]:
+    """Prompts, each with words and pictures of its own; `pairs`: with two answers, of which the first is the better."""
     rng, known = random.Random(seed), words()
     length = TEXT - 2  # the two roles are words too
+
+    def answers() -> tuple[Response, ...]:
+        # the end token is one of their tokens
+        return tuple(Response(" ".join(rng.choices(known, k=ANSWER - 1))) for _ in range(2))
+
     return [
         PreferenceRecord(
             f"p{number}",
             "benchmark",
             (user(*range(PICTURES), " ".join(rng.choices(known, k=length))),),
             images=tuple(ImageRef.of_bytes(_picture(rng)) for _ in range(PICTURES)),
+            responses=answers() if pairs else (),
+            comparisons=tuple(Comparison(name, 0, 1) for name in OBJECTIVES) if pairs else (),
         )
         for number in range(count)
     ]

@@ -72,7 +72,45 @@ def see(model: nn.Module, pixels: Tensor) -> Tensor:
     return torch.stack(list(core(model).model.get_image_features(pixel_values=pixels).pooler_output))
 
 
-class Lean:
+class Reader:
+    """Reads answers behind their prompts, each picture's features once."""
+
+    def __init__(self, image_id: int, shared: bool) -> None:
+        """Not `shared`: each answer has a row of its own."""
+        self.image_id, self.shared = image_id, shared
+
+    def embed(self, model: nn.Module, tokens: Tensor, features: Tensor) -> Tensor:
+        """Input embeddings, with the features in the pictures' places."""
+        embeds = core(model).get_input_embeddings()(tokens)
+        return embeds.masked_scatter((tokens == self.image_id).unsqueeze(-1), features)
+
+    def hidden(
+        self, model: nn.Module, ids_PT: Tensor, features: Tensor, answers_PGT: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states at the prompts' last token (P, G, 1, D) and at the answers (P, G, T, D)."""
+        (prompts, prefix), (answers, size) = ids_PT.shape, answers_PGT.shape[1:]
+        language = core(model).model.language_model
+        if self.shared and answers > 1:
+            tokens = torch.cat([ids_PT, answers_PGT.reshape(prompts, -1)], 1)
+            mask, positions = side_by_side(prefix, answers, size)
+            hidden = language(
+                inputs_embeds=self.embed(model, tokens, features),
+                attention_mask=mask,
+                position_ids=positions,
+                use_cache=False,
+            ).last_hidden_state
+            first = hidden[:, None, prefix - 1 : prefix].expand(-1, answers, -1, -1)
+            return first, hidden[:, prefix:].unflatten(1, (answers, size))
+        tokens = torch.cat([ids_PT.repeat_interleave(answers, 0), answers_PGT.flatten(0, 1)], 1)
+        # (P, pictures of a prompt, image tokens, D)
+        each = features.unflatten(0, (prompts, -1)).repeat_interleave(answers, 0)
+        embeds = self.embed(model, tokens, each)
+        hidden = language(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        hidden = hidden.unflatten(0, (prompts, answers))
+        return hidden[:, :, prefix - 1 : prefix], hidden[:, :, prefix:]
+
+
+class Lean(Reader):
     """A step of PPO, or of GRPO where there are several answers a prompt."""
 
     def __init__(
@@ -92,9 +130,9 @@ class Lean:
             heads,
         )
         self.frozen = None if lora else load(checkpoint, False, lora)
-        self.lora, self.epochs, self.answers, self.shared = lora, epochs, answers, shared
+        self.lora, self.epochs, self.answers = lora, epochs, answers
         self.forbidden = list(job.forbidden(self.processor))
-        self.image_id = core(self.model).config.image_token_id
+        super().__init__(core(self.model).config.image_token_id, shared)
         self.end_id = self.processor.tokenizer.eos_token_id
         width = core(self.model).config.text_config.hidden_size
         self.value_head = nn.Linear(width, 1) if answers == 1 else None
@@ -137,7 +175,7 @@ class Lean:
         """Answers (P, G, T): the prompt is read once, and each answer goes on from there."""
         language = core(self.model).model.language_model
         cache = DynamicCache(config=core(self.model).config.text_config)
-        embeds = self._embed(self.model, ids_PT, features)
+        embeds = self.embed(self.model, ids_PT, features)
         hidden = language(inputs_embeds=embeds, past_key_values=cache, use_cache=True).last_hidden_state[
             :, -1
         ]
@@ -160,7 +198,7 @@ class Lean:
         """Scores (P, G) at each answer's end token, less the penalty for answers that don't end themselves. The
         judge's tower is the policy's, so that its features serve both."""
         ended = torch.cat([answers_PGT, torch.full_like(answers_PGT[:, :, :1], self.end_id)], 2)
-        last = self._hidden(self.judge, ids_PT, features, ended)[1][:, :, -1]
+        last = self.hidden(self.judge, ids_PT, features, ended)[1][:, :, -1]
         return self.heads(last).clamp(-SCORE_CLIP, SCORE_CLIP).mean(-1) - NO_END
 
     def reference(self, ids_PT: Tensor, features: Tensor, answers_PGT: Tensor) -> Tensor:
@@ -205,39 +243,10 @@ class Lean:
         logits[..., self.forbidden] = float("-inf")
         return logits
 
-    def _embed(self, model: nn.Module, tokens: Tensor, features: Tensor) -> Tensor:
-        embeds = core(model).get_input_embeddings()(tokens)
-        return embeds.masked_scatter((tokens == self.image_id).unsqueeze(-1), features)
-
     def _before(self, model: nn.Module, ids_PT: Tensor, features: Tensor, answers_PGT: Tensor) -> Tensor:
         """Hidden states before each answer token: (P, G, T, D). The last token itself need not be read."""
-        prompt, answer = self._hidden(model, ids_PT, features, answers_PGT[:, :, :-1])
+        prompt, answer = self.hidden(model, ids_PT, features, answers_PGT[:, :, :-1])
         return torch.cat([prompt, answer], 2)
-
-    def _hidden(
-        self, model: nn.Module, ids_PT: Tensor, features: Tensor, answers_PGT: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Hidden states at the prompts' last token (P, G, 1, D) and at the answers (P, G, T, D)."""
-        (prompts, prefix), (answers, size) = ids_PT.shape, answers_PGT.shape[1:]
-        language = core(model).model.language_model
-        if self.shared and answers > 1:
-            tokens = torch.cat([ids_PT, answers_PGT.reshape(prompts, -1)], 1)
-            mask, positions = side_by_side(prefix, answers, size)
-            hidden = language(
-                inputs_embeds=self._embed(model, tokens, features),
-                attention_mask=mask,
-                position_ids=positions,
-                use_cache=False,
-            ).last_hidden_state
-            first = hidden[:, None, prefix - 1 : prefix].expand(-1, answers, -1, -1)
-            return first, hidden[:, prefix:].unflatten(1, (answers, size))
-        tokens = torch.cat([ids_PT.repeat_interleave(answers, 0), answers_PGT.flatten(0, 1)], 1)
-        # (P, pictures of a prompt, image tokens, D)
-        each = features.unflatten(0, (prompts, -1)).repeat_interleave(answers, 0)
-        embeds = self._embed(model, tokens, each)
-        hidden = language(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        hidden = hidden.unflatten(0, (prompts, answers))
-        return hidden[:, :, prefix - 1 : prefix], hidden[:, :, prefix:]
 
 
 class Naive:

@@ -55,6 +55,20 @@ DIFFERENT = [
 
 
 @dataclass(frozen=True)
+class Work:
+    """What is compared."""
+
+    name: str
+    goals: dict[str, tuple[str, float]]
+    equal: dict[str, str]
+    different: list[str]
+    pairs: bool = False  # the data are pairs of answers; else prompts alone
+
+
+GRPO = Work("GRPO", GOALS, EQUAL, DIFFERENT)
+
+
+@dataclass(frozen=True)
 class Trainer:
     """How to start one."""
 
@@ -144,6 +158,7 @@ def run(
     threads: int = 2,
     answers: int = 4,
     size: dict[str, int] | None = None,
+    work: Work = GRPO,
 ) -> dict[str, Any]:
     """Lets the trainers take turns; a line of the table. Models, data and logs go to `folder`."""
     steps = WARM + rounds
@@ -156,6 +171,7 @@ def run(
         "threads": threads,
         "lora": lora,
         "answers": answers,
+        "pairs": work.pairs,
     }
     folder.mkdir(parents=True, exist_ok=True)
     env = environment(threads, "", str(folder))
@@ -174,8 +190,14 @@ def run(
         gflops.append(gflops[-1])  # the workers have done their last step, and end
         ends = {w.trainer.name: w.hear() for w in crew}
         ready = {w.trainer.name: w.ready for w in crew}
-    line = summary(told[WARM:], ends, gflops)
-    line |= {"trained": "LoRA" if lora else "full", "answers": answers, **task["size"]}
+    line = summary(told[WARM:], ends, gflops, work)
+    line |= {
+        "work": work.name,
+        "pairs": work.pairs,
+        "trained": "LoRA" if lora else "full",
+        "answers": answers,
+        **task["size"],
+    }
     line["trained_weights"] = {name: of["trained"] for name, of in ready.items()}
     line["memory_mb_when_ready"] = {name: of["rss_mb"] for name, of in ready.items()}
     line["machine"] = json.loads((folder / "machine.json").read_text())
@@ -183,7 +205,10 @@ def run(
 
 
 def summary(
-    rounds: Sequence[dict[str, dict[str, Any]]], ends: dict[str, dict[str, Any]], gflops: Sequence[float]
+    rounds: Sequence[dict[str, dict[str, Any]]],
+    ends: dict[str, dict[str, Any]],
+    gflops: Sequence[float],
+    work: Work = GRPO,
 ) -> dict[str, Any]:
     """Medians over the rounds in which the machine was quiet, of what the workers told at each step and at the end."""
     names, quiet = list(rounds[0]), quiet_rounds(gflops)
@@ -202,7 +227,7 @@ def summary(
                 "goal": f"{sign} {bound}",
                 "met": medians[name] >= bound if sign == ">=" else medians[name] <= bound,
             }
-            for name, (sign, bound) in GOALS.items()
+            for name, (sign, bound) in work.goals.items()
             if name in medians
         },
         "ratios_by_round": {name: [round(v, 3) for v in values] for name, values in ratios.items()},
@@ -221,8 +246,8 @@ def summary(
         "gemm_gflops": list(gflops),
         "quiet_rounds": quiet,
         "versions": {name: {"python": of["python"], **of["versions"]} for name, of in ends.items()},
-        "equal": EQUAL,
-        "different": DIFFERENT,
+        "equal": work.equal,
+        "different": work.different,
     }
 
 
@@ -240,6 +265,9 @@ def _ratios(seconds: Sequence[dict[str, float]], scoring: Sequence[float]) -> di
                 found[f"{peer} / {own}"] = [of[peer] / of[own] for of in seconds]
     if {"ours", "lean"} <= names:
         found["ours / lean"] = [of["ours"] / (of["lean"] - s) for of, s in zip(seconds, scoring, strict=True)]
+    for other in sorted(names - {"ours"}):
+        if other.startswith("ours+") and other != "ours+judge":  # ours with more, or with less to do
+            found[f"{other} / ours"] = [of[other] / of["ours"] for of in seconds]
     if {"ours+judge", "lean"} <= names:
         found["ours+judge / (lean + scoring)"] = [of["ours+judge"] / of["lean"] for of in seconds]
     return found
@@ -247,11 +275,12 @@ def _ratios(seconds: Sequence[dict[str, float]], scoring: Sequence[float]) -> di
 
 def show(line: dict[str, Any]) -> str:
     """A line as tables: the trainers, and the ratios beside their goals."""
+    pairs = line["pairs"]
     rows = [
         [
             "trainer",
             "seconds a step",
-            "answers/s",
+            "pairs/s" if pairs else "answers/s",
             "peak MB",
             "tower calls",
             "pictures",
@@ -265,7 +294,7 @@ def show(line: dict[str, Any]) -> str:
             [
                 name,
                 f"{seconds:.2f}",
-                f"{line['prompts'] * line['answers'] / seconds:.1f}",
+                f"{line['prompts'] * (1 if pairs else line['answers']) / seconds:.1f}",
                 f"{line['peak_memory_mb'][name]:.0f}",
                 str(work.get("tower_calls", 0)),
                 str(work.get("tower_images", 0)),
@@ -283,7 +312,7 @@ def show(line: dict[str, Any]) -> str:
         told = f"{goal['goal']}: {'met' if goal['met'] else 'missed'}" if goal else ""
         ratios.append([name, f"{value:.2f}", told, " ".join(map(str, line["ratios_by_round"].get(name, [])))])
     counted = f"{len(line['quiet_rounds'])} of {len(line['gemm_gflops']) - 1} rounds count"
-    head = f"GRPO, {line['answers']} answers, {line['trained']}; {counted}"
+    head = f"{line['work']}, {line['answers']} answers, {line['trained']}; {counted}"
     return f"{head}\n{as_table(rows)}\n\n{as_table(ratios)}"
 
 

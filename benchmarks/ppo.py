@@ -41,7 +41,6 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.training.engine import Engine, make_accelerator
 
-OBJECTIVES = ["helpfulness", "factuality", "safety"]
 WARM = 2  # steps before the first round
 Guest = Callable[[Sequence[PreferenceRecord]], dict[str, float]]
 
@@ -63,9 +62,9 @@ def our_stage(
     vlm = load_vlm(ModelConfig(path=str(checkpoint), lora=adapters), device, trainable=True)
     frozen = ModelConfig(path=str(checkpoint))
     reference, judged = None if lora else load_vlm(frozen, device), load_vlm(frozen, device)
-    norms = {name: {"image-text": (0.0, 1.0)} for name in OBJECTIVES}
-    judge = RewardModel(judged, RewardCard(OBJECTIVES, norms)).requires_grad_(False).eval()
-    judge.heads.load_state_dict(lean.make_heads(judge.heads.in_features, len(OBJECTIVES)).state_dict())
+    norms = {name: {"image-text": (0.0, 1.0)} for name in job.OBJECTIVES}
+    judge = RewardModel(judged, RewardCard(job.OBJECTIVES, norms)).requires_grad_(False).eval()
+    judge.heads.load_state_dict(lean.make_heads(judge.heads.in_features, len(job.OBJECTIVES)).state_dict())
     cache = vision_cache(engine)
     for model in (vlm, reference, judged):
         if model is not None:
@@ -196,7 +195,7 @@ def compare(
     stage = our_stage(
         checkpoint, folder / "data", folder / "stage", lora, BetweenSteps, steps=count, **settings
     )
-    heads = lean.make_heads(job.WIDTH, len(OBJECTIVES))
+    heads = lean.make_heads(job.WIDTH, len(job.OBJECTIVES))
     least = lean.Lean(checkpoint, lora, heads, epochs, answers)
     others: dict[str, Any] = {"lean": least}
     if answers > 1:

@@ -143,6 +143,8 @@ class Run:
         def train(folder: Path) -> Callable[[Path], None]:
             def make() -> SftStage:
                 vlm = self._load(self.config.stage_model(config), trainable=True)
+                if config.epochs > 1:
+                    self._keep_features({"sft": vlm}, alone=True)
                 return SftStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
 
             stage = self._trained(make, folder)
@@ -159,6 +161,7 @@ class Run:
         def train(folder: Path) -> Callable[[Path], None]:
             def make() -> RewardStage:
                 vlm = self._load(start, trainable=True)
+                self._keep_features({"reward model": vlm}, alone=config.epochs > 1)
                 return RewardStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
 
             stage = self._trained(make, folder)
@@ -286,9 +289,10 @@ class Run:
             self._say(f"{settings.path}: answers to one prompt are read one by one, since {vlm.rows_because}")
         return vlm
 
-    def _keep_features(self, models: dict[str, VLM | None]) -> None:
-        """One cache of image features for all of them; models with the same tower read each other's."""
-        cache = vision_cache(self.config.engine)
+    def _keep_features(self, models: dict[str, VLM | None], alone: bool = False) -> None:
+        """One cache of image features for all of them; models with the same tower read each other's. `alone`: for all
+        steps of the stage (`VisionCache`)."""
+        cache = vision_cache(self.config.engine, alone)
         if cache is None:
             return
         for role, vlm in models.items():

@@ -29,7 +29,7 @@ def main() -> None:
     settings.suppress_tokens = list(job.forbidden(AutoProcessor.from_pretrained(model)))
     settings.min_new_tokens = job.ANSWER
     settings.save_pretrained(model)
-    records = job.make_records(task["records"])
+    records = job.make_records(task["records"], pairs=task["pairs"])
     job.write_data(folder / "data", records)
     with (folder / "prompts.jsonl").open("w") as file:
         for record in records:
@@ -39,7 +39,10 @@ def main() -> None:
                 assert ref.data is not None
                 path.write_bytes(ref.data)
                 pictures.append(str(path))
-            file.write(json.dumps({"prompt": record.prompt[0].text, "images": pictures}) + "\n")
+            row = {"prompt": record.prompt[0].text, "images": pictures}
+            if task["pairs"]:
+                row["chosen"], row["rejected"] = (response.text for response in record.responses)
+            file.write(json.dumps(row) + "\n")
     (folder / "machine.json").write_text(json.dumps(job.machine()))
 
 

@@ -41,9 +41,16 @@ class Entry:
 
 
 class VisionCache:
-    """Features by content: the least recently used are moved to the host's memory, then forgotten."""
+    """Features by content: the least recently used are moved to the host's memory, then forgotten.
 
-    def __init__(self, device_bytes: int, host_bytes: int) -> None:
+    The last bits of features depend on which images were encoded together, so what an earlier step left behind could
+    make a resumed run differ from one that was never stopped. With `alone` each prompt's images are encoded by
+    themselves, and features serve all steps, and all epochs; without, they are encoded together and forgotten when the
+    next step begins.
+    """
+
+    def __init__(self, device_bytes: int, host_bytes: int, alone: bool = False) -> None:
+        self.alone = alone
         self.limits = {True: device_bytes, False: host_bytes}
         self.used = {True: 0, False: 0}
         self.encoded = 0  # prompts whose images the tower has seen
@@ -67,9 +74,13 @@ class VisionCache:
         self._make_room(True)
         self._make_room(False)
 
+    def begin_step(self) -> None:
+        """Forgets what an earlier step left behind, unless it may serve this one."""
+        if not self.alone:
+            self.clear()
+
     def clear(self) -> None:
-        """Forgets all features. A trainer does so at each step: the last bits of features depend on which images were
-        encoded together, so what an earlier step left behind would make a resumed run differ from one that wasn't."""
+        """Forgets all features."""
         self._entries.clear()
         self.used = {True: 0, False: 0}
 
@@ -118,7 +129,7 @@ class CachedVision:
             if (kept := self.cache.get(key, self.vlm.device)) is not None:
                 found[key] = kept
         missing = {key: p for key, p in zip(keys, prompts, strict=True) if key not in found}
-        for key, features in _made(self.vlm, missing, self.fields).items():
+        for key, features in _made(self.vlm, missing, self.fields, self.cache.alone).items():
             self.cache.encoded += 1
             self.cache.put(key, features)
             found[key] = features
@@ -160,12 +171,15 @@ def apart(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
 
 
 def _made(
-    vlm: VLM, prompts: Mapping[Key, EncodedPrompt], fields: frozenset[str] | None = None
+    vlm: VLM,
+    prompts: Mapping[Key, EncodedPrompt],
+    fields: frozenset[str] | None = None,
+    alone: bool = False,
 ) -> dict[Key, Features]:
-    """The features of each prompt, made of those together that have equally many and equally large pictures, if the
-    family takes those of several prompts."""
+    """The features of each prompt, made of those together that have equally many and equally large pictures, unless
+    each is to be made `alone`, or the family doesn't take those of several prompts."""
     found: dict[Key, Features] = {}
-    for group in [[key] for key in prompts] if vlm.one_by_one else _alike(vlm, prompts):
+    for group in [[key] for key in prompts] if alone or vlm.one_by_one else _alike(vlm, prompts):
         made = encode(vlm, [prompts[key] for key in group])
         kept = made if fields is None else {name: made[name] for name in fields}
         found |= dict(zip(group, split(kept, len(group)), strict=True))
@@ -204,10 +218,10 @@ def _tried(vlm: VLM) -> frozenset[str]:
     return frozenset(joined.read)
 
 
-def vision_cache(config: EngineConfig) -> VisionCache | None:
-    """An empty cache of the size that the config gives; None where it gives none."""
+def vision_cache(config: EngineConfig, alone: bool = False) -> VisionCache | None:
+    """An empty cache of the size that the config gives; None where it gives none. `alone`: for all of a stage."""
     device, host = (int(gb * 2**30) for gb in (config.vision_cache_gb, config.vision_cache_host_gb))
-    return VisionCache(device, host) if device else None
+    return VisionCache(device, host, alone) if device else None
 
 
 def keep_features(vlm: VLM, cache: VisionCache) -> str:

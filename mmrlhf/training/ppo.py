@@ -112,7 +112,7 @@ class PpoStage(Stage):
 
     def updates(self, step: int) -> Iterator[Update]:
         if self.vlm.vision:
-            self.vlm.vision.cache.clear()
+            self.vlm.vision.cache.begin_step()
         with self.gathered():
             # 1. answers and their rewards
             rollout = self._roll_out(step)

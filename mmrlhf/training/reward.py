@@ -46,6 +46,8 @@ class RewardStage(Stage):
         return weight_groups(self.module, self.optim)
 
     def updates(self, step: int) -> Iterator[Update]:
+        if self.vlm.vision:
+            self.vlm.vision.cache.begin_step()
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         items = self.refusals.keep(records, self._encode)
         self.refusals.check(self.accelerator)

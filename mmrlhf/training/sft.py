@@ -61,6 +61,8 @@ class SftStage(Stage):
         return weight_groups(self.module, self.optim)
 
     def updates(self, step: int) -> Iterator[Update]:
+        if self.vlm.vision:
+            self.vlm.vision.cache.begin_step()
         rows = self.demonstrations.batch(step, self.config.batch_size, self.accelerator)
         self.refusals.check(self.accelerator)
         tokens = total(self.accelerator, sum(len(row.answer_ids) for row in rows))

@@ -14,7 +14,7 @@ import lean
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from ppo import OBJECTIVES, grpo, our_stage
+from ppo import grpo, our_stage
 
 from mmrlhf.training.ppo import PpoStage
 
@@ -57,7 +57,7 @@ def test_lean_and_ours_agree(
     stage = our_stage(
         checkpoint, tmp_path / "data", tmp_path / "stage", lora, PpoStage, batch_size=3, **settings
     )
-    yard = lean.Lean(checkpoint, lora, lean.make_heads(job.WIDTH, len(OBJECTIVES)), 2, answers, shared)
+    yard = lean.Lean(checkpoint, lora, lean.make_heads(job.WIDTH, len(job.OBJECTIVES)), 2, answers, shared)
     yard.model.load_state_dict(stage.vlm.model.state_dict())
     move([stage.vlm.model, yard.model], seed=1)
     if answers == 1:
