@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -26,6 +26,7 @@ from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.training.engine import Engine, Update, make_accelerator
 from mmrlhf.training.reward import RewardStage
 
+S = TypeVar("S", bound=RewardStage)
 SAVE_EVERY = 50  # steps between checkpoints, the engine's default
 
 
@@ -45,7 +46,7 @@ class Paced(RewardStage):
         yield from super().updates(step)
 
 
-def make_stage(task: dict[str, Any], data: Path) -> Paced:
+def make_stage(task: dict[str, Any], data: Path, kind: type[S]) -> S:
     """The stage as a run makes it, on the job's model."""
     engine = EngineConfig()
     accelerator = make_accelerator(engine)
@@ -68,7 +69,7 @@ def make_stage(task: dict[str, Any], data: Path) -> Paced:
             **task["heads"],
         }
     )
-    return Paced(vlm, config, str(data), 0, accelerator)
+    return kind(vlm, config, str(data), 0, accelerator)
 
 
 def main() -> None:
@@ -80,7 +81,7 @@ def main() -> None:
     data = folder / f"data-{os.getpid()}"
     count = job.PROMPTS * (1 if task["kept"] else task["steps"] + 1)
     job.write_data(data, job.make_records(count, pairs=True))
-    stage = make_stage(task, data)
+    stage = make_stage(task, data, Paced)
     stage.pace = pace
     pace.count_work()
     saving: list[float] = []

@@ -140,6 +140,30 @@ def test_what_is_over_the_bound_moves_to_the_host_and_then_out() -> None:
     assert cache.used == {True: 8, False: 8}
 
 
+def test_features_made_alone_do_not_depend_on_their_company_and_last() -> None:
+    """To the bit, so that a resumed run, whose cache is empty, goes on with the numbers of one that wasn't stopped."""
+    vlm = load_vlm(ModelConfig())
+    found = []
+    for company in ([ONE], [OTHER, ONE], [ONE, OTHER, SEVERAL]):
+        cache = VisionCache(MEGABYTE, MEGABYTE, alone=True)
+        model = dataclasses.replace(vlm, vision=CachedVision(vlm, cache))
+        prompts = [encode_prompt(model, item) for item in company]
+        with model.vision.serving(prompts):
+            cache.begin_step()
+        key = next(key for key in cache._entries if key.endswith(encode_prompt(model, ONE).vision_key))
+        found.append(cache.get(key, vlm.device)["pooler_output"][0])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_features_made_together_are_forgotten_at_the_next_step(vlm: VLM) -> None:
+    model, cache = cached(vlm)
+    with model.vision.serving([encode_prompt(model, ONE)]):
+        pass
+    cache.begin_step()
+    assert cache.used == {True: 0, False: 0}
+
+
 def test_an_image_larger_than_the_bound_still_counts_for_its_own_batch(vlm: VLM) -> None:
     model, cache = cached(vlm, device_bytes=0, host_bytes=0)
     rows = rows_of(vlm, mixed(vlm), ANSWERS[: len(mixed(vlm))])
