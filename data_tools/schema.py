@@ -173,6 +173,12 @@ class PreferenceRecord:
         """`image-text` where the prompt shows at least one image, else `text`."""
         return "image-text" if self.images else "text"
 
+    def pairs(self) -> Iterator[Comparison]:
+        """Its comparisons, and those that its rankings amount to."""
+        yield from self.comparisons
+        for ranking in self.rankings:
+            yield from ranking.comparisons()
+
 
 def _check(record: PreferenceRecord) -> None:
     def fail(what: str) -> None:

@@ -166,8 +166,8 @@ def _cells(records: Sequence[PreferenceRecord], seed: int) -> list[_Cell]:
 
 def _compared(record: PreferenceRecord) -> Iterator[str]:
     """The objective of each comparison and ranking."""
-    for judgement in (*record.comparisons, *record.rankings):
-        yield judgement.objective
+    yield from (comparison.objective for comparison in record.comparisons)
+    yield from (ranking.objective for ranking in record.rankings)
 
 
 def _refuse_absent(balance: Balance, records: Sequence[PreferenceRecord]) -> None:

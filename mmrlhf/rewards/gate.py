@@ -22,12 +22,14 @@ from mmrlhf.types import TokenBatch
 class Gate(nn.Module):
     """From the hidden state of a prompt's last token (B, D) to logits of the objectives (B, K)."""
 
-    def __init__(self, width: int, objectives: int, hidden: int | None, device: object = None) -> None:
+    def __init__(
+        self, width: int, objectives: int, hidden: int | None, device: torch.device | None = None
+    ) -> None:
         super().__init__()
         # hidden states of different prompts mostly differ in direction
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.inner = nn.Linear(width, hidden, device=device) if hidden else None  # type: ignore[arg-type]
-        self.weigh = nn.Linear(hidden or width, objectives, device=device)  # type: ignore[arg-type]
+        self.inner = nn.Linear(width, hidden, device=device) if hidden else None
+        self.weigh = nn.Linear(hidden or width, objectives, device=device)
         # all objectives count alike until something is learnt
         nn.init.zeros_(self.weigh.weight)
         nn.init.zeros_(self.weigh.bias)

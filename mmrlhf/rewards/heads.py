@@ -26,15 +26,20 @@ class Heads(nn.Linear):
     """
 
     def __init__(
-        self, width: int, objectives: int, members: int = 1, hidden: int | None = None, device: object = None
+        self,
+        width: int,
+        objectives: int,
+        members: int = 1,
+        hidden: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        super().__init__(hidden or width, objectives * members, device=device)  # type: ignore[arg-type]
+        super().__init__(hidden or width, objectives * members, device=device)
         self.shape = (objectives, members)
         nn.init.normal_(self.weight, std=1 / ((hidden or width) + 1))
         nn.init.zeros_(self.bias)
         self.inner: nn.Linear | None = None
         if hidden:
-            self.inner = nn.Linear(width, hidden * objectives * members, device=device)  # type: ignore[arg-type]
+            self.inner = nn.Linear(width, hidden * objectives * members, device=device)
             nn.init.zeros_(self.inner.bias)
 
     def forward(self, hidden_BD: Tensor) -> Tensor:
@@ -61,10 +66,10 @@ class RatingScale(nn.Module):
     of an ensemble share it, so that their rewards stay comparable. It starts with the slope of a sigmoid.
     """
 
-    def __init__(self, objectives: int, device: object = None) -> None:
+    def __init__(self, objectives: int, device: torch.device | None = None) -> None:
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((objectives,), math.log(0.25), device=device))  # type: ignore[arg-type]
-        self.offset = nn.Parameter(torch.full((objectives,), 0.5, device=device))  # type: ignore[arg-type]
+        self.log_scale = nn.Parameter(torch.full((objectives,), math.log(0.25), device=device))
+        self.offset = nn.Parameter(torch.full((objectives,), 0.5, device=device))
 
     def forward(self, rewards_BKM: Tensor) -> Tensor:
         """Rewards (B, K, M) to ratings of the same shape."""

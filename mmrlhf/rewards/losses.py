@@ -43,8 +43,8 @@ def plackett_luce(rewards: Tensor, order: Sequence[Sequence[int]]) -> Tensor:
     for group in order:
         later = later[len(group) :]
         for size in range(1, len(group) + 1):
-            for members in combinations(group, size):
-                left.append([*members, *later])
+            for some in combinations(group, size):
+                left.append([*some, *later])
                 chances.append(1 / comb(len(group), size))
     absent_QR = torch.ones(len(left), len(rewards), dtype=torch.bool)
     for choice, members in enumerate(left):

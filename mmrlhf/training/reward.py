@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class RewardStage(Stage):
     ) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.best_by, self.seed = config.best_by, seed
-        gate = config.gate and GateCard(config.gate.objective, config.gate.hidden)
+        gate = GateCard(config.gate.objective, config.gate.hidden) if config.gate else None
         self.reward_model = RewardModel(
             vlm,
             RewardCard(
@@ -184,16 +185,11 @@ class _Data:
         """Those that nothing was trained on."""
         return (self._records[index] for index in self._held)
 
-    def overall(self) -> Iterator[PreferenceRecord]:
+    def overall(self) -> Iterable[PreferenceRecord]:
         """Those that teach the gate, at most as many as it asks for, well mixed."""
         gate = self.config.gate
         assert gate is not None
-        outlines, found = self._outlines(), 0
-        for at in range(len(self.feed)):
-            index = self._kept[self.feed.index(at)]
-            outline = outlines.outline(index)
-            if found < gate.most and any(
-                label.objective == gate.objective for label in (*outline.comparisons, *outline.rankings)
-            ):
-                found += 1
-                yield self._records[index]
+        outlines = self._outlines()
+        order = (self._kept[self.feed.index(at)] for at in range(len(self.feed)))
+        found = (i for i in order if any(c.objective == gate.objective for c in outlines.outline(i).pairs()))
+        return (self._records[index] for index in islice(found, gate.most))

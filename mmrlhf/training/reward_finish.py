@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_tools.errors import UserError
-from data_tools.schema import Comparison, Modality, PreferenceRecord
+from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.rewards import gate as gates
 from mmrlhf.rewards.calibration import Calibration, calibrate
@@ -89,21 +89,11 @@ def temperatures(reader: Reader, records: Iterable[PreferenceRecord]) -> dict[st
     """Each head's calibration on held-out records; objectives of fewer than `LEAST` decided pairs have none."""
     gaps: dict[str, list[float]] = {name: [] for name in reader.config.objectives}
     for record, rewards_RK, _ in reader.read(records):
-        for pair in _decided(record):
-            if pair.objective in gaps:
+        for pair in record.pairs():
+            if pair.objective in gaps and not pair.tie:
                 k = reader.config.objectives.index(pair.objective)
                 gaps[pair.objective].append(float(rewards_RK[pair.better, k] - rewards_RK[pair.worse, k]))
     return {name: calibrate(torch.tensor(of)) for name, of in gaps.items() if len(of) >= LEAST}
-
-
-def _pairs(record: PreferenceRecord) -> Iterator[Comparison]:
-    yield from record.comparisons
-    for ranking in record.rankings:
-        yield from ranking.comparisons()
-
-
-def _decided(record: PreferenceRecord) -> Iterator[Comparison]:
-    return (pair for pair in _pairs(record) if not pair.tie)
 
 
 def learn_gate(reader: Reader, records: Iterable[PreferenceRecord], seed: int) -> None:
@@ -125,7 +115,7 @@ def learn_gate(reader: Reader, records: Iterable[PreferenceRecord], seed: int) -
         assert prompt_RD is not None
         norms = [model.card.norms[name].get(record.modality) for name in model.card.objectives]
         scale_K = torch.tensor([norm[1] if norm else 1.0 for norm in norms])
-        for pair in _pairs(record):
+        for pair in record.pairs():
             if pair.objective == config.objective:
                 hidden.append(prompt_RD[pair.better])
                 gaps.append((rewards_RK[pair.better] - rewards_RK[pair.worse]) / scale_K)

@@ -4,7 +4,7 @@ on an objective that isn't learnt goes nowhere."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -35,7 +35,8 @@ def kind_of(label: Comparison | Ranking | Rating) -> LabelKind:
 def labels_of(record: PreferenceRecord, config: RewardConfig) -> list[Comparison | Ranking | Rating]:
     """What of a record's judgements is learnt: on an objective that has a head, of a kind that has a weight. A scale of
     one value says nothing."""
-    found = (*record.comparisons, *record.rankings, *(r for r in record.ratings if r.low < r.high))
+    found: list[Comparison | Ranking | Rating] = [*record.comparisons, *record.rankings]
+    found += [rating for rating in record.ratings if rating.low < rating.high]
     return [
         label
         for label in found
@@ -150,7 +151,7 @@ class Labels:
         )
 
 
-def _columns(rows: Sequence[tuple], count: int) -> list[list]:  # type: ignore[type-arg]
+def _columns(rows: Sequence[tuple[Any, ...]], count: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(count)]
 
 

@@ -112,8 +112,7 @@ def best_response(record: PreferenceRecord) -> int | None:
     Of several ratings the lowest counts, on whatever objective; a response without any stands in the middle.
     """
     wins = [0] * len(record.responses)
-    ranked = (comparison for ranking in record.rankings for comparison in ranking.comparisons())
-    for comparison in (*record.comparisons, *ranked):
+    for comparison in record.pairs():
         if not comparison.tie:
             wins[comparison.better] += 1
             wins[comparison.worse] -= 1
