@@ -13,7 +13,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
-from data_tools.schema import Comparison, PreferenceRecord, content_hash
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, content_hash
 from data_tools.shards import kind_of
 
 Content = tuple[str, str, str]  # hash, kind, split
@@ -91,10 +91,16 @@ def _merge(kept: PreferenceRecord, copy: PreferenceRecord) -> PreferenceRecord:
         for comparison in copy.comparisons
     ]
     ratings = [dataclasses.replace(rating, response=place[rating.response]) for rating in copy.ratings]
+    orders = {_order(ranking) for ranking in kept.rankings}
+    rankings = [
+        dataclasses.replace(ranking, order=tuple(tuple(place[i] for i in group) for group in ranking.order))
+        for ranking in copy.rankings
+    ]
     return dataclasses.replace(
         kept,
         comparisons=(*kept.comparisons, *(c for c in comparisons if _sense(c) not in known)),
         ratings=(*kept.ratings, *(rating for rating in ratings if rating not in kept.ratings)),
+        rankings=(*kept.rankings, *(ranking for ranking in rankings if _order(ranking) not in orders)),
     )
 
 
@@ -108,3 +114,8 @@ def _sense(comparison: Comparison) -> Comparison:
     """Equal for comparisons that say the same: of a tie the order of the two says nothing."""
     low, high = sorted((comparison.better, comparison.worse))
     return dataclasses.replace(comparison, better=low, worse=high) if comparison.tie else comparison
+
+
+def _order(ranking: Ranking) -> Ranking:
+    """Equal for rankings that say the same: within a tie the order says nothing."""
+    return dataclasses.replace(ranking, order=tuple(tuple(sorted(group)) for group in ranking.order))

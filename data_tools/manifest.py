@@ -27,8 +27,8 @@ KINDS: tuple[Kind, ...] = ("preference", "demonstration", "prompt")
 class ShardInfo:
     """One finished shard.
 
-    `bytes` is the size of the file; by objective, `objectives` counts comparisons and `ratings` ratings (a reward head
-    learns from comparisons only).
+    `bytes` is the size of the file; by objective, `objectives` counts comparisons, `ratings` ratings of either kind and
+    `rankings` rankings.
     """
 
     name: str
@@ -41,6 +41,12 @@ class ShardInfo:
     split: str
     objectives: dict[str, int] = field(default_factory=dict)
     ratings: dict[str, int] = field(default_factory=dict)
+    rankings: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> set[str]:
+        """The objectives on which anything was judged here, in whatever way."""
+        return {*self.objectives, *self.ratings, *self.rankings}
 
 
 class Manifest(BaseModel):

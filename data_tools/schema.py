@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 from data_tools.errors import UserError
@@ -17,6 +20,8 @@ from data_tools.errors import UserError
 Role = Literal["system", "user", "assistant"]
 Modality = Literal["text", "image-text"]
 ROLES = ("system", "user", "assistant")
+RATINGS = ("scalar", "binary")
+MOST_TIED = 12  # in one place of a ranking: its likelihood runs over all subsets of them
 
 
 class SchemaError(UserError):
@@ -95,8 +100,34 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Ranking:
+    """A judge put several responses in order on one objective, the best first.
+
+    `order` holds groups of indices into `responses`; those in one group are tied. Responses that it doesn't name
+    weren't ranked.
+    """
+
+    objective: str
+    order: tuple[tuple[int, ...], ...]
+    judge: str = "human"
+
+    def comparisons(self) -> Iterator[Comparison]:
+        """What the ranking says of every two of its responses."""
+        for place, group in enumerate(self.order):
+            for one, other in combinations(group, 2):
+                yield Comparison(self.objective, one, other, tie=True, judge=self.judge)
+            for later in self.order[place + 1 :]:
+                for better in group:
+                    for worse in later:
+                        yield Comparison(self.objective, better, worse, judge=self.judge)
+
+
+@dataclass(frozen=True)
 class Rating:
-    """A judge's number for one response on one objective, on the scale `low` to `high` (higher is better)."""
+    """A judge's number for one response on one objective, on the scale `low` to `high` (higher is better).
+
+    A `binary` one is a yes (`high`) or a no (`low`): a thumb up, or a sign of safety.
+    """
 
     objective: str
     response: int
@@ -104,6 +135,7 @@ class Rating:
     low: float
     high: float
     judge: str = "human"
+    kind: Literal["scalar", "binary"] = "scalar"
 
 
 @dataclass(frozen=True)
@@ -127,6 +159,7 @@ class PreferenceRecord:
     images: tuple[ImageRef, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     ratings: tuple[Rating, ...] = ()
+    rankings: tuple[Ranking, ...] = ()
     split: str = "train"
     scenes: tuple[dict[str, Any], ...] = ()
     reference: dict[str, Any] = field(default_factory=dict)
@@ -161,19 +194,41 @@ def _check(record: PreferenceRecord) -> None:
         fail(f"the prompt shows images {places}; number them 0, 1, 2 ... in the order in which they stand")
     if record.scenes and len(record.scenes) != len(record.images):
         fail(f"{len(record.scenes)} scenes for {len(record.images)} images")
+    _check_labels(record, fail)
+
+
+def _check_labels(record: PreferenceRecord, fail: Callable[[str], None]) -> None:
     count = len(record.responses)
     for comparison in record.comparisons:
+        name = comparison.objective
         if not (0 <= comparison.better < count and 0 <= comparison.worse < count):
-            fail(
-                f"a {comparison.objective} comparison names a response that is not there ({count} responses)"
-            )
+            fail(f"a {name} comparison names a response that is not there ({count} responses)")
         if comparison.better == comparison.worse:
-            fail(f"a {comparison.objective} comparison sets a response against itself")
+            fail(f"a {name} comparison sets a response against itself")
+        if comparison.margin is not None and not 0 <= comparison.margin < math.inf:
+            fail(f"a {name} comparison has the margin {comparison.margin}; it must be 0 or more")
     for rating in record.ratings:
         if not 0 <= rating.response < count:
             fail(f"a {rating.objective} rating names a response that is not there ({count} responses)")
         if not rating.low <= rating.value <= rating.high:
             fail(f"a {rating.objective} rating of {rating.value} is outside {rating.low} to {rating.high}")
+        if rating.kind not in RATINGS:
+            fail(f"a {rating.objective} rating of kind {rating.kind!r} is none of {', '.join(RATINGS)}")
+        edges = (rating.low, rating.high)
+        if rating.kind == "binary" and (rating.value not in edges or rating.low == rating.high):
+            fail(
+                f"a binary {rating.objective} rating is {rating.value}, not one of {rating.low} and {rating.high}"
+            )
+    for ranking in record.rankings:
+        places = [index for group in ranking.order for index in group]
+        if not all(0 <= index < count for index in places):
+            fail(f"a {ranking.objective} ranking names a response that is not there ({count} responses)")
+        if len(set(places)) < len(places):
+            fail(f"a {ranking.objective} ranking names a response twice")
+        if len(places) < 2 or not all(ranking.order):
+            fail(f"a {ranking.objective} ranking needs two responses or more, and one in each place")
+        if max(map(len, ranking.order)) > MOST_TIED:
+            fail(f"a {ranking.objective} ranking ties more than {MOST_TIED} responses")
 
 
 def user(*parts: str | int) -> Message:
@@ -211,6 +266,10 @@ def to_json(record: PreferenceRecord) -> dict[str, Any]:
         ],
         "comparisons": [vars(comparison) for comparison in record.comparisons],
         "ratings": [vars(rating) for rating in record.ratings],
+        "rankings": [
+            {**vars(ranking), "order": [list(group) for group in ranking.order]}
+            for ranking in record.rankings
+        ],
         "scenes": list(record.scenes),
         "reference": record.reference,
         "provenance": record.provenance,
@@ -250,6 +309,10 @@ def from_json(row: dict[str, Any], images: tuple[bytes, ...] | None = None) -> P
             images=refs,
             comparisons=tuple(Comparison(**comparison) for comparison in row["comparisons"]),
             ratings=tuple(Rating(**rating) for rating in row["ratings"]),
+            rankings=tuple(
+                Ranking(**{**ranking, "order": tuple(map(tuple, ranking["order"]))})
+                for ranking in row.get("rankings", ())  # older files have none
+            ),
             scenes=tuple(row["scenes"]),
             reference=dict(row["reference"]),
             provenance=dict(row["provenance"]),

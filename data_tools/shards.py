@@ -54,7 +54,8 @@ def kind_of(record: PreferenceRecord) -> Kind:
     """`prompt` without a response, `preference` with anything judged, else `demonstration`."""
     if not record.responses:
         return "prompt"
-    return "preference" if record.comparisons or record.ratings else "demonstration"
+    judged = record.comparisons or record.ratings or record.rankings
+    return "preference" if judged else "demonstration"
 
 
 class _Group:
@@ -80,6 +81,7 @@ class _Group:
         self.records = 0
         self.objectives: Counter[str] = Counter()
         self.ratings: Counter[str] = Counter()
+        self.rankings: Counter[str] = Counter()
 
     def add(self, record: PreferenceRecord) -> None:
         """Appends a record, images and all."""
@@ -100,6 +102,7 @@ class _Group:
         self.records += 1
         self.objectives.update(comparison.objective for comparison in record.comparisons)
         self.ratings.update(rating.objective for rating in record.ratings)
+        self.rankings.update(ranking.objective for ranking in record.rankings)
 
     def finish(self) -> None:
         """Gives the tar its final name, if it holds anything, and gets ready for the next."""
@@ -118,6 +121,7 @@ class _Group:
                 split=self.split,
                 objectives=dict(sorted(self.objectives.items())),
                 ratings=dict(sorted(self.ratings.items())),
+                rankings=dict(sorted(self.rankings.items())),
             )
         )
         self._start()
@@ -201,6 +205,12 @@ class RecordSet(Sequence[PreferenceRecord]):
         """The record as plain JSON values (see `schema.to_json`), without reading its images."""
         entry = self._entries[index]
         return self._row(entry, self._read(entry, entry.members[:1])[0])
+
+    def outline(self, index: int) -> PreferenceRecord:
+        """The record with its images named but not read, for a look at what it says and how it hangs together."""
+        entry, row = self._entries[index], self.meta(index)
+        row["images"] = [{**image, "path": self._where(entry)} for image in row["images"]]
+        return from_json(row)
 
     @overload
     def __getitem__(self, index: int) -> PreferenceRecord: ...

@@ -61,6 +61,31 @@ def assign_splits(
 
     `shares` holds each source's shares of splits, by its name.
     """
+    out = list(records)
+    leaks: Counter[str] = Counter()
+    for smallest, members in _components(records):
+        fixed = {index: name for index in members if (name := _fixed(records[index], shares))}
+        drawn = next(iter(fixed.values()), "") or split_of(smallest, shares[records[members[0]].source])
+        for index in members:
+            out[index] = dataclasses.replace(records[index], split=fixed.get(index, drawn))
+        if len(set(fixed.values())) > 1:
+            leaks["+".join(sorted(set(fixed.values())))] += len(members)
+    return out, dict(sorted(leaks.items()))
+
+
+def held_out(records: Sequence[PreferenceRecord], share: float) -> list[bool]:
+    """Which records to keep out of training, about such a share of them: with each of them all that hangs together with
+    it, drawn by a hash that has nothing to do with the one of the splits."""
+    out = [False] * len(records)
+    for smallest, members in _components(records):
+        drawn = split_of(f"held out: {smallest}", {"out": share, "in": 1 - share}) == "out"
+        for index in members:
+            out[index] = drawn
+    return out
+
+
+def _components(records: Sequence[PreferenceRecord]) -> list[tuple[str, list[int]]]:
+    """All that hangs together, by index, each with the smallest image hash or question among it."""
     content = [_content_keys(record) for record in records]
     links = UnionFind[Key]()
     for record, keys in zip(records, content, strict=True):
@@ -68,20 +93,10 @@ def assign_splits(
     components: dict[Key, list[int]] = {}
     for index, keys in enumerate(content):
         components.setdefault(links.find(keys[0]), []).append(index)
-    out = list(records)
-    leaks: Counter[str] = Counter()
-    for members in components.values():
-        fixed = {index: name for index in members if (name := _fixed(records[index], shares))}
-        if fixed:
-            drawn = next(iter(fixed.values()))
-        else:
-            smallest = min(key for index in members for key in content[index])
-            drawn = split_of(smallest[1], shares[records[members[0]].source])
-        for index in members:
-            out[index] = dataclasses.replace(records[index], split=fixed.get(index, drawn))
-        if len(set(fixed.values())) > 1:
-            leaks["+".join(sorted(set(fixed.values())))] += len(members)
-    return out, dict(sorted(leaks.items()))
+    return [
+        (min(key for index in members for key in content[index])[1], members)
+        for members in components.values()
+    ]
 
 
 def _fixed(record: PreferenceRecord, shares: Mapping[str, Mapping[str, float]]) -> str | None:

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 LEFT_OUT = ("rejected", "duplicates", "merged", "dropped", "leaks")  # what a build tells of in the manifest
+JUDGED = ("comparisons", "ties", "ratings", "rankings")
 
 
 def stats(directory: str | Path) -> dict[str, Any]:
     """Counts and audits as plain values.
 
     - counts: rows of split, kind, modality, source and the number of records;
-    - objectives: by split and objective, the numbers of comparisons, ties and ratings;
+    - objectives: by split and objective, the numbers of comparisons, ties, ratings and rankings;
     - length: by split and objective, of comparisons without ties, the mean length of the chosen and the
       rejected answer in characters and the share in which the chosen one is longer, or as long;
     - flip_pairs: by split, the pairs of which both records are there;
@@ -50,7 +51,7 @@ def stats(directory: str | Path) -> dict[str, Any]:
 
 
 def _of_split(directory: Path, split: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    judged: dict[str, dict[str, int]] = defaultdict(lambda: {"comparisons": 0, "ties": 0, "ratings": 0})
+    judged: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(JUDGED, 0))
     lengths: dict[str, list[tuple[int, int]]] = defaultdict(list)
     flips: Counter[tuple[str, str]] = Counter()
     records = open_records(directory, split)
@@ -69,6 +70,8 @@ def _of_split(directory: Path, split: str) -> tuple[dict[str, Any], dict[str, An
                 lengths[comparison["objective"]].append((chosen, other))
         for rating in record["ratings"]:
             judged[rating["objective"]]["ratings"] += 1
+        for ranking in record.get("rankings", ()):  # older files have none
+            judged[ranking["objective"]]["rankings"] += 1
     audit = {name: _length(pairs) for name, pairs in sorted(lengths.items())}
     return dict(sorted(judged.items())), audit, sum(number == 2 for number in flips.values())
 
@@ -95,9 +98,7 @@ def table(row: dict[str, Any]) -> Group:
     judged = Table(
         "split",
         "objective",
-        "comparisons",
-        "ties",
-        "ratings",
+        *JUDGED,
         "chosen longer",
         "same length",
         title="Judgements",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def check_data(config: RunConfig, data: Path) -> None:
         UserError: one line a mistake, each with its key and what there is in its place.
     """
     manifest = read_manifest(data)
-    mistakes = [*_kinds(config, manifest), *_objectives(config, manifest, data), *_split(config, manifest)]
+    mistakes = [*_kinds(config, manifest), *_objectives(config, manifest), *_split(config, manifest)]
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
 
@@ -34,13 +33,19 @@ def _kinds(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             yield f"{key}: the train split has no {', '.join(missing)} records; it has {_list(held)}"
 
 
-def _objectives(config: RunConfig, manifest: Manifest, data: Path) -> Iterator[str]:
+def _objectives(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     if not config.reward:
         return
-    compared = _compared(manifest, data)
-    if missing := [name for name in config.reward.objectives if name not in compared]:
+    train = [shard for shard in manifest.shards if shard.split == "train"]
+    judged = {name for shard in train for name in shard.judged}
+    if missing := [name for name in config.reward.objectives if name not in judged]:
         yield (
-            f"reward.objectives: no training record compares two answers on {', '.join(missing)}; compared are "
+            f"reward.objectives: no training record judges anything on {', '.join(missing)}; judged are {_list(judged)}"
+        )
+    compared = {name for shard in train for name in (*shard.objectives, *shard.rankings)}
+    if (gate := config.reward.gate) and gate.objective not in compared:
+        yield (
+            f"reward.gate.objective: no training record compares answers on {gate.objective}; compared are "
             f"{_list(compared)}"
         )
 
@@ -65,18 +70,6 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
 
 def _kinds_of(manifest: Manifest, split: str) -> set[str]:
     return {shard.kind for shard in manifest.shards if shard.split == split}
-
-
-def _compared(manifest: Manifest, data: Path) -> set[str]:
-    """The objectives of training comparisons. The manifest counts ratings among them, from which no head learns; the
-    statistics that a build writes tell them apart."""
-    try:
-        counts = json.loads((data / "stats.json").read_text(encoding="utf-8"))["objectives"].get("train", {})
-        return {name for name, count in counts.items() if count["comparisons"]}
-    except FileNotFoundError:
-        return {name for shard in manifest.shards if shard.split == "train" for name in shard.objectives}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{data / 'stats.json'}: is damaged; build the data again") from error
 
 
 def _list(names: set[str]) -> str:

@@ -81,14 +81,53 @@ class TokenBatch:
 
 
 @dataclass(frozen=True)
+class ResponseLabels:
+    """What was said of N single responses: their ratings, or yes or no."""
+
+    response_N: Tensor  # index of the response
+    objective_N: Tensor  # index of the objective
+    value_N: Tensor  # float32: a rating as a share of its scale; of yes and no: 1 and 0
+    weight_N: Tensor  # float32: how much it counts
+    copies_NM: Tensor  # float32: how often each member of an ensemble meets it
+
+
+@dataclass(frozen=True)
+class RankingLabel:
+    """One ranking of several responses."""
+
+    order: tuple[tuple[int, ...], ...]  # groups of indices of responses, the best first; ties share a group
+    objective: int  # index of the objective
+    weight: float  # of each of its choices
+    copies_M: Tensor  # float32: how often each member of an ensemble meets it
+
+    @property
+    def choices(self) -> int:
+        """How many choices of the best of those left it takes: one less than there are responses."""
+        return sum(map(len, self.order)) - 1
+
+
+@dataclass(frozen=True)
 class PairBatch:
-    """Responses to score, and what was judged between them: N comparisons over B responses."""
+    """Responses to score, and what was judged about them: N comparisons over B responses, and labels of other kinds."""
 
     rows: tuple[Row, ...]  # B
     better_N: Tensor  # index of the better response
     worse_N: Tensor  # index of the worse one
     objective_N: Tensor  # index of the objective
     tie_N: Tensor  # bool: the judge saw no difference
+    margin_N: Tensor  # float32: by how much the better one should win at least, in units of reward
+    weight_N: Tensor  # float32: how much it counts
+    copies_NM: Tensor  # float32: how often each member of an ensemble meets it
+    rankings: tuple[RankingLabel, ...]
+    ratings: ResponseLabels
+    binaries: ResponseLabels
+
+    @property
+    def weight(self) -> float:
+        """What the batch's losses weigh together; each choice of a ranking as much as a comparison."""
+        others = self.ratings.weight_N.sum() + self.binaries.weight_N.sum()
+        ranked = sum(ranking.weight * ranking.choices for ranking in self.rankings)
+        return float(self.weight_N.sum() + others) + ranked
 
 
 @dataclass(frozen=True)

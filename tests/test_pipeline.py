@@ -189,7 +189,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"sft": {}}, "sft.learn_from: the train split has no demonstration records; it has preference"),
         (
             {"reward": {"objectives": ["factuality", "beauty", "safety"]}},
-            "reward.objectives: no training record compares two answers on beauty, safety; compared are factuality",
+            "reward.objectives: no training record judges anything on beauty, safety; judged are factuality",
         ),
         (
             {"reward": {"objectives": ["factuality"]}, "ppo": {"prompts_from": ["preference", "prompt"]}},
@@ -242,8 +242,7 @@ def test_the_evaluated_split_needs_what_is_measured(tmp_path: Path) -> None:
     check_data(RunConfig.model_validate(row), tmp_path / "data")
 
 
-def test_a_rating_is_no_comparison(tmp_path: Path) -> None:
-    """The manifest counts both; a head learns from comparisons alone, and would fail at the end of its training."""
+def test_a_rating_teaches_a_head_but_no_gate(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rated = [{"prompt": f"{i}?", "completion": "This.", "label": True} for i in range(4)]
     pairs = [{"prompt": f"{i}!", "chosen": "Yes.", "rejected": "No."} for i in range(4)]
@@ -255,9 +254,18 @@ def test_a_rating_is_no_comparison(tmp_path: Path) -> None:
         {**common, "name": "pairs", "path": str(tmp_path / "pairs.jsonl"), "objective": "helpfulness"},
     ]
     build(DataConfig.model_validate({"sources": sources}), tmp_path / "data")
-    config = asked(str(tmp_path / "data"), reward={"objectives": ["helpfulness", "beauty"]})
-    with pytest.raises(UserError, match=r"compares two answers on beauty; compared are helpfulness"):
+    heads = ["helpfulness", "beauty"]
+    good = {"objectives": heads, "gate": {"objective": "helpfulness"}}
+    check_data(asked(str(tmp_path / "data"), reward=good), tmp_path / "data")
+    config = asked(
+        str(tmp_path / "data"), reward={"objectives": [*heads, "safety"], "gate": {"objective": "beauty"}}
+    )
+    with pytest.raises(UserError) as caught:
         check_data(config, tmp_path / "data")
+    assert [line.partition(" (data")[0] for line in str(caught.value).splitlines()] == [
+        "reward.objectives: no training record judges anything on safety; judged are beauty, helpfulness",
+        "reward.gate.objective: no training record compares answers on beauty; compared are helpfulness",
+    ]
 
 
 def test_nothing_is_trained_where_the_data_lacks_something(tmp_path: Path) -> None:

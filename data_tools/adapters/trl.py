@@ -72,7 +72,8 @@ def _convert(row: dict[str, Any], config: TrlConfig, where: str) -> PreferenceRe
             raise RowError("label is neither true nor false")
         prompt, (completion,) = _split(row, ("completion",))
         responses = (Response(completion),)
-        ratings = (Rating(config.objective, response=0, value=float(row["label"]), low=0.0, high=1.0),)
+        value = float(row["label"])
+        ratings = (Rating(config.objective, response=0, value=value, low=0.0, high=1.0, kind="binary"),)
     else:
         prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
         responses, comparisons = pair(chosen, rejected, config.objective)

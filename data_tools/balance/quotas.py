@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -29,7 +29,9 @@ class Balance(Config):
     modality: dict[Modality, float] = Field(
         default={}, description="The share of records by modality, such as {text: 0.3, image-text: 0.7}."
     )
-    objectives: dict[str, float] = Field(default={}, description="The share of comparisons by objective.")
+    objectives: dict[str, float] = Field(
+        default={}, description="The share of comparisons by objective; a ranking counts as one."
+    )
     total: int | None = Field(
         default=None, ge=1, description="Keep so many records; null keeps all the quotas allow."
     )
@@ -153,7 +155,7 @@ def _cells(records: Sequence[PreferenceRecord], seed: int) -> list[_Cell]:
     for key in sorted(units, key=rank):
         unit = units[key]
         modality = Counter(record.modality for record in unit)
-        objectives = Counter(comparison.objective for record in unit for comparison in record.comparisons)
+        objectives = Counter(name for record in unit for name in _compared(record))
         look = (key[0], tuple(sorted(modality.items())), tuple(sorted(objectives.items())))
         if look not in cells:
             name = "/".join((key[0], "+".join(sorted(modality)), "+".join(sorted(objectives)) or "ratings"))
@@ -162,9 +164,15 @@ def _cells(records: Sequence[PreferenceRecord], seed: int) -> list[_Cell]:
     return [cells[look] for look in sorted(cells, key=repr)]
 
 
+def _compared(record: PreferenceRecord) -> Iterator[str]:
+    """The objective of each comparison and ranking."""
+    for judgement in (*record.comparisons, *record.rankings):
+        yield judgement.objective
+
+
 def _refuse_absent(balance: Balance, records: Sequence[PreferenceRecord]) -> None:
     modalities = {record.modality for record in records}
-    objectives = {comparison.objective for record in records for comparison in record.comparisons}
+    objectives = {name for record in records for name in _compared(record)}
     for name, share in balance.modality.items():
         if share > 0 and name not in modalities:
             raise UserError(

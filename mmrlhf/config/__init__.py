@@ -18,7 +18,14 @@ from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
-from mmrlhf.config.stages import EngineConfig, EvaluateConfig, RewardConfig, SftConfig
+from mmrlhf.config.stages import (
+    EngineConfig,
+    EvaluateConfig,
+    GateConfig,
+    LabelWeights,
+    RewardConfig,
+    SftConfig,
+)
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 
 __all__ = [
@@ -26,6 +33,8 @@ __all__ = [
     "AlarmConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "GateConfig",
+    "LabelWeights",
     "LoraSettings",
     "ModelConfig",
     "OptimConfig",

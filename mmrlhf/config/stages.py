@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
 from mmrlhf.config.base import Positive, StageConfig
@@ -22,17 +22,76 @@ class SftConfig(StageConfig):
     )
 
 
+class LabelWeights(Config):
+    """How much each kind of label counts in the loss, which is a weighted mean over all labels of an update."""
+
+    pair: float = Field(1.0, ge=0, description="of a comparison of two responses")
+    ranking: float = Field(
+        1.0, ge=0, description="of each choice in a ranking; one of n responses has n - 1 choices"
+    )
+    rating: float = Field(1.0, ge=0, description="of a rating of one response")
+    binary: float = Field(1.0, ge=0, description="of a yes or no to one response")
+
+
+class GateConfig(Config):
+    """Weights of the objectives that are read off the prompt, learnt from comparisons of an overall objective."""
+
+    objective: str = Field(
+        min_length=1,
+        description="the overall objective; its comparisons and rankings teach the gate, and it needs no head",
+    )
+    hidden: Positive | None = Field(None, description="width of a hidden layer; nothing: the gate is linear")
+    steps: Positive = Field(
+        300, description="steps of AdamW, each on all comparisons, once the heads are done"
+    )
+    lr: float = Field(0.003, gt=0, description="learning rate of these steps")
+    weight_decay: float = Field(0.1, ge=0, description="decoupled weight decay, towards equal weights")
+    most: Positive = Field(2048, description="records that it learns from, at most")
+
+
 class RewardConfig(StageConfig):
-    """A reward model with one head an objective."""
+    """A reward model with one head an objective; each learns from whatever was judged on it."""
 
     objectives: list[str] = Field(
         ["helpfulness", "factuality", "safety"], min_length=1, description="the heads"
+    )
+    cost_heads: list[str] = Field(
+        [],
+        description="objectives whose rewards mean something at 0, such as safety: above it is yes (safe), below it no "
+        "(Safe RLHF's cost, with its sign turned). They need yes-or-no labels, aren't centred, and are scaled but not "
+        "shifted when rewards are normalised",
+    )
+    hidden: Positive | None = Field(None, description="width of a hidden layer in each head; nothing: linear")
+    members: Positive = Field(
+        1,
+        description="ensemble of so many heads for each objective on the one backbone, each with a bootstrap of the "
+        "data; their deviation says how unsure a reward is",
     )
     epochs: float = Field(1.0, gt=0, description="passes over the preference records")
     batch_size: Positive = Field(32, description="records (pairs) of one update, over all processes")
     center: float = Field(
         0.001, ge=0, description="weight of the squared sum of a pair's rewards, which keeps rewards near 0"
     )
+    weights: LabelWeights = LabelWeights()
+    margin_scale: float = Field(
+        0.0,
+        ge=0,
+        description="units of reward for a unit of a comparison's margin: the better response must win by that much; "
+        "0: margins aren't looked at",
+    )
+    rating_loss: Literal["huber", "squared"] = Field(
+        "huber",
+        description="huber: an error of more than a quarter of the scale pulls no harder than that; squared: it does",
+    )
+    # off: what is held out isn't learnt from, and small sets can't spare it; rewards are the same without a temperature
+    calibrate: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the records that is kept out of training, with all that shares a picture with them, to "
+        "fit each head's temperature on; 0: none, and no temperature",
+    )
+    gate: GateConfig | None = Field(None, description="learn weights of the objectives for each prompt")
 
     @field_validator("objectives")
     @classmethod
@@ -40,6 +99,12 @@ class RewardConfig(StageConfig):
         if twins := sorted({name for name in value if value.count(name) > 1}):
             raise ValueError(f"{', '.join(twins)} is named more than once")
         return value
+
+    @model_validator(mode="after")
+    def _known(self) -> RewardConfig:
+        if others := [name for name in self.cost_heads if name not in self.objectives]:
+            raise ValueError(f"cost_heads names {', '.join(others)}, which is none of the objectives")
+        return self
 
 
 class EvaluateConfig(Config):

@@ -62,6 +62,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
             f"model {config.path}: {len(missing)} of its weights are not in its files, such as {missing[0]}"
         )
     _check_processor(processor, config.path)
+    _check_vocabulary(model, processor, config.path)
     limit_pixels(processor, config)
     model.to(device)
     freeze(model, config if trainable else None, config.path)
@@ -100,6 +101,18 @@ def _check_processor(processor: Any, path: str) -> None:
         raise UserError(
             f"model {path}: it has no chat template, so prompts can't be written for it; put one beside its weights "
             "as chat_template.jinja"
+        )
+
+
+def _check_vocabulary(model: Any, processor: Any, path: str) -> None:
+    """Sees that the model has an embedding for each of the tokenizer's tokens: others' files read an answer as another
+    one, or fail in the middle of training."""
+    known = max(processor.tokenizer.get_vocab().values(), default=-1) + 1
+    rows = model.get_input_embeddings().weight.shape[0]
+    if known > rows:
+        raise UserError(
+            f"model {path}: its tokenizer has {known:,} tokens, but its embedding only {rows:,} rows, so they don't "
+            "belong together; put the tokenizer beside the weights that it was trained with"
         )
 
 

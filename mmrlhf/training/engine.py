@@ -270,7 +270,7 @@ class Engine:
         records: list[str] = []
         broken = ""
         # FSDP takes the mean of the processes' gradients, while the denominator already counts all of them
-        scale = (self.accelerator.num_processes if self.sharded else 1) / max(update.denominator, 1.0)
+        scale = (self.accelerator.num_processes if self.sharded else 1) / (update.denominator or 1.0)
         idle = self._idle_rounds(len(update.micro_batches))
         for micro_batch in update.micro_batches:
             with self.accelerator.autocast():

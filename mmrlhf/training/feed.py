@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from data_tools.balance.order import epoch_order
 from data_tools.errors import UserError
@@ -34,6 +34,11 @@ class Feed:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def only(self, indices: Sequence[int]) -> Feed:
+        """A feed of some of the records."""
+        records: Any = Subset(self.records, indices)  # type: ignore[arg-type]
+        return Feed(records, [self.strata[index] for index in indices], self.seed)
 
     def index(self, position: int) -> int:
         """The record that stands at a position; position // len is the epoch."""

@@ -1,32 +1,40 @@
-"""Training the reward model: Bradley-Terry on each objective's comparisons, one forward for all of them."""
+"""Training the reward model: each objective's head from whatever was judged on it, one forward for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
+from data_tools.shards import RecordSet, open_records
+from data_tools.splits import held_out
 from mmrlhf.config import RewardConfig
-from mmrlhf.models.batch import collate, encode_answer, encode_prompt, padded_tokens
+from mmrlhf.models.batch import collate, padded_tokens
 from mmrlhf.models.vlm import VLM
-from mmrlhf.rewards.losses import bradley_terry, centering
-from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.rewards.card import GateCard, RewardCard
+from mmrlhf.rewards.model import RewardModel
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Refusals, open_feed
+from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.processes import everyones, total
-from mmrlhf.types import PairBatch, Row, Sums
-
-Item = tuple[PreferenceRecord, list[Row]]  # a record and a row for each of its responses
-CALIBRATION_RECORDS = 128  # for each objective and modality
+from mmrlhf.training.reward_finish import Reader, learn_gate, reference_norms, temperatures
+from mmrlhf.training.reward_labels import (
+    Item,
+    LabelKind,
+    encode_responses,
+    kind_of,
+    label_batch,
+    labels_of,
+)
+from mmrlhf.training.reward_terms import label_loss
+from mmrlhf.types import PairBatch, Sums
 
 
 class RewardStage(Stage):
-    """Learns a head an objective from the comparisons that were made on it."""
+    """Learns a head an objective from the labels that there are on it."""
 
     name = "reward model"
 
@@ -34,13 +42,25 @@ class RewardStage(Stage):
         self, vlm: VLM, config: RewardConfig, data: str, seed: int, accelerator: Accelerator
     ) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
-        self.best_by = config.best_by
-        self.reward_model = RewardModel(vlm, RewardCard(list(config.objectives)))
+        self.best_by, self.seed = config.best_by, seed
+        gate = config.gate and GateCard(config.gate.objective, config.gate.hidden)
+        self.reward_model = RewardModel(
+            vlm,
+            RewardCard(
+                list(config.objectives),
+                members=config.members,
+                hidden=config.hidden,
+                cost_heads=list(config.cost_heads),
+                gate=gate,
+            ),
+        )
         self.module: Any = self.reward_model
-        self.feed = open_feed(data, "train", ["preference"], seed)
+        self.data = _Data(data, config, seed)
+        self.feed = self.data.feed
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_refused)
-        self.learnt: set[tuple[str, Modality]] = set()  # objectives and the modalities they were compared on
+        # objectives, the modalities they were judged on, and how
+        self.learnt: set[tuple[str, Modality, LabelKind]] = set()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return weight_groups(self.module, self.optim)
@@ -49,13 +69,15 @@ class RewardStage(Stage):
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         items = self.refusals.keep(records, self._encode)
         self.refusals.check(self.accelerator)
-        self.learnt |= {(c.objective, record.modality) for record, _ in items for c in record.comparisons}
+        for record, _ in items:
+            for label in labels_of(record, self.config):
+                self.learnt.add((label.objective, record.modality, kind_of(label)))
         items.sort(key=lambda item: len(item[1][0].prompt.input_ids))
-        batches = [pair_batch(part, self.config.objectives) for part in self._parts(items)]
-        batches = [batch for batch in batches if len(batch.better_N)]
+        batches = [label_batch(part, self.config, self.seed) for part in self._parts(items)]
+        batches = [batch for batch in batches if batch.weight]
         if not total(self.accelerator, len(items)):
             raise self.refusals.none_left()
-        yield Update(batches, total(self.accelerator, sum(len(b.better_N) for b in batches)))
+        yield Update(batches, total(self.accelerator, sum(batch.weight for batch in batches)))
 
     def _parts(self, items: Sequence[Item]) -> list[list[Item]]:
         """Records together, as many as micro_batch_size and micro_batch_tokens let in; at least one."""
@@ -78,29 +100,19 @@ class RewardStage(Stage):
         )
 
     def loss(self, micro_batch: PairBatch) -> LossSum:
-        pairs = micro_batch
-        batch = collate(self.vlm, pairs.rows, self.accelerator.device)
-        rewards_BK = self.module(batch)
-        better, worse, objective, tie = (
-            t.to(rewards_BK.device) for t in (pairs.better_N, pairs.worse_N, pairs.objective_N, pairs.tie_N)
-        )
-        better_N, worse_N = rewards_BK[better, objective], rewards_BK[worse, objective]
-        loss_N = bradley_terry(better_N, worse_N, tie)
-        loss = (loss_N + self.config.center * centering(better_N, worse_N)).sum()
-        sums: Sums = {}
-        for k, name in enumerate(self.config.objectives):
-            # a tie has no right order
-            decided = (objective == k) & ~tie
-            right = ((better_N > worse_N) & decided).sum()
-            sums[f"accuracy/{name}"] = (right, decided.sum())
-            sums[f"loss/{name}"] = ((loss_N.detach() * (objective == k)).sum(), (objective == k).sum())
+        batch = collate(self.vlm, micro_batch.rows, self.accelerator.device)
+        loss, sums = label_loss(self.module(batch, full=True), micro_batch, self.config)
         return LossSum(loss, sums, batch.record_ids)
 
     def step_metrics(self) -> Sums:
         return {"refused": (self.refusals.refused, self.refusals.seen)}
 
     def note(self, metrics: dict[str, float]) -> str:
-        shown = {n.removeprefix("accuracy/"): v for n, v in metrics.items() if n.startswith("accuracy/")}
+        shown: dict[str, float] = {}
+        for name, value in metrics.items():
+            kind, _, objective = name.partition("/")
+            if kind.startswith("accuracy"):
+                shown.setdefault(objective, value)
         return " ".join(f"{name} {value:.0%}" for name, value in shown.items())
 
     def state_dict(self) -> dict[str, Any]:
@@ -109,70 +121,79 @@ class RewardStage(Stage):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.refusals.load_state_dict(state, self.accelerator)
-        self.learnt = {(name, modality) for name, modality in state["learnt"]}
+        self.learnt = {(name, modality, kind) for name, modality, kind in state["learnt"]}
 
     def finish(self) -> None:
-        """Fills the card: each head's mean and deviation on judged training responses, and what it learnt from.
+        """Fills the card: what each head learnt from, its mean and deviation on judged training responses, and its
+        temperature; then the gate is learnt.
 
         Raises:
-            UserError: an objective was compared in no batch.
+            UserError: an objective was judged in no batch, a cost head never with yes or no, or the data hold nothing
+                that the gate could learn from.
         """
         everywhere = set().union(*everyones(self.accelerator, self.learnt))
-        judged = {o: sorted(m for name, m in everywhere if name == o) for o in self.config.objectives}
-        unlearnt = [name for name, modalities in judged.items() if not modalities]
-        if unlearnt:
+        judged = {o: sorted({m for name, m, _ in everywhere if name == o}) for o in self.config.objectives}
+        if unlearnt := [name for name, modalities in judged.items() if not modalities]:
             raise UserError(
-                f"reward.objectives: training met no comparison on {', '.join(unlearnt)}; train for longer"
+                f"reward.objectives: training met no label on {', '.join(unlearnt)}; train for longer"
             )
-        self.reward_model.card.norms = {name: {} for name in self.config.objectives}
-        for name, modalities in judged.items():
-            for modality in modalities:
-                rewards = self._calibration_rewards(name, modality)
-                std = max(rewards.std().item(), 1e-6) if len(rewards) > 1 else 1.0
-                self.reward_model.card.norms[name][modality] = (rewards.mean().item(), std)
-
-    def _calibration_rewards(self, objective: str, modality: Modality) -> Tensor:
-        """Raw rewards of the first training responses of a modality that were judged on an objective."""
-        chosen: list[PreferenceRecord] = []
-        for position in range(len(self.feed)):
-            record = self.feed.records[self.feed.index(position)]
-            if record.modality == modality and any(c.objective == objective for c in record.comparisons):
-                chosen.append(record)
-            if len(chosen) == CALIBRATION_RECORDS:
-                break
-        kept = Refusals(1.0).keep(chosen, self._encode)  # those that are too long were told of in training
-        if not kept:
-            raise self.refusals.none_left()
-        rows = [row for _, encoded in kept for row in encoded]
-        config = self.config
-        rewards_BK = self.reward_model.score(
-            rows, config.micro_batch_size, normalised=False, micro_batch_tokens=config.micro_batch_tokens
-        )
-        return rewards_BK[:, self.config.objectives.index(objective)]
+        signed = {name for name, _, kind in everywhere if kind == "binary"}
+        if unsigned := [name for name in self.config.cost_heads if name not in signed]:
+            raise UserError(
+                f"reward.cost_heads: training met no yes-or-no label on {', '.join(unsigned)}, so nothing says where "
+                "its 0 lies; rate single responses on it, or take it off the list"
+            )
+        reader = Reader(self.reward_model, self.config, self._encode)
+        card = self.reward_model.card
+        card.norms = reference_norms(reader, judged, self.data.in_order())
+        card.calibration = temperatures(reader, self.data.held_out())
+        if self.config.gate:
+            learn_gate(reader, self.data.overall(), self.seed)
 
 
-def encode_responses(vlm: VLM, record: PreferenceRecord, max_prompt: int, max_answer: int) -> list[Row]:
-    """A row for each response of the record, all with the same prompt."""
-    prompt = encode_prompt(vlm, record, max_prompt)
-    return [Row(prompt, encode_answer(vlm, response.text, max_answer)) for response in record.responses]
+class _Data:
+    """The training preferences: those that are learnt from, in their order, and those that are held out."""
 
-
-def pair_batch(items: Sequence[Item], objectives: Sequence[str]) -> PairBatch:
-    """The comparisons of some records on the objectives that are learnt, over their rows put together."""
-    rows: list[Row] = []
-    found: list[tuple[int, int, int, bool]] = []
-    for record, encoded in items:
-        for c in record.comparisons:
-            if c.objective in objectives:
-                found.append(
-                    (len(rows) + c.better, len(rows) + c.worse, objectives.index(c.objective), c.tie)
+    def __init__(self, data: str, config: RewardConfig, seed: int) -> None:
+        self.path, self.config = Path(data), config
+        self.feed: Feed = open_feed(data, "train", ["preference"], seed)
+        self._held: list[int] = []
+        self._records = self.feed.records
+        if config.calibrate:
+            outlines = self._outlines()
+            out = held_out([outlines.outline(i) for i in range(len(outlines))], config.calibrate)
+            self._held = [index for index, held in enumerate(out) if held]
+            self._kept = [index for index, held in enumerate(out) if not held]
+            if not (self._held and self._kept):
+                raise UserError(
+                    f"reward.calibrate: records that share a picture, a question or a group stay together, which in "
+                    f"{data} leaves {len(self._kept)} to train on and {len(self._held)} to calibrate with; set it to 0"
                 )
-        rows += encoded
-    better, worse, objective, tie = zip(*found, strict=True) if found else ((), (), (), ())
-    return PairBatch(
-        rows=tuple(rows),
-        better_N=torch.tensor(better, dtype=torch.int64),
-        worse_N=torch.tensor(worse, dtype=torch.int64),
-        objective_N=torch.tensor(objective, dtype=torch.int64),
-        tie_N=torch.tensor(tie, dtype=torch.bool),
-    )
+            self.feed = self.feed.only(self._kept)
+        else:
+            self._kept = list(range(len(self.feed)))
+
+    def _outlines(self) -> RecordSet:
+        return open_records(self.path, "train", kind="preference")
+
+    def in_order(self) -> Iterable[PreferenceRecord]:
+        """Those that are learnt from, well mixed."""
+        return (self._records[self._kept[self.feed.index(at)]] for at in range(len(self.feed)))
+
+    def held_out(self) -> Iterable[PreferenceRecord]:
+        """Those that nothing was trained on."""
+        return (self._records[index] for index in self._held)
+
+    def overall(self) -> Iterator[PreferenceRecord]:
+        """Those that teach the gate, at most as many as it asks for, well mixed."""
+        gate = self.config.gate
+        assert gate is not None
+        outlines, found = self._outlines(), 0
+        for at in range(len(self.feed)):
+            index = self._kept[self.feed.index(at)]
+            outline = outlines.outline(index)
+            if found < gate.most and any(
+                label.objective == gate.objective for label in (*outline.comparisons, *outline.rankings)
+            ):
+                found += 1
+                yield self._records[index]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch.utils.data import Subset
 
 from data_tools.errors import UserError
 from data_tools.manifest import read_manifest
@@ -103,8 +102,7 @@ def _learnable(feed: Feed, data: str) -> Feed:
         raise UserError(
             f"sft.learn_from: every answer of {data} is rated in the lower half of its scale; there is none to imitate"
         )
-    records: Any = Subset(feed.records, indices)  # type: ignore[arg-type]
-    return Feed(records, [feed.strata[index] for index in indices], feed.seed)
+    return feed.only(indices)
 
 
 def best_response(record: PreferenceRecord) -> int | None:
@@ -114,7 +112,8 @@ def best_response(record: PreferenceRecord) -> int | None:
     Of several ratings the lowest counts, on whatever objective; a response without any stands in the middle.
     """
     wins = [0] * len(record.responses)
-    for comparison in record.comparisons:
+    ranked = (comparison for ranking in record.rankings for comparison in ranking.comparisons())
+    for comparison in (*record.comparisons, *ranked):
         if not comparison.tie:
             wins[comparison.better] += 1
             wins[comparison.worse] -= 1

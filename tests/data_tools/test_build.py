@@ -209,7 +209,8 @@ def test_stats_audit_lengths_by_hand(tmp_path: Path) -> None:
         "chosen_longer": 0.5,
         "same_length": 0.25,
     }
-    assert row["objectives"]["train"]["helpfulness"] == {"comparisons": 4, "ties": 0, "ratings": 0}
+    found = row["objectives"]["train"]["helpfulness"]
+    assert found == {"comparisons": 4, "ties": 0, "ratings": 0, "rankings": 0}
     assert row == json.loads((tmp_path / "d" / "stats.json").read_text())
 
 

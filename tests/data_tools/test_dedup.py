@@ -11,7 +11,7 @@ from data_tools.build import DataConfig, build
 from data_tools.cli import app
 from data_tools.config import parse_config
 from data_tools.dedup import deduplicate
-from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response
 from data_tools.shards import open_records
 from data_tools.stats import stats
 
@@ -40,6 +40,14 @@ def test_judgements_of_copies_are_merged_into_the_first() -> None:
     assert record.comparisons == (helpful, Comparison("safety", 2, 0))
     assert record.ratings == (Rating("honesty", 1, value=3, low=1, high=5),)
     assert (found.merged, found.duplicates) == ({"more": 1}, {"words": 2})
+
+
+def test_rankings_of_copies_are_merged_by_text() -> None:
+    ranked = {"rankings": (Ranking("h", ((0,), (1, 2))),)}
+    turned = {"rankings": (Ranking("h", ((2,), (0, 1))), Ranking("h", ((0,), (1,))))}
+    # in the copy the answers are c, b, a: a before b and c is known, c before b isn't
+    (record,) = deduplicate([judged("one", "abc", **ranked), judged("two", "cba", **turned)]).records
+    assert record.rankings == (Ranking("h", ((0,), (1, 2))), Ranking("h", ((2,), (1,))))
 
 
 def test_contradictions_are_both_kept_and_ties_once() -> None:

@@ -1,9 +1,22 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from sample_records import image_record, text_record
 
-from data_tools.schema import ImageRef, Response, SchemaError, content_hash, user
+from data_tools.schema import (
+    Comparison,
+    ImageRef,
+    Ranking,
+    Rating,
+    Response,
+    SchemaError,
+    content_hash,
+    from_json,
+    to_json,
+    user,
+)
 
 
 def test_images_stand_in_the_order_of_their_numbers() -> None:
@@ -31,3 +44,67 @@ def test_content_hash_is_of_the_content() -> None:
     assert content_hash(turned) == content_hash(text_record(1))
     other = text_record(1, responses=(Response("bad"), Response("fair")), comparisons=())
     assert content_hash(other) != content_hash(text_record(1))
+
+
+RANKED = {"responses": tuple(map(Response, "abcd")), "comparisons": ()}
+
+
+def test_what_a_ranking_says_of_every_two() -> None:
+    ranking = Ranking("h", ((2,), (0, 3)), judge="ann")
+    assert list(ranking.comparisons()) == [
+        Comparison("h", 2, 0, judge="ann"),
+        Comparison("h", 2, 3, judge="ann"),
+        Comparison("h", 0, 3, tie=True, judge="ann"),
+    ]
+
+
+def test_labels_come_back_from_json() -> None:
+    record = text_record(
+        0,
+        **RANKED,
+        rankings=(Ranking("h", ((2,), (0, 3)), judge="ann"),),
+        ratings=(Rating("safety", 1, value=0, low=0, high=1, kind="binary"), Rating("h", 0, 3, 1, 5)),
+    )
+    row = json.loads(json.dumps(to_json(record)))
+    assert row["rankings"] == [{"objective": "h", "order": [[2], [0, 3]], "judge": "ann"}]
+    assert from_json(row) == record
+    # a file of a version that knew neither rankings nor kinds of ratings
+    del row["rankings"], row["ratings"][0]["kind"]
+    older = from_json(row)
+    assert older.rankings == ()
+    assert older.ratings[0].kind == "scalar"
+    with pytest.raises(SchemaError, match="record t0: not in the form"):
+        from_json({**row, "rankings": [{"objective": "h", "order": [1, 2]}]})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"rankings": (Ranking("h", ((0,), (4,))),)}, r"a h ranking names a response that is not there \(4"),
+        ({"rankings": (Ranking("h", ((0,), (1, 0))),)}, "a h ranking names a response twice"),
+        ({"rankings": (Ranking("h", ((0,),)),)}, "a h ranking needs two responses or more"),
+        ({"rankings": (Ranking("h", ((0,), (), (1,))),)}, "and one in each place"),
+        ({"rankings": (Ranking("h", ()),)}, "a h ranking needs two responses or more"),
+        (
+            {"ratings": (Rating("h", 0, 2, 1, 5, kind="binary"),)},
+            "a binary h rating is 2, not one of 1 and 5",
+        ),
+        (
+            {"ratings": (Rating("h", 0, 1, 1, 1, kind="binary"),)},
+            "a binary h rating is 1, not one of 1 and 1",
+        ),
+        ({"ratings": (Rating("h", 0, 1, 1, 5, kind="odd"),)}, "a h rating of kind 'odd' is none of scalar, "),
+        ({"comparisons": (Comparison("h", 0, 1, margin=-1.0),)}, r"margin -1\.0; it must be 0 or more"),
+        ({"comparisons": (Comparison("h", 0, 1, margin=float("nan")),)}, "margin nan; it must be 0 or more"),
+    ],
+)
+def test_labels_that_make_no_sense(labels: dict[str, object], message: str) -> None:
+    with pytest.raises(SchemaError, match=f"record t0 of words: .*{message}"):
+        text_record(0, **{**RANKED, **labels})
+
+
+def test_a_group_of_ties_has_a_limit() -> None:
+    many = {"responses": tuple(Response(f"{i}") for i in range(14)), "comparisons": ()}
+    text_record(0, **many, rankings=(Ranking("h", (tuple(range(12)), (12, 13))),))
+    with pytest.raises(SchemaError, match="a h ranking ties more than 12 responses"):
+        text_record(0, **many, rankings=(Ranking("h", (tuple(range(13)), (13,))),))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -18,7 +19,7 @@ from sample_records import image_record, png, text_record
 from data_tools import tar
 from data_tools.errors import UserError
 from data_tools.manifest import MANIFEST, read_manifest
-from data_tools.schema import ImageRef, PreferenceRecord, Rating, Response, user
+from data_tools.schema import ImageRef, PreferenceRecord, Ranking, Rating, Response, user
 from data_tools.shards import kind_of, open_records, write_shards
 
 Members = list[tuple[str, bytes]]
@@ -90,6 +91,22 @@ def test_comparisons_and_ratings_are_counted_apart(tmp_path: Path) -> None:
     (info,) = write_shards([text_record(0, ratings=ratings), text_record(1)], tmp_path / "d")
     assert (info.objectives, info.ratings) == ({"helpfulness": 2}, {"h": 2})
     assert read_manifest(tmp_path / "d").shards == (info,)
+
+
+def test_a_ranking_is_judged_and_counted(tmp_path: Path) -> None:
+    ranked = text_record(0, comparisons=(), rankings=(Ranking("h", ((0,), (1,))),))
+    (info,) = write_shards([ranked], tmp_path / "d")
+    assert (info.kind, info.objectives, info.rankings, info.judged) == ("preference", {}, {"h": 1}, {"h"})
+    assert list(open_records(tmp_path / "d", "train")) == [ranked]
+
+
+def test_an_outline_names_images_and_reads_none(tmp_path: Path) -> None:
+    write_shards([image_record(0)], tmp_path / "d")
+    records = open_records(tmp_path / "d", "train")
+    outline, whole = records.outline(0), records[0]
+    assert [image.sha256 for image in outline.images] == [image.sha256 for image in whole.images]
+    assert all(image.data is None for image in outline.images)
+    assert dataclasses.replace(outline, images=whole.images) == whole
 
 
 def test_modalities_never_share_a_tar(tmp_path: Path) -> None:

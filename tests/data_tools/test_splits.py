@@ -10,7 +10,7 @@ from data_tools.build import DataConfig, build
 from data_tools.config import parse_config
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.shards import open_records
-from data_tools.splits import assign_splits, split_of
+from data_tools.splits import assign_splits, held_out, split_of
 
 HALVES = {"train": 0.5, "test": 0.5}
 
@@ -121,3 +121,22 @@ def test_a_build_tells_of_leaks_and_keeps_what_is_fixed(tmp_path: Path) -> None:
     assert (report.records, report.duplicates) == (12, {})
     for name in ("train", "test"):
         assert {record.source for record in open_records(tmp_path / "d", name)} == {name}
+
+
+def test_what_is_held_out_shares_nothing_with_the_rest() -> None:
+    records = [shows(f"r{n}", n, n + 1000 * (n % 2)) for n in range(0, 200, 2)]
+    records += [shows(f"again{n}", n, source="others") for n in range(0, 200, 2)]
+    records += [
+        shows(f"flip{n}{half}", 500 + 2 * n + half, flip=f"f{n}") for n in range(50) for half in (0, 1)
+    ]
+    out = held_out(records, 0.25)
+    assert 0.15 < sum(out) / len(out) < 0.35
+    assert out[:100] == out[100:200]
+    assert out[200::2] == out[201::2]
+    # neither the order nor the other records matter, and the splits say nothing of it
+    assert held_out(records[::-1], 0.25) == out[::-1]
+    quarters = {"train": 0.75, "test": 0.25}
+    found, _ = assign_splits(records, {"pictures": quarters, "others": quarters})
+    both = sum(held and record.split == "test" for held, record in zip(out, found, strict=True))
+    assert 0 < both < sum(out)
+    assert held_out(records, 0.0) == [False] * 300

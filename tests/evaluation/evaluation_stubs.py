@@ -28,11 +28,11 @@ class RuleModel(RewardModel):
         super().__init__(vlm, RewardCard(list(OBJECTIVES), NORMS))
         self.rule = rule
 
-    def score(self, rows, micro_batch_size, normalised=True, finite=True, micro_batch_tokens=None):
+    def read(self, rows, micro_batch_size, micro_batch_tokens=None):
         values = [
             self.rule(r.prompt.record, decode(self.vlm, r.answer_ids), bool(r.prompt.vision)) for r in rows
         ]
-        return torch.tensor(values).unsqueeze(1).expand(-1, len(OBJECTIVES)).clone()
+        return torch.tensor(values).reshape(-1, 1, 1).repeat(1, len(OBJECTIVES), 1), None
 
 
 def blind(record, text, shown):

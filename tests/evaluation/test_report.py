@@ -118,7 +118,9 @@ def make_run(folder):
     stats = {
         "records": 1234,
         "counts": [count],
-        "objectives": {"train": {"factuality": {"comparisons": 1234, "ties": 0, "ratings": 0}}},
+        "objectives": {
+            "train": {"factuality": {"comparisons": 1234, "ties": 0, "ratings": 0, "rankings": 0}}
+        },
         "length": {"train": {"factuality": {"chosen_longer": 0.41}}},
         "flip_pairs": {"train": 617},
         "rejected": {"flips": {"no image": 3}},

@@ -117,9 +117,10 @@ def test_there_is_one_base_in_memory(saved: Path) -> None:
     apart = load_reward_model(saved)
     assert storage([vlm.model, apart]) - alone > 7_000_000  # a second model of 2 M parameters
     judge = load_within(saved, vlm)
-    # 6 layers, 160 wide and 256 inside: q_proj 160 -> 160 and up_proj 160 -> 256, of rank 3; 2 heads with bias
+    # 6 layers, 160 wide and 256 inside: q_proj 160 -> 160 and up_proj 160 -> 256, of rank 3; 2 heads with bias,
+    # and what makes a rating of a reward
     adapter = 6 * 3 * ((160 + 160) + (160 + 256))
-    assert storage([vlm.model, judge]) - alone == 4 * (adapter + 2 * 160 + 2)
+    assert storage([vlm.model, judge]) - alone == 4 * (adapter + 2 * 160 + 2 + 2 * 2)
 
 
 def test_what_the_policy_saves_is_as_without_it(saved: Path, tmp_path: Path) -> None:

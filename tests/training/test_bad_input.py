@@ -60,14 +60,14 @@ def test_more_than_may_be_left_out_stops_the_run(data: str, tmp_path: Path) -> N
 
 def broken_for(made: PpoStage, record: str, value: float) -> None:
     """Lets the reward model give a value for one record's answers."""
-    own = made.reward_model.score
+    own = made.reward_model.read
 
-    def score(rows: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        rewards_BK = own(rows, *args, **kwargs)
-        rewards_BK[[row.prompt.record.id == record for row in rows], 0] = value
-        return rewards_BK
+    def read(rows: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        rewards_BKM, states = own(rows, *args, **kwargs)
+        rewards_BKM[[row.prompt.record.id == record for row in rows], 0] = value
+        return rewards_BKM, states
 
-    made.reward_model.score = score  # type: ignore[method-assign]
+    made.reward_model.read = read  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

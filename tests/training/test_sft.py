@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.errors import UserError
-from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, user
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
 from data_tools.shards import write_shards
 from mmrlhf.config import EngineConfig, ModelConfig, SftConfig
 from mmrlhf.models.load import load_vlm
@@ -35,6 +35,8 @@ def test_the_best_response_by_comparisons_then_ratings() -> None:
     # a comparison says more than a rating
     pair = (Comparison("h", 0, 1),)
     assert best_response(record("a", "b", comparisons=pair, ratings=(rated(1, 1),))) == 0
+    ranking = Ranking("h", ((2,), (0, 1)))
+    assert best_response(record("a", "b", "c", rankings=(ranking,))) == 2
     # a response that nobody rated stands between a good and a bad one
     assert best_response(record("a", "b", ratings=(rated(0, 0.2),))) == 1
     assert best_response(record("a", "b", ratings=(rated(1, 0.8),))) == 1

@@ -1,0 +1,151 @@
+"""What is found out about a reward model once its heads are done: the scale of its rewards, how sure they are, and what
+its objectives count for each prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from data_tools.errors import UserError
+from data_tools.schema import Comparison, Modality, PreferenceRecord
+from mmrlhf.config import RewardConfig
+from mmrlhf.rewards import gate as gates
+from mmrlhf.rewards.calibration import Calibration, calibrate
+from mmrlhf.rewards.model import RewardModel
+from mmrlhf.training.engine import step_seed
+from mmrlhf.training.feed import Refusals
+from mmrlhf.training.reward_labels import Item, labels_of
+
+REFERENCE_RECORDS = 128  # for each objective and modality
+AT_A_TIME = 64  # records in memory
+LEAST = 20  # held-out pairs that a temperature needs
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads records with a reward model as they were read in training."""
+
+    model: RewardModel
+    config: RewardConfig
+    encode: Callable[[PreferenceRecord], Item]
+
+    def read(
+        self, records: Iterable[PreferenceRecord]
+    ) -> Iterator[tuple[PreferenceRecord, Tensor, Tensor | None]]:
+        """Each record with the raw rewards (R, K) of its R responses and the states that the gate reads (R, D), but for
+        those that can't be read; they were told of in training."""
+        left = iter(records)
+        while part := list(islice(left, AT_A_TIME)):
+            kept = Refusals(1.0).keep(part, self.encode)
+            rows = [row for _, encoded in kept for row in encoded]
+            rewards_BKM, prompt_BD = self.model.read(
+                rows, self.config.micro_batch_size, self.config.micro_batch_tokens
+            )
+            rewards_BK = rewards_BKM.mean(-1)
+            self.model.check_finite(rows, rewards_BK)
+            begin = 0
+            for record, encoded in kept:
+                own = slice(begin, begin + len(encoded))
+                yield record, rewards_BK[own], None if prompt_BD is None else prompt_BD[own]
+                begin += len(encoded)
+
+
+def reference_norms(
+    reader: Reader, judged: Mapping[str, Sequence[Modality]], records: Iterable[PreferenceRecord]
+) -> dict[str, dict[Modality, tuple[float, float]]]:
+    """The mean and deviation of each objective's raw rewards, by each modality that it was judged on, over the
+    responses of the first records that judge it. A cost head keeps its zero.
+
+    Raises:
+        UserError: none of these records can be read.
+    """
+    wanted = {(name, modality) for name, modalities in judged.items() for modality in modalities}
+    chosen: dict[tuple[str, Modality], list[PreferenceRecord]] = {key: [] for key in sorted(wanted)}
+    for record in records:
+        for name in {label.objective for label in labels_of(record, reader.config)}:
+            own = chosen.get((name, record.modality))
+            if own is not None and len(own) < REFERENCE_RECORDS:
+                own.append(record)
+        if all(len(own) == REFERENCE_RECORDS for own in chosen.values()):
+            break
+    norms: dict[str, dict[Modality, tuple[float, float]]] = {name: {} for name in judged}
+    for (name, modality), own in chosen.items():
+        k = reader.config.objectives.index(name)
+        found = [rewards_RK[:, k] for _, rewards_RK, _ in reader.read(own)]
+        if not found:
+            raise UserError(f"none of the {modality} records that judge {name} can be read any more")
+        rewards = torch.cat(found)
+        std = max(rewards.std().item(), 1e-6) if len(rewards) > 1 else 1.0
+        norms[name][modality] = (0.0 if name in reader.config.cost_heads else rewards.mean().item(), std)
+    return norms
+
+
+def temperatures(reader: Reader, records: Iterable[PreferenceRecord]) -> dict[str, Calibration]:
+    """Each head's calibration on held-out records; objectives of fewer than `LEAST` decided pairs have none."""
+    gaps: dict[str, list[float]] = {name: [] for name in reader.config.objectives}
+    for record, rewards_RK, _ in reader.read(records):
+        for pair in _decided(record):
+            if pair.objective in gaps:
+                k = reader.config.objectives.index(pair.objective)
+                gaps[pair.objective].append(float(rewards_RK[pair.better, k] - rewards_RK[pair.worse, k]))
+    return {name: calibrate(torch.tensor(of)) for name, of in gaps.items() if len(of) >= LEAST}
+
+
+def _pairs(record: PreferenceRecord) -> Iterator[Comparison]:
+    yield from record.comparisons
+    for ranking in record.rankings:
+        yield from ranking.comparisons()
+
+
+def _decided(record: PreferenceRecord) -> Iterator[Comparison]:
+    return (pair for pair in _pairs(record) if not pair.tie)
+
+
+def learn_gate(reader: Reader, records: Iterable[PreferenceRecord], seed: int) -> None:
+    """Teaches the model's gate with the normalised rewards of responses that were compared on the overall objective,
+    and writes into the card what came of it.
+
+    Raises:
+        UserError: there is no such comparison.
+    """
+    model, config = reader.model, reader.config.gate
+    assert model.gate is not None
+    assert config is not None
+    assert model.card.gate is not None
+    hidden: list[Tensor] = []
+    gaps: list[Tensor] = []
+    judged: list[list[bool]] = []
+    ties: list[bool] = []
+    for record, rewards_RK, prompt_RD in reader.read(records):
+        assert prompt_RD is not None
+        norms = [model.card.norms[name].get(record.modality) for name in model.card.objectives]
+        scale_K = torch.tensor([norm[1] if norm else 1.0 for norm in norms])
+        for pair in _pairs(record):
+            if pair.objective == config.objective:
+                hidden.append(prompt_RD[pair.better])
+                gaps.append((rewards_RK[pair.better] - rewards_RK[pair.worse]) / scale_K)
+                judged.append([norm is not None for norm in norms])
+                ties.append(pair.tie)
+    if not hidden:
+        raise UserError(
+            f"reward.gate.objective: no training record compares two answers on {config.objective}, or none that can "
+            "be read"
+        )
+    device = model.vlm.device
+    before, after = gates.fit(
+        model.gate,
+        config,
+        torch.stack(hidden).to(device),
+        torch.stack(gaps).to(device),
+        torch.tensor(judged).to(device),
+        torch.tensor(ties).to(device),
+        step_seed(seed, "gate", 0),
+    )
+    model.card.gate = dataclasses.replace(
+        model.card.gate, comparisons=len(hidden), right_before=before, right_after=after
+    )

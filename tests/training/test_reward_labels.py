@@ -1,0 +1,173 @@
+"""From what records judge to label tensors, and the loss of each kind of label by hand."""
+
+import math
+
+import pytest
+import torch
+
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
+from mmrlhf.config import RewardConfig
+from mmrlhf.rewards.heads import bootstrap
+from mmrlhf.rewards.model import RewardOutput
+from mmrlhf.training.reward_labels import Labels, label_batch, labels_of, unit_of
+from mmrlhf.training.reward_terms import label_loss
+from mmrlhf.types import EncodedPrompt, Row
+
+LN2 = 0.6931471805599453
+
+
+def config(**settings: object) -> RewardConfig:
+    return RewardConfig.model_validate({"objectives": ["h", "s"], "center": 0.0, **settings})
+
+
+def record(name: str, answers: int, **labels: object) -> PreferenceRecord:
+    responses = tuple(Response(f"{name}{i}") for i in range(answers))
+    return PreferenceRecord(name, "test", (user("?"),), responses=responses, **labels)  # type: ignore[arg-type]
+
+
+def rows(of: PreferenceRecord) -> list[Row]:
+    prompt = EncodedPrompt(of, torch.tensor([1]))
+    return [Row(prompt, torch.tensor([i])) for i in range(len(of.responses))]
+
+
+PAIR = record(
+    "pair",
+    2,
+    comparisons=(Comparison("s", 1, 0, margin=2.0), Comparison("else", 0, 1), Comparison("h", 0, 1, True)),
+)
+RANKED = record("ranked", 3, rankings=(Ranking("h", ((2,), (0, 1))), Ranking("else", ((0,), (1,)))))
+RATED = record(
+    "rated",
+    2,
+    ratings=(
+        Rating("h", 0, 4, 1, 5),
+        Rating("s", 1, 1, 0, 1, kind="binary"),
+        Rating("s", 0, -1, -1, 1, kind="binary"),
+        Rating("h", 1, 3, 3, 3),  # a scale of one value says nothing
+    ),
+)
+ALL = [PAIR, RANKED, RATED]
+
+
+def test_each_label_goes_to_the_head_it_names() -> None:
+    batch = label_batch([(of, rows(of)) for of in ALL], config(margin_scale=0.5), seed=0)
+    assert len(batch.rows) == 7
+    assert batch.better_N.tolist() == [1, 0]
+    assert batch.worse_N.tolist() == [0, 1]
+    assert batch.objective_N.tolist() == [1, 0]
+    assert batch.tie_N.tolist() == [False, True]
+    assert batch.margin_N.tolist() == [1.0, 0.0]
+    assert batch.weight_N.tolist() == [1.0, 1.0]
+    (ranking,) = batch.rankings
+    assert (ranking.order, ranking.objective, ranking.choices) == (((4,), (2, 3)), 0, 2)
+    assert (batch.ratings.response_N.tolist(), batch.ratings.objective_N.tolist()) == ([5], [0])
+    assert batch.ratings.value_N.tolist() == [0.75]
+    assert (batch.binaries.response_N.tolist(), batch.binaries.value_N.tolist()) == ([6, 5], [1.0, 0.0])
+    # two comparisons, two choices, a rating and two signs
+    assert batch.weight == 7.0
+    assert batch.copies_NM.tolist() == [[1.0], [1.0]]
+
+
+def test_kinds_of_labels_have_weights() -> None:
+    weights = {"pair": 0.5, "ranking": 2.0, "rating": 0.0, "binary": 3.0}
+    settings = config(weights=weights)
+    batch = label_batch([(of, rows(of)) for of in ALL], settings, seed=0)
+    assert batch.weight == 2 * 0.5 + 2 * 2.0 + 2 * 3.0
+    assert len(batch.ratings.response_N) == 0
+    assert len(labels_of(RATED, settings)) == 2
+
+
+def test_a_batch_of_no_labels() -> None:
+    nothing = label_batch([(record("none", 2), rows(record("none", 2)))], config(), seed=0)
+    assert (nothing.weight, len(nothing.rows), nothing.copies_NM.shape) == (0.0, 2, (0, 1))
+
+
+def test_comparisons_across_prompts_can_be_added_with_a_weight() -> None:
+    labels = Labels(config(), seed=0)
+    first = labels.add_record(PAIR, rows(PAIR))
+    blind = labels.add_rows(rows(PAIR)[:1])
+    labels.compare(first, blind, "s", unit_of(PAIR), weight=0.25)
+    batch = labels.batch()
+    assert (batch.better_N.tolist(), batch.worse_N.tolist()) == ([1, 0, 0], [0, 1, 2])
+    assert batch.weight_N.tolist() == [1.0, 1.0, 0.25]
+    assert batch.weight == 2.25
+
+
+def test_bootstraps_belong_to_records_and_flip_pairs() -> None:
+    settings = config(members=3)
+    one = record("one", 2, comparisons=(Comparison("h", 0, 1),), provenance={"flip": "f"})
+    two = record("two", 2, comparisons=(Comparison("h", 1, 0),), provenance={"flip": "f"})
+    three = record("three", 2, comparisons=(Comparison("h", 1, 0),))
+    assert unit_of(one) == unit_of(two) != unit_of(three)
+    whole = label_batch([(of, rows(of)) for of in (one, two, three)], settings, seed=4)
+    turned = label_batch([(of, rows(of)) for of in (three, one)], settings, seed=4)
+    expected = [bootstrap(4, "test/flip/f", 3), bootstrap(4, "test/flip/f", 3), bootstrap(4, "test/three", 3)]
+    assert whole.copies_NM.tolist() == expected
+    assert turned.copies_NM.tolist() == [expected[2], expected[0]]
+
+
+def output(rewards: list[list[float]], members: int = 1) -> RewardOutput:
+    """Rewards by response and objective, the same for all members, with ratings of 0.5 + reward / 4."""
+    rewards_BKM = torch.tensor(rewards).unsqueeze(-1).repeat(1, 1, members).requires_grad_()
+    return RewardOutput(rewards_BKM, 0.5 + rewards_BKM / 4, None)
+
+
+def test_the_loss_of_every_kind_by_hand() -> None:
+    batch = label_batch([(of, rows(of)) for of in ALL], config(margin_scale=0.5), seed=0)
+    ln = math.log
+    h = [0.0, 2.0, ln(1), ln(3), ln(4), 2.0, 0.0]  # of responses 0 to 6
+    s = [0.0, 3.0, 0.0, 0.0, 0.0, 2.0, -1.0]
+    out = output([list(pair) for pair in zip(h, s, strict=True)])
+    loss, sums = label_loss(out, batch, config(margin_scale=0.5))
+    pair = 0.126928  # -log sigma(3 - 0 - 1)
+    tie = 0.5 * (0.126928 + 2.126928)
+    ranking = -ln(4 / 8) - 0.5 * (ln(3 / 4) + ln(1 / 4))
+    rating = 0.5  # 0.5 + 2 / 4 is a unit above 0.75
+    signs = 1.313262 + 2.126928  # yes at -1, no at 2
+    assert loss.item() == pytest.approx(pair + tie + ranking + rating + signs, abs=1e-5)
+    found = {name: float(value) / float(weight) for name, (value, weight) in sums.items() if weight}
+    assert found == pytest.approx(
+        {
+            "accuracy/s": 1.0,
+            "loss/s": pair,
+            "loss/h": tie,
+            "accuracy_ranking/h": 1.0,
+            "loss_ranking/h": ranking / 2,
+            "error_rating/h": 0.25,
+            "loss_rating/h": rating,
+            "accuracy_binary/s": 0.0,
+            "loss_binary/s": signs / 2,
+        },
+        abs=1e-5,
+    )
+
+
+def test_a_cost_head_is_not_centred() -> None:
+    pair = record("p", 2, comparisons=(Comparison("h", 0, 1), Comparison("s", 0, 1)))
+    ranked = record("r", 2, rankings=(Ranking("h", ((0,), (1,))), Ranking("s", ((0,), (1,)))))
+    for of in (pair, ranked):
+        batch = label_batch([(of, rows(of))], config(), seed=0)
+        settings = config(center=0.1, cost_heads=["s"])
+        loss, _ = label_loss(output([[1.0, 1.0], [1.0, 1.0]]), batch, settings)
+        # 0.1 * (1 + 1)^2 for the one that isn't a head of costs
+        assert loss.item() == pytest.approx(2 * LN2 + 0.4, abs=1e-5)
+
+
+def test_a_member_learns_from_its_own_bootstrap() -> None:
+    settings = config(members=4)
+    pairs = [record(f"r{i}", 2, comparisons=(Comparison("h", 0, 1),)) for i in range(6)]
+    batch = label_batch([(of, rows(of)) for of in pairs], settings, seed=0)
+    assert {0.0, 1.0, 2.0} <= set(batch.copies_NM.flatten().tolist())
+    out = output([[0.0, 0.0]] * 12, members=4)
+    loss, sums = label_loss(out, batch, settings)
+    loss.backward()
+    gradient = out.rewards_BKM.grad
+    assert gradient is not None
+    # at no difference a pair pulls at the better response with -1/2, each of four members a quarter of it
+    for i, unit in enumerate(unit_of(of) for of in pairs):
+        expected = [-0.125 * count for count in bootstrap(0, unit, 4)]
+        assert gradient[2 * i, 0].tolist() == pytest.approx(expected)
+        assert gradient[2 * i + 1, 0].tolist() == pytest.approx([-value for value in expected])
+    # metrics count every label once
+    assert float(sums["loss/h"][0]) == pytest.approx(6 * LN2, abs=1e-5)
+    assert float(sums["loss/h"][1]) == 6
