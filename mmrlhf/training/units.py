@@ -8,12 +8,14 @@ no batch hangs on what an earlier one took.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from accelerate import Accelerator
+from torch.utils.data import ConcatDataset, Subset
 
 from data_tools.balance.order import epoch_order
 from data_tools.schema import PreferenceRecord
-from data_tools.shards import RecordSet
+from data_tools.shards import Kind, open_records
 from mmrlhf.training.feed import Feed, share
 
 Slot = tuple[int, ...]  # one or two records, by their index
@@ -31,14 +33,19 @@ class UnitFeed(Feed):
     ) -> None:
         """`flips`: for each record the pair that it is a half of, None for those of none."""
         super().__init__(records, strata, seed)
+        self.flips = flips
         self.units = flip_units(strata, flips)
         # halves of pairs are mixed apart from the other records of their source
-        self._unit_strata = [
-            (f"{strata[unit[0]][0]}/{len(unit)}", strata[unit[0]][1]) for unit in self.units
-        ]
+        self._unit_strata = [(f"{strata[unit[0]][0]}/{len(unit)}", strata[unit[0]][1]) for unit in self.units]
         singles = sum(len(unit) == 1 for unit in self.units)
         self.slots = len(self.units) - singles + (singles + 1) // 2  # of an epoch
         self._slots_of, self._slots = -1, list[Slot]()
+
+    def only(self, indices: Sequence[int]) -> UnitFeed:
+        """A feed of some of the records."""
+        records: Any = Subset(self.records, indices)  # type: ignore[arg-type]
+        strata = [self.strata[index] for index in indices]
+        return UnitFeed(records, strata, self.seed, [self.flips[index] for index in indices])
 
     def slot(self, position: int) -> Slot:
         """The records of a slot; position // slots is the epoch."""
@@ -58,8 +65,8 @@ class UnitFeed(Feed):
 
 
 def flip_units(strata: Sequence[tuple[str, str]], flips: Sequence[str | None]) -> list[Slot]:
-    """The records by index, the two of a flip pair of one source together, at the place of the first; a half whose other
-    half isn't there stands alone."""
+    """The records by index, the two of a flip pair of one source together, at the place of the first; a half without
+    its other half stands alone."""
     members: dict[tuple[str, str], list[int]] = {}
     for index, flip in enumerate(flips):
         if flip is not None:
@@ -69,10 +76,17 @@ def flip_units(strata: Sequence[tuple[str, str]], flips: Sequence[str | None]) -
     return [pairs.get(index, (index,)) for index in range(len(flips)) if index not in behind]
 
 
-def read_flips(records: RecordSet) -> list[str | None]:
-    """The flip pair that each record names; reads every record's JSON, but no image."""
-    named = [records.meta(index)["provenance"].get("flip") for index in range(len(records))]
-    return [flip if isinstance(flip, str) else None for flip in named]
+def open_unit_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> UnitFeed:
+    """As `open_feed`; reads every record's JSON for the flip pair that it names, but no image.
+
+    Raises:
+        UserError: the split holds no record of a kind.
+    """
+    sets = [open_records(folder, split, kind=kind) for kind in kinds]
+    named = [part.meta(index)["provenance"].get("flip") for part in sets for index in range(len(part))]
+    records: Any = ConcatDataset(sets)  # type: ignore[arg-type]
+    strata = [stratum for part in sets for stratum in part.strata]
+    return UnitFeed(records, strata, seed, [flip if isinstance(flip, str) else None for flip in named])
 
 
 def _paired(units: Sequence[Slot]) -> list[Slot]:

@@ -8,8 +8,7 @@ from typing import Any, cast
 import pytest
 
 from data_tools.build import DataConfig, build
-from data_tools.shards import open_records
-from mmrlhf.training.units import UnitFeed, flip_units, read_flips
+from mmrlhf.training.units import UnitFeed, flip_units, open_unit_feed
 
 # six flip pairs (12 records), five other records with images, six of text
 STRATA = [*[("flips", "image-text")] * 13, *[("other", "image-text")] * 4, *[("words", "text")] * 6]
@@ -80,7 +79,10 @@ def test_flips_are_read_from_a_data_set(tmp_path: Path) -> None:
     sources = [{"type": "flip_pairs", "count": 3}, {"type": "coverage_pairs", "count": 2}]
     config = {"sources": [{**source, "splits": {"train": 1.0}} for source in sources]}
     build(DataConfig.model_validate(config), tmp_path / "data")
-    records = open_records(tmp_path / "data", "train", kind="preference")
-    flips = read_flips(records)
-    assert Counter(flips) == {"000000": 2, "000001": 2, "000002": 2, None: 2}
-    assert [record.provenance.get("flip") for record in records] == flips
+    made = open_unit_feed(str(tmp_path / "data"), "train", ["preference"], 0)
+    assert Counter(made.flips) == {"000000": 2, "000001": 2, "000002": 2, None: 2}
+    assert [record.provenance.get("flip") for record in made.records] == made.flips
+    # without one half of the first pair
+    first = made.flips.index("000000")
+    rest = made.only([index for index in range(8) if index != first])
+    assert sorted(map(len, rest.units)) == [1, 1, 1, 2, 2]
