@@ -201,6 +201,11 @@ class RecordSet(Sequence[PreferenceRecord]):
         """The (source, modality) of every record; reads nothing."""
         return [(entry.shard.source, entry.shard.modality) for entry in self._entries]
 
+    @property
+    def image_counts(self) -> list[int]:
+        """How many images every record has; reads nothing."""
+        return [len(entry.members) - 1 for entry in self._entries]
+
     def meta(self, index: int) -> dict[str, Any]:
         """The record as plain JSON values (see `schema.to_json`), without reading its images."""
         entry = self._entries[index]

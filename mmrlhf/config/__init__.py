@@ -17,6 +17,7 @@ from data_tools.build import DataConfig
 from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
+from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import (
     EngineConfig,
@@ -34,6 +35,7 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "GateConfig",
+    "GroundingConfig",
     "LabelWeights",
     "LoraSettings",
     "ModelConfig",

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
 from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.config.grounding import GroundingConfig
 
 
 class SftConfig(StageConfig):
@@ -92,6 +93,7 @@ class RewardConfig(StageConfig):
         "fit each head's temperature on; 0: none, and no temperature",
     )
     gate: GateConfig | None = Field(None, description="learn weights of the objectives for each prompt")
+    grounding: GroundingConfig = GroundingConfig()
 
     @field_validator("objectives")
     @classmethod
@@ -104,6 +106,15 @@ class RewardConfig(StageConfig):
     def _known(self) -> RewardConfig:
         if others := [name for name in self.cost_heads if name not in self.objectives]:
             raise ValueError(f"cost_heads names {', '.join(others)}, which is none of the objectives")
+        asked = self.grounding.image_conditional.objectives or []
+        if others := [name for name in asked if name not in self.objectives]:
+            raise ValueError(
+                f"grounding.image_conditional.objectives names {', '.join(others)}, which is none of the objectives"
+            )
+        if self.grounding.flips and self.batch_size % 2:
+            raise ValueError(
+                "batch_size must be even where grounding.flips is above 0, so that no flip pair is cut"
+            )
         return self
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from torch import Tensor
+from torch.utils.data import Subset
 
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
@@ -17,9 +20,10 @@ from mmrlhf.config import RewardConfig
 from mmrlhf.models.batch import collate, padded_tokens
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import GateCard, RewardCard
-from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
+from mmrlhf.training.grounding import GroundedBatch, Grounding, Lenders, Unit
 from mmrlhf.training.processes import everyones, total
 from mmrlhf.training.reward_finish import Reader, learn_gate, reference_norms, temperatures
 from mmrlhf.training.reward_labels import (
@@ -27,11 +31,11 @@ from mmrlhf.training.reward_labels import (
     LabelKind,
     encode_responses,
     kind_of,
-    label_batch,
     labels_of,
 )
 from mmrlhf.training.reward_terms import label_loss
-from mmrlhf.types import PairBatch, Sums
+from mmrlhf.training.units import open_unit_feed
+from mmrlhf.types import Sums
 
 
 class RewardStage(Stage):
@@ -55,8 +59,9 @@ class RewardStage(Stage):
                 gate=gate,
             ),
         )
-        self.module: Any = self.reward_model
         self.data = _Data(data, config, seed)
+        self.grounding = Grounding(config, self.reward_model, self.data.lenders(), seed)
+        self.module: Any = self.reward_model if self.grounding.branch is None else self.grounding.branch
         self.feed = self.data.feed
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_refused)
@@ -64,35 +69,45 @@ class RewardStage(Stage):
         self.learnt: set[tuple[str, Modality, LabelKind]] = set()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return weight_groups(self.module, self.optim)
+        return weight_groups(self.module, self.optim, {"branch.": self.config.grounding.reweight.lr})
 
     def updates(self, step: int) -> Iterator[Update]:
         if self.vlm.vision:
             self.vlm.vision.cache.begin_step()
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         items = self.refusals.keep(records, self._encode)
+        units = self.grounding.units(items, step * self.config.batch_size // len(self.feed), self.refusals)
         self.refusals.check(self.accelerator)
         for record, _ in items:
             for label in labels_of(record, self.config):
                 self.learnt.add((label.objective, record.modality, kind_of(label)))
-        items.sort(key=lambda item: len(item[1][0].prompt.input_ids))
-        batches = [label_batch(part, self.config, self.seed) for part in self._parts(items)]
+        units.sort(key=lambda unit: len(unit.rows[0].prompt.input_ids))
+        with self._reading():
+            batches = [self.grounding.batch(part) for part in self._parts(units)]
         batches = [batch for batch in batches if batch.weight]
         if not total(self.accelerator, len(items)):
             raise self.refusals.none_left()
         yield Update(batches, total(self.accelerator, sum(batch.weight for batch in batches)))
+        self.grounding.settle(self.accelerator)
 
-    def _parts(self, items: Sequence[Item]) -> list[list[Item]]:
-        """Records together, as many as micro_batch_size and micro_batch_tokens let in; at least one."""
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """While it lasts, the text-only branch, where there is one, may read with all of the trunk's weights."""
+        whole = contextlib.nullcontext() if self.grounding.branch is None else self.gathered()
+        with whole, self.accelerator.autocast():
+            yield
+
+    def _parts(self, units: Sequence[Unit]) -> list[list[Unit]]:
+        """Units together, as many as micro_batch_size and micro_batch_tokens let in; at least one."""
         config = self.config
-        parts: list[list[Item]] = []
-        for item in items:
-            wider = [*parts[-1], item] if parts else []
-            rows = [row for _, of in wider for row in of]
+        parts: list[list[Unit]] = []
+        for unit in units:
+            wider = [*parts[-1], unit] if parts else []
+            rows = [row for each in wider for row in each.rows]
             full = not rows or len(rows) > max(config.micro_batch_size, 2)
             most = config.micro_batch_tokens
             if full or (most is not None and padded_tokens(rows, self.vlm) > most):
-                parts.append([item])
+                parts.append([unit])
             else:
                 parts[-1] = wider
         return parts
@@ -102,10 +117,23 @@ class RewardStage(Stage):
             self.vlm, record, self.config.max_prompt_tokens, self.config.max_answer_tokens
         )
 
-    def loss(self, micro_batch: PairBatch) -> LossSum:
+    def loss(self, micro_batch: GroundedBatch) -> LossSum:
+        out, blind_SK = self.output(micro_batch)
+        labels, loss, sums = self.grounding.reweighted(out, blind_SK, micro_batch)
+        for part, metrics in (
+            label_loss(out, labels, self.config),
+            self.grounding.loss(out.rewards_BKM, micro_batch),
+        ):
+            loss, sums = loss + part, sums | metrics
+        return LossSum(loss, sums, tuple(row.prompt.record.id for row in labels.rows))
+
+    def output(self, micro_batch: GroundedBatch) -> tuple[RewardOutput, Tensor | None]:
+        """What the reward model, and the text-only branch, say of a micro-batch."""
         batch = collate(self.vlm, micro_batch.rows, self.accelerator.device)
-        loss, sums = label_loss(self.module(batch, full=True), micro_batch, self.config)
-        return LossSum(loss, sums, batch.record_ids)
+        if micro_batch.blind is None:
+            return self.module(batch, full=True), None
+        *out, blind_SK = self.module(batch, full=True, blind_SD=micro_batch.blind.states_SD)
+        return RewardOutput(*out), blind_SK
 
     def step_metrics(self) -> Sums:
         return {"refused": (self.refusals.refused, self.refusals.seen)}
@@ -120,10 +148,12 @@ class RewardStage(Stage):
 
     def state_dict(self) -> dict[str, Any]:
         learnt = sorted(set().union(*everyones(self.accelerator, self.learnt)))
-        return {**self.refusals.state_dict(self.accelerator), "learnt": learnt}
+        refused = self.refusals.state_dict(self.accelerator)
+        return {**refused, "learnt": learnt, "grounding": self.grounding.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.refusals.load_state_dict(state, self.accelerator)
+        self.grounding.load_state_dict(state["grounding"])
         self.learnt = {(name, modality, kind) for name, modality, kind in state["learnt"]}
 
     def finish(self) -> None:
@@ -159,7 +189,8 @@ class _Data:
 
     def __init__(self, data: str, config: RewardConfig, seed: int) -> None:
         self.path, self.config = Path(data), config
-        self.feed: Feed = open_feed(data, "train", ["preference"], seed)
+        opened = open_unit_feed if config.grounding.flips else open_feed
+        self.feed: Feed = opened(data, "train", ["preference"], seed)
         self._held: list[int] = []
         self._records = self.feed.records
         if config.calibrate:
@@ -178,6 +209,18 @@ class _Data:
 
     def _outlines(self) -> RecordSet:
         return open_records(self.path, "train", kind="preference")
+
+    def lenders(self) -> Lenders:
+        """Those that are learnt from, by how many images they have; empty where no images are swapped."""
+        settings = self.config.grounding.image_conditional
+        if not settings.weight or "swap" not in settings.kinds:
+            return {}
+        counts = self._outlines().image_counts
+        found: dict[int, list[int]] = {}
+        for index in self._kept:
+            found.setdefault(counts[index], []).append(index)
+        records: Any = self._records
+        return {count: Subset(records, indices) for count, indices in found.items()}  # type: ignore[misc]
 
     def in_order(self) -> Iterable[PreferenceRecord]:
         """Those that are learnt from, well mixed."""
