@@ -49,7 +49,7 @@ def of(share: float) -> dict[str, float]:
 
 # what each panel sweeps: a setting between 0 and 1, as a scalarizer
 PANELS: dict[str, tuple[str, Callable[[float], ScalarizerBase]]] = {
-    "weighted sum\n(standardised, gated alike)": ("weights", lambda share: WeightedSum(weights=of(share))),
+    "weighted sum\n(standardised, gated)": ("weights", lambda share: WeightedSum(weights=of(share))),
     "Chebyshev, hard": ("weights", lambda share: Chebyshev(weights=of(share), reference=1.0, mu=0)),
     "Chebyshev, mu = 0.1": ("weights", lambda share: Chebyshev(weights=of(share), reference=1.0, mu=0.1)),
     "worst case": ("one point", lambda share: WorstCase()),
@@ -57,7 +57,7 @@ PANELS: dict[str, tuple[str, Callable[[float], ScalarizerBase]]] = {
         "weights",
         lambda share: Nash(weights=of(share), disagreement=dict.fromkeys(NAMES, 0.0), floor=1e-3),
     ),
-    "lexicographic\n(thresholds, safety gate alike)": (
+    "lexicographic\n(threshold)": (
         "levels of safety",
         lambda level: Lexicographic(order=["safety", "helpfulness"], levels={"safety": level}, slack=0),
     ),
@@ -84,29 +84,36 @@ def settled(points: Tensor, steps: int = 800) -> Tensor:
     return torch.cat(given[steps // 2 :])
 
 
-def panel(axis: Axes, points: Tensor, found: Tensor, title: str, note: str) -> None:
-    axis.plot(*points.T.tolist(), color="0.75", linewidth=2, zorder=1)
-    axis.scatter(*found.T.tolist(), color="C0", s=26, zorder=3, clip_on=False)
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.text(0.97, 0.97, note, transform=axis.transAxes, ha="right", va="top", fontsize=8, color="0.4")
-    axis.set(xlim=(0, 1.04), ylim=(0, 1.04), xticks=[0, 1], yticks=[0, 1], aspect="equal")
+def panel(axis: Axes, title: str, note: str, pick: Callable[[Tensor], Tensor]) -> None:
+    """Both fronts, and what is picked of each."""
+    for number, (name, points) in enumerate(FRONTS.items()):
+        found = pick(points)
+        axis.plot(*points.T.tolist(), color="0.8", linewidth=2, zorder=1)
+        axis.scatter(*found.T.tolist(), color=f"C{number}", s=26, zorder=3, clip_on=False, label=name)
+    axis.set_title(title, fontsize=10, loc="left")
+    axis.text(1.0, 1.0, note, transform=axis.transAxes, ha="right", va="top", fontsize=9, color="0.4")
+    axis.set(xlim=(0, 1.05), ylim=(0, 1.05), xticks=[0, 1], yticks=[0, 1], aspect="equal")
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def draw(path: Path) -> None:
-    """All panels: a row a front, a column a scalarization."""
-    figure, axes = plt.subplots(2, len(PANELS) + 1, figsize=(16, 5.4), layout="constrained")
-    for row, (name, points) in zip(axes, FRONTS.items(), strict=True):
-        first = row is axes[0]
-        for axis, (title, (note, make)) in zip(row, PANELS.items(), strict=False):
-            panel(axis, points, reached(make, points), title if first else "", note)
-        late = settled(points)
-        panel(row[-1], points, late, "Lagrangian" if first else "", f"safety at least {BOUND}")
-        row[-1].axhline(BOUND, color="0.5", linewidth=1, linestyle=":")
-        row[-1].scatter(*late.mean(0).tolist(), color="C3", marker="x", s=45, zorder=4)
-        row[0].set_ylabel(f"{name}\n\nsafety", fontsize=9)
-    for axis in axes[1]:
-        axis.set_xlabel("helpfulness", fontsize=9)
+    """A panel a scalarization."""
+    figure, grid = plt.subplots(2, 4, figsize=(11, 6), layout="constrained")
+    axes = grid.flatten().tolist()
+    for axis, (title, (note, make)) in zip(axes, PANELS.items(), strict=False):
+        panel(axis, title, note, lambda points, make=make: reached(make, points))
+    last = axes[len(PANELS)]
+    panel(last, "Lagrangian", f"safety at least {BOUND}", settled)
+    last.axhline(BOUND, color="0.5", linewidth=1, linestyle=":", zorder=0)
+    for number, points in enumerate(FRONTS.values()):
+        last.scatter(*settled(points).mean(0).tolist(), color=f"C{number}", marker="x", s=70, zorder=4)
+    for axis in grid[:, 0]:
+        axis.set_ylabel("safety")
+    for axis in axes[3:7]:
+        axis.set_xlabel("helpfulness")
+    axes[-1].axis("off")
+    axes[-1].legend(*last.get_legend_handles_labels(), loc="center left", frameon=False, fontsize=10)
+    axes[-1].text(0.03, 0.3, "x: the mean of what it answers", fontsize=10, transform=axes[-1].transAxes)
     figure.savefig(path, dpi=110)
 
 

