@@ -15,16 +15,24 @@ from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vlm import VLM, decode
+from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import console
 
 
 def converse(
-    model: str, image: Path | None, question: str | None, temperature: float, max_new_tokens: int
+    model: str,
+    image: Path | None,
+    question: str | None,
+    temperature: float,
+    max_new_tokens: int,
+    weights: str | None = None,
 ) -> None:
-    """Answers one question, or, without one, each line that is typed until an empty line or end of file.
+    """Answers one question, or, without one, each line that is typed until an empty line or end of file. `weights`,
+    such as "helpfulness=0.7,factuality=0.3", are told to a policy that was trained to read them.
 
     Raises:
-        UserError: no such model or image, an image that can't be read, or no question and no terminal.
+        UserError: no such model or image, an image that can't be read, weights for a model that reads none, or weights
+            of an objective that it doesn't know.
     """
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such image file")
@@ -34,10 +42,11 @@ def converse(
             read_image(ref)  # a bad picture is told before the model is loaded
         except ImageError as error:
             raise UserError(f"{image}: {error}") from error
+    wanted = _wanted(model, weights)
     vlm = load_vlm(ModelConfig(path=model), "cuda" if torch.cuda.is_available() else "cpu")
     turns: list[Message] = []
     if question is not None:
-        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens))
+        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
         return
     if sys.stdin.isatty():
         console.print("Ask away; an empty line ends it.", style="dim")
@@ -48,7 +57,26 @@ def converse(
             return
         if not line.strip():
             return
-        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens))
+        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+
+
+def _wanted(model: str, weights: str | None) -> dict[str, float] | None:
+    """What a policy is told to weigh, as it was trained to read it: all objectives alike where nothing is said."""
+    objectives = read_asks(model)
+    if objectives is None:
+        if weights is not None:
+            raise UserError(
+                f"--weights: {model} wasn't trained to read weights (scalarizer preference_conditioned)"
+            )
+        return None
+    given: dict[str, float] = {}
+    for item in weights.split(",") if weights else []:
+        name, _, value = item.partition("=")
+        try:
+            given[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(f"--weights {item}: write it as objective=number") from None
+    return wish(given, objectives, "--weights")
 
 
 def _answer(
@@ -58,10 +86,12 @@ def _answer(
     question: str,
     temperature: float,
     max_new_tokens: int,
+    wanted: dict[str, float] | None,
 ) -> str:
     """Adds the question and the answer to `turns`; the picture stands before the first question."""
     turns.append(user(*range(len(refs)), question) if not turns else user(question))
-    prompt = encode_prompt(vlm, PreferenceRecord(id="chat", source="chat", prompt=tuple(turns), images=refs))
+    record = PreferenceRecord(id="chat", source="chat", prompt=tuple(turns), images=refs)
+    prompt = encode_prompt(vlm, with_weights(record, wanted) if wanted else record)
     text = decode(vlm, generate(vlm, [prompt], max_new_tokens, temperature)[0])
     turns.append(assistant(text))
     return text

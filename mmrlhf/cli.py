@@ -140,6 +140,14 @@ def chat(
     question: Annotated[str | None, typer.Argument(help="what to ask; nothing: ask at a prompt")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest answer")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            help="what counts, as objective=number,...: for a preference-conditioned policy",
+        ),
+    ] = None,
 ) -> None:
     """Ask a model about a picture.
 
@@ -148,7 +156,7 @@ def chat(
     quiet_libraries()
     from mmrlhf.chat import converse
 
-    converse(model, image, question, temperature, max_new_tokens)
+    converse(model, image, question, temperature, max_new_tokens, weights)
 
 
 @app.command()

@@ -31,6 +31,8 @@ from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
 from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.scalarizers import PreferenceConditioned
+from mmrlhf.rewards.scalarizers.asking import save_asks
 from mmrlhf.rewards.shared import load_within, why_apart
 from mmrlhf.run_folder import (
     EARLIER,
@@ -182,7 +184,13 @@ class Run:
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
     ) -> Callable[[Path], None]:
         stage = self._trained(lambda: self._ppo_stage(variant, start, reward_path, folder), folder)
-        return lambda out: save_vlm(stage.vlm, out)
+
+        def save(out: Path) -> None:
+            save_vlm(stage.vlm, out)
+            if isinstance(stage.scalarizer, PreferenceConditioned):
+                save_asks(out, stage.objectives)
+
+        return save
 
     def _ppo_stage(
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path

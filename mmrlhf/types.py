@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,10 @@ class EncodedPrompt:
     vision: dict[str, Tensor] = field(
         default_factory=dict
     )  # as the family's processor gives it for this sample
+    asked_K: Tensor | None = None  # float32: what a scalarizer asked of the answers (`Rewards.asked_BK`)
+    tells_weights: bool = (
+        False  # the tokens tell asked_K too, which the record doesn't: not for a judge to read
+    )
 
     @property
     def modality(self) -> Modality:
@@ -149,6 +153,10 @@ class Rewards:
     def select(self, index: Tensor) -> Rewards:
         """Those of some answers."""
         return Rewards(objectives=self.objectives, **_indexed(self, index))
+
+    def clipped(self, most: float) -> Rewards:
+        """With the rewards bounded to +- `most`."""
+        return replace(self, mean_BK=self.mean_BK.clamp(-most, most))
 
 
 @dataclass(frozen=True)

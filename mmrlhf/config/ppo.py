@@ -141,6 +141,12 @@ class PpoConfig(StageConfig):
                 f"algorithm {self.algorithm.type}: compares the answers to a prompt, so answers_per_prompt must be 2 "
                 "or more"
             )
+        for variant in self.variants:
+            if getattr(variant.scalarizer, "needs_groups", False) and self.answers_per_prompt < 2:
+                raise ValueError(
+                    f"variants: {variant.name}'s scalarizer compares the answers to a prompt, so answers_per_prompt "
+                    "must be 2 or more"
+                )
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError(
                 "kl_in: loss: the gradient of k1 has mean 0, so it would hold nothing; set kl_estimator to k3 (or k2)"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from data_tools.config import Config
 from mmrlhf.config.base import Positive, StageConfig
 from mmrlhf.config.grounding import GroundingConfig
+from mmrlhf.rewards.scalarizers.base import Weight
 
 
 class SftConfig(StageConfig):
@@ -126,6 +127,11 @@ class EvaluateConfig(Config):
     pairs: Positive = Field(512, description="preference records scored by the reward model")
     temperature: float = Field(1.0, ge=0, description="of the answers that are measured; 0: the likeliest")
     samples: Positive = Field(6, description="pictures with every policy's answer in the report")
+    weights: list[dict[str, Weight]] = Field(
+        [],
+        description="more weights, by objective, at which a preference-conditioned policy is measured, beside all "
+        "alike and each objective alone",
+    )
     batch_size: Positive = Field(64, description="prompts of one generation batch")
 
     @field_validator("split")

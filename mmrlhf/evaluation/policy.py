@@ -11,7 +11,7 @@ they say of each.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ from data_tools.scenes.structure import Scene
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.intervals import Estimate, estimate, ratio_with_interval
-from mmrlhf.models.batch import encode_prompt
+from mmrlhf.models.batch import encode_told
 from mmrlhf.models.generate import generate
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.scalarizers.asking import with_weights
 from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.rollout import score_texts
 from mmrlhf.terminal import Bar
@@ -81,8 +82,10 @@ def evaluate_policy(
     max_answer_tokens: int,
     seed: int,
     bar: Bar | None = None,
+    weights: Mapping[str, float] | None = None,
 ) -> PolicyEvaluation:
-    """Samples an answer to each record's prompt and measures it; `seed` seeds torch's global generator.
+    """Samples an answer to each record's prompt and measures it; `seed` seeds torch's global generator. `weights` are
+    told to the policy in each prompt, and to no judge.
 
     Raises:
         NonFiniteReward: a reward isn't finite.
@@ -95,7 +98,7 @@ def evaluate_policy(
     for start in range(0, len(order), config.batch_size):
         part = order[start : start + config.batch_size]
         chosen = [(records[i], swapped[i]) for i in part]
-        found = _answer(vlm, reward_model, chosen, config, max_answer_tokens)
+        found = _answer(vlm, reward_model, chosen, config, max_answer_tokens, weights)
         answers |= dict(zip(part, found, strict=True))
         if bar:
             bar(len(answers))
@@ -112,9 +115,12 @@ def _answer(
     chosen: Sequence[tuple[PreferenceRecord, PreferenceRecord | None]],
     config: EvaluateConfig,
     max_answer_tokens: int,
+    weights: Mapping[str, float] | None,
 ) -> list[Answer]:
     """Answers to some records, each given with itself under another image (None for text)."""
-    prompts = [encode_prompt(vlm, record) for record, _ in chosen]
+    prompts = [
+        encode_told(vlm, record, with_weights(record, weights) if weights else record) for record, _ in chosen
+    ]
     ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.batch_size)
     texts = [decode(vlm, answer) for answer in ids]
     rewards = score_texts(reward_model, prompts, texts, config.batch_size)

@@ -29,6 +29,7 @@ from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.scalarizers.asking import read_asks, wish
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
@@ -74,12 +75,21 @@ def evaluate_tradeoffs(
         vlm = load_vlm(model, device)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
-        with progress(f"evaluate {name}", len(records)) as bar:
-            found.append(
-                evaluate_policy(
-                    name, vlm, judge, records, settings, stage.max_answer_tokens, config.seed, bar
+        for point, weights in trade_offs(name, path, settings.weights).items():
+            with progress(f"evaluate {point}", len(records)) as bar:
+                found.append(
+                    evaluate_policy(
+                        point,
+                        vlm,
+                        judge,
+                        records,
+                        settings,
+                        stage.max_answer_tokens,
+                        config.seed,
+                        bar,
+                        weights,
+                    )
                 )
-            )
         del vlm
         _free()
     result = compare(found, config.seed) | {
@@ -90,6 +100,30 @@ def evaluate_tradeoffs(
     }
     _write(out / "tradeoffs.json", result)
     return result
+
+
+def trade_offs(
+    name: str, model: str | Path, asked: Sequence[Mapping[str, float]]
+) -> dict[str, dict[str, float] | None]:
+    """The points at which a policy is measured, and what it is told to weigh at each. A policy that reads weights is
+    one for all of them: under its own name with all objectives alike, then each objective alone, then what is asked.
+
+    Raises:
+        UserError: weights are asked of an objective that the policy doesn't know.
+    """
+    objectives = read_asks(model)
+    if objectives is None:
+        return {name: None}
+    points: dict[str, dict[str, float] | None] = {name: wish({}, objectives, name)}
+    for weights in [*({objective: 1.0} for objective in objectives), *asked]:
+        told = wish(weights, objectives, "evaluate.weights")
+        words = [
+            objective if weight == 1 else f"{objective}={weight:.1f}"
+            for objective, weight in told.items()
+            if weight
+        ]
+        points[f"{name} {' '.join(words)}"] = told
+    return points
 
 
 def _settings(config: RunConfig, stage: StageConfig | None) -> ModelConfig:

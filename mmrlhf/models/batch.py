@@ -68,6 +68,19 @@ def encode_prompt(
     return EncodedPrompt(record, ids, fields, vision)
 
 
+def encode_told(
+    vlm: VLM, record: PreferenceRecord, told: PreferenceRecord, max_tokens: int | None = None
+) -> EncodedPrompt:
+    """The prompt of `told`, which is the record with more in its prompt, for the policy to read: wishes that are no
+    part of what judges, the oracle and measures read, which is `record`.
+
+    Raises:
+        PromptTooLong, ImageError, UserError: as in `encode_prompt`.
+    """
+    prompt = encode_prompt(vlm, told, max_tokens)
+    return dataclasses.replace(prompt, record=record, tells_weights=told is not record)
+
+
 def process(vlm: VLM, record: PreferenceRecord, images: Sequence[Image.Image]) -> dict[str, Tensor]:
     """What the family's processor makes of a record's prompt with these images: a batch of one.
 

@@ -66,7 +66,7 @@ def roll_out(
         judged_BK=rewards.judged_BK,
         std_BK=rewards.std_BK,
         gate_BK=rewards.gate_BK,
-        asked_BK=None,
+        asked_BK=_asked(asked),
         group_B=torch.tensor(places, dtype=torch.int64).repeat_interleave(times),
         logprobs_BT=pad_right([answer.logprobs for answer in samples]) if keep_logprobs and samples else None,
         values_BTK=_values(samples) if keep_logprobs and values else None,
@@ -76,6 +76,12 @@ def roll_out(
 def _values(samples: Sequence[Sample]) -> Tensor | None:
     reads = [answer.read for answer in samples if answer.read is not None]
     return torch.nn.utils.rnn.pad_sequence(reads, batch_first=True) if reads else None
+
+
+def _asked(prompts: Sequence[EncodedPrompt]) -> Tensor | None:
+    """What the scalarizer asked of each answer: (B, K); None where it asks nothing."""
+    asked = [prompt.asked_K for prompt in prompts if prompt.asked_K is not None]
+    return torch.stack(asked) if asked else None
 
 
 def without_broken_rewards(rollout: Rollout) -> tuple[Rollout, list[str]]:
@@ -114,14 +120,15 @@ def score_texts(
     """What the reward model says of answers.
 
     The reward model reads prompt and answer with its own tokenizer and chat template. `reader` is a model that the
-    prompts were encoded for and that reads as the reward model does, so that they serve both.
+    prompts were encoded for and that reads as the reward model does, so that they serve both (but for prompts that tell
+    weights, of which a judge must know nothing: those are read from their records).
 
     Raises:
         NonFiniteReward: a reward isn't finite, unless `finite` is False.
     """
     judge = reward_model.vlm
     encoded = {
-        key: prompt if reader else encode_prompt(judge, prompt.record)
+        key: prompt if reader and not prompt.tells_weights else encode_prompt(judge, prompt.record)
         for key, prompt in {id(p): p for p in prompts}.items()
     }
     rows = [

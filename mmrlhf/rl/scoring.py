@@ -22,7 +22,7 @@ def scalarize(scalarizer: ScalarizerBase, rewards: Rewards, clip: float) -> tupl
 
     Rewards are clipped before they are combined, since a scalarizer may be centred elsewhere than at 0.
     """
-    clipped_BK = rewards.mean_BK.clamp(-clip, clip).requires_grad_(True)
+    clipped_BK = rewards.clipped(clip).mean_BK.requires_grad_(True)
     with torch.enable_grad():
         scores_B = scalarizer(replace(rewards, mean_BK=clipped_BK))
         (weights_BK,) = torch.autograd.grad(scores_B.sum(), clipped_BK)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig, PpoVariant
-from mmrlhf.models.batch import collate, encode_prompt, micro_batches
+from mmrlhf.models.batch import collate, encode_prompt, encode_told, micro_batches
 from mmrlhf.models.generate import uniforms
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
@@ -82,7 +82,8 @@ class PpoStage(Stage):
         self.vlm, self.reference, self.reward_model = vlm, reference, reward_model
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
         self.best_by = config.best_by
-        self.scalarizer: Any = variant.scalarizer
+        # a copy: what it learns isn't the config's
+        self.scalarizer: Any = variant.scalarizer.model_copy(deep=True)
         self.algorithm: Any = config.algorithm
         self.objectives = reward_model.card.objectives
         self.scalarizer.check(self.objectives)
@@ -123,14 +124,13 @@ class PpoStage(Stage):
         if not len(outcomes.group_B):
             raise (self.unscored if self.unscored.refused else self.refusals).none_left()
         # 3. what the updates need to know
-        scores_B, weights_BK = scalarize(
-            self.scalarizer, outcomes.rewards(self.objectives), self.config.score_clip
-        )
+        rewards = outcomes.rewards(self.objectives)
+        scores_B, weights_BK = scalarize(self.scalarizer, rewards, self.config.score_clip)
         scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
         advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
         self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
-        learnt = self.scalarizer.update(outcomes.rewards(self.objectives))
+        learnt = self.scalarizer.update(rewards.clipped(self.config.score_clip))
         if self.accelerator.is_main_process:
             self._measured |= {f"scalarizer/{name}": (value, 1) for name, value in learnt.items()}
         if self._samples_due(step):
@@ -144,15 +144,23 @@ class PpoStage(Stage):
                 break
         self.kl.update(mean_kl(outcomes))
 
-    def _encode(self, record: PreferenceRecord) -> EncodedPrompt:
-        return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
+    def _encode(self, record: PreferenceRecord, position: int) -> EncodedPrompt:
+        """The prompt at a position of the feed, with what the scalarizer asks of its answers: told in the tokens alone,
+        so that judges, the oracle and all measures read the record as it is."""
+        seed = step_seed(self.seed, f"{self.name}/asked", position)
+        asked = self.scalarizer.ask(record, self.objectives, seed)
+        if asked is None:
+            return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
+        told, weights = asked
+        prompt = encode_told(self.vlm, record, told, self.config.max_prompt_tokens)
+        return replace(prompt, asked_K=torch.tensor(weights))
 
     def _roll_out(self, step: int) -> Rollout:
         """This process's answers of a step. Draws belong to a prompt's place in the feed, whoever answers it."""
         config = self.config
         positions = share(step, config.batch_size, self.accelerator)
         found = zip(positions, self.feed.at(positions), strict=True)
-        kept = self.refusals.keep(list(found), lambda item: (item[0], self._encode(item[1])))
+        kept = self.refusals.keep(list(found), lambda item: (item[0], self._encode(item[1], item[0])))
         seeds = [step_seed(self.seed, f"{self.name}/answers", position) for position, _ in kept]
         with self.accelerator.autocast():
             rollout = roll_out(

@@ -40,6 +40,10 @@ def write_samples(
             for k in range(len(objectives))
         )
         prompt = html.escape(record.prompt[-1].text)
+        if row.prompt.tells_weights and row.prompt.asked_K is not None:
+            asked = zip(objectives, row.prompt.asked_K.tolist(), strict=True)
+            wish = ", ".join(f"{name} {weight:.1f}" for name, weight in asked)
+            prompt += f"<br><em>asked for {html.escape(wish)}</em>"
         answer = html.escape(text) + ("" if rollout.ended_B[index] else " <em>(cut)</em>")
         rows.append(
             f"<tr><td>{pictures}<td>{prompt}<td>{answer}{cells}<td class=n>{scores_B[index]:+.2f}</tr>\n"

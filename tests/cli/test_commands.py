@@ -125,7 +125,7 @@ def test_config_prints_the_settings_of_plugins(tell: Tell) -> None:
     assert code == 0
     for word in ("weighted_sum: The weighted mean", "chebyshev: Smooth", "worst_case: The least"):
         assert f"ppo.variants.scalarizer.{word}" in out
-    assert "mu float > 0 0.5 smoothing" in " ".join(out.split())
+    assert "mu float >= 0 0.5 smoothing" in " ".join(out.split())
     assert tell("config", "ppo.variants.0.scalarizer")[0] == 0  # as a mistake names it
 
     out = tell("config", "data.sources")[1]

@@ -12,6 +12,7 @@ from mmrlhf.evaluation.report.figures import series
 from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
 from mmrlhf.evaluation.report.plots import smooth
 from mmrlhf.evaluation.tradeoffs import compare
+from mmrlhf.rewards.scalarizers import Chebyshev, Lagrangian, Lexicographic, PreferenceConditioned
 
 OBJECTIVES = ("factuality", "helpfulness", "safety")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -221,6 +222,19 @@ def test_claims_are_marked_in_the_answer():
 def test_scalarizers_in_words():
     variants = CONFIG.ppo.variants
     assert [scalarizer_label(v.scalarizer) for v in variants] == ["weighted sum, factuality 3", "worst case"]
+    words = [
+        scalarizer_label(scalarizer)
+        for scalarizer in (
+            Lexicographic(order=["safety", "helpfulness"], levels={"safety": 0.5}),
+            PreferenceConditioned(inner=Chebyshev(mu=0.1)),
+            Lagrangian(weights={"helpfulness": 1}, at_least={"safety": 0}),
+        )
+    ]
+    assert words == [
+        "lexicographic, order safety > helpfulness, levels safety 0.5",
+        "preference conditioned, inner Chebyshev, mu 0.1",
+        "Lagrangian, helpfulness 1, at_least safety 0",
+    ]
 
 
 def test_summary_table():

@@ -87,7 +87,7 @@ def test_an_answer_whose_reward_is_not_finite_is_left_out_by_name(
 def test_the_longest_answer_may_be_the_one_that_is_left_out(whole: str, tmp_path: Path) -> None:
     """What was known while sampling is padded to it, and must not be any longer."""
     made = stage(whole, tmp_path / "run")
-    prompts = [made._encode(record) for record in made.feed.at(range(3))]
+    prompts = [made._encode(record, i) for i, record in enumerate(made.feed.at(range(3)))]
     rewards_BK = torch.tensor([[0.5, 0.0], [float("nan"), 1.0], [1.0, float("inf")]])
     rollout = Rollout(
         rows=tuple(Row(p, torch.arange(50, 50 + n)) for p, n in zip(prompts, (2, 5, 3), strict=True)),
@@ -150,7 +150,7 @@ def test_a_policy_that_has_diverged_stops_the_run_by_name(whole: str, tmp_path: 
 def test_an_answer_without_any_token(whole: str, tmp_path: Path) -> None:
     """It has no log-probs, is scored at its prompt's last token, and leaves the other rows as they are."""
     made = stage(whole, tmp_path / "run")
-    prompts = [made._encode(record) for record in made.feed.at(range(2))]
+    prompts = [made._encode(record, i) for i, record in enumerate(made.feed.at(range(2)))]
     empty, other = Row(prompts[0], torch.zeros(0, dtype=torch.int64)), Row(prompts[1], torch.tensor([50, 51]))
     both, alone = collate(made.vlm, [empty, other]), collate(made.vlm, [other])
     assert both.answer_mask_BT.tolist() == [[False, False], [True, True]]

@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pydantic import BaseModel
 
 from data_tools.atomic import write_text
 from data_tools.config import dump_yaml
@@ -22,7 +23,7 @@ from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.summary import gold_names
 
-SCALARIZER_NAMES = {"weighted_sum": "weighted sum", "worst_case": "worst case", "chebyshev": "Chebyshev"}
+SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
 
 
 def write_report(run: Path, config: RunConfig) -> Path:
@@ -85,10 +86,18 @@ def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str
         {
             "name": name,
             "color": index % 8,
-            "label": scalarizer_label(variants[name]) if name in variants else "before PPO",
+            "label": _label(name, variants),
         }
         for index, name in enumerate(names)
     ]
+
+
+def _label(name: str, variants: dict[str, Any]) -> str:
+    """What a policy was optimized for; of a preference-conditioned one also what it was asked for."""
+    variant, _, asked = name.partition(" ")
+    if variant not in variants:
+        return "before PPO"
+    return scalarizer_label(variants[variant]) + (f"; asked for {asked}" if asked else "")
 
 
 def scalarizer_label(scalarizer: Any) -> str:
@@ -100,10 +109,15 @@ def scalarizer_label(scalarizer: Any) -> str:
         for key, value in row.items()
         if key != "type" and (isinstance(value, dict) or key in scalarizer.model_fields_set)
     }
-    words = [SCALARIZER_NAMES.get(kind, kind)]
+    words = [SCALARIZER_NAMES.get(kind, kind.replace("_", " "))]
     for key, value in settings.items():
-        if isinstance(value, dict):
-            words += [f"{name} {number:g}" for name, number in value.items()]
+        if isinstance(getattr(scalarizer, key), BaseModel):
+            words.append(f"{key} {scalarizer_label(getattr(scalarizer, key))}")
+        elif isinstance(value, dict):
+            of = "" if key == "weights" else f"{key} "
+            words += [f"{of}{name} {number:g}" for name, number in value.items()]
+        elif isinstance(value, list):
+            words.append(f"{key} {' > '.join(value)}")
         else:
             words.append(f"{key} {value}")
     return ", ".join(words)

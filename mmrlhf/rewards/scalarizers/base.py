@@ -1,10 +1,11 @@
-"""What every scalarizer shares: pessimism, a state that lives in checkpoints, and weights by name."""
+"""What every scalarizer shares: pessimism, a state that lives in checkpoints, what it asks of a prompt, and settings
+by objective."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -12,9 +13,13 @@ from data_tools.config import Config
 from data_tools.errors import UserError
 
 if TYPE_CHECKING:
+    # configs are read by commands that never need torch, which takes seconds to import
     from torch import Tensor
 
+    from data_tools.schema import PreferenceRecord
     from mmrlhf.types import Rewards
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 class ScalarizerBase(Config):
@@ -32,11 +37,20 @@ class ScalarizerBase(Config):
         "confidence bound); it needs reward.members above 1, or a judge that tells its deviation",
     )
 
+    @property
+    def needs_groups(self) -> bool:
+        """Whether it compares the answers to a prompt, so that there must be several."""
+        return False
+
     def __call__(self, rewards: Rewards) -> Tensor:
         """The score of each answer: (B,), differentiable by `rewards.mean_BK`."""
-        if self.pessimism:
-            rewards = replace(rewards, mean_BK=rewards.mean_BK - self.pessimism * rewards.std_BK)
-        return self.combine(rewards)
+        return self.combine(self.lower_bounds(rewards))
+
+    def lower_bounds(self, rewards: Rewards) -> Rewards:
+        """The rewards of which pessimism has taken its share: what is combined, and what `update` should learn from."""
+        if not self.pessimism:
+            return rewards
+        return replace(rewards, mean_BK=rewards.mean_BK - self.pessimism * rewards.std_BK)
 
     def combine(self, rewards: Rewards) -> Tensor:
         """The score of each answer, (B,), from rewards of which pessimism has taken its share."""
@@ -57,16 +71,39 @@ class ScalarizerBase(Config):
     def check(self, objectives: Sequence[str]) -> None:
         """Raises UserError where the settings name an objective that isn't there."""
 
+    def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
+        """What is asked of the answers to one prompt beside the prompt itself; None: nothing. `seed` belongs to the
+        prompt's place in the feed, so that a resumed run, on any number of processes, asks the same."""
+        return None
 
-def weights_for(weights: dict[str, float], objectives: Sequence[str], where: str) -> list[float]:
-    """The weight of each objective, 1 where nothing is said.
 
-    Raises:
-        UserError: a weight for an objective that the reward model doesn't have.
-    """
-    unknown = set(weights) - set(objectives)
-    if unknown:
-        raise UserError(
-            f"{where}: no objective {', '.join(sorted(unknown))}; there are {', '.join(objectives)}"
-        )
-    return [weights.get(name, 1.0) for name in objectives]
+Asked = tuple["PreferenceRecord", list[float]]  # the prompt as the policy reads it, and a weight an objective
+
+
+def check_names(named: Iterable[str], objectives: Sequence[str], where: str) -> None:
+    """Raises UserError where a setting names an objective that the judge doesn't have."""
+    if unknown := sorted(set(named) - set(objectives)):
+        raise UserError(f"{where}: no objective {', '.join(unknown)}; there are {', '.join(objectives)}")
+
+
+def by_objective(values: Mapping[str, float], rewards: Rewards, default: float) -> Tensor:
+    """A setting's value for each objective, `default` where nothing is said: (K,)."""
+    return rewards.mean_BK.new_tensor([values.get(name, default) for name in rewards.objectives])
+
+
+def weights_of(weights: Mapping[str, float], rewards: Rewards) -> Tensor:
+    """How much each objective counts for each answer: (B, K). The settings' weights, 1 where nothing is said, times
+    those that the prompt asks for, where it does; 0 where the objective doesn't apply."""
+    weights_BK = by_objective(weights, rewards, 1.0) * rewards.judged_BK
+    return weights_BK if rewards.asked_BK is None else weights_BK * rewards.asked_BK
+
+
+def weighted_mean(values_BK: Tensor, weights_BK: Tensor) -> Tensor:
+    """sum_k w_k v_k / sum_k w_k; 0 where all weights are 0: (B,)."""
+    return (weights_BK * values_BK).sum(-1) / weights_BK.sum(-1).clamp(min=1e-8)
+
+
+def above_zero(values: Tensor) -> Tensor:
+    """An increasing map onto numbers above 0 that leaves differences above 0 as they are: 1 + x there and 1 / (1 - x)
+    below, with the slope 1 on both sides of 0."""
+    return (1 + values).where(values >= 0, 1 / (1 - values.clamp(max=0)))

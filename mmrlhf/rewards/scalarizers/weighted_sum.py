@@ -7,11 +7,17 @@ never optimal for any weights (Das and Dennis 1997, "A closer look at drawbacks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from mmrlhf.rewards.scalarizers.base import ScalarizerBase, weights_for
+from mmrlhf.rewards.scalarizers.base import (
+    ScalarizerBase,
+    Weight,
+    check_names,
+    weighted_mean,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,17 +29,10 @@ class WeightedSum(ScalarizerBase):
     """The weighted mean of the objectives that apply."""
 
     type: Literal["weighted_sum"] = "weighted_sum"
-    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        {}, description="by objective; 1 where not given"
-    )
+    weights: dict[str, Weight] = Field({}, description="by objective; 1 where not given")
 
     def combine(self, rewards: Rewards) -> Tensor:
-        rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
-        weights = (
-            rewards_BK.new_tensor(weights_for(self.weights, rewards.objectives, "weighted_sum.weights"))
-            * judged_BK
-        )
-        return (weights * rewards_BK).sum(-1) / weights.sum(-1).clamp(min=1e-8)
+        return weighted_mean(rewards.mean_BK, weights_of(self.weights, rewards))
 
     def check(self, objectives: Sequence[str]) -> None:
-        weights_for(self.weights, objectives, "weighted_sum.weights")
+        check_names(self.weights, objectives, "weighted_sum.weights")

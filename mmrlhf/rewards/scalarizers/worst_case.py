@@ -1,7 +1,8 @@
 """score = min_k (r_k - m_k) over the objectives that apply, with a margin m_k by objective.
 
 The egalitarian (maximin) choice: a response is worth its worst objective. It reaches the point of the front where the
-shifted objectives are equal, and no other; its gradient follows one objective at a time.
+shifted objectives are equal, on convex and concave fronts alike, and no other; its gradient follows one objective at a
+time. Margins move that point along the front.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from data_tools.errors import UserError
-from mmrlhf.rewards.scalarizers.base import ScalarizerBase
+from mmrlhf.rewards.scalarizers.base import ScalarizerBase, by_objective, check_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,14 +29,10 @@ class WorstCase(ScalarizerBase):
     )
 
     def combine(self, rewards: Rewards) -> Tensor:
-        rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
-        margins = rewards_BK.new_tensor([self.margins.get(name, 0.0) for name in rewards.objectives])
-        shifted = (rewards_BK - margins).masked_fill(~judged_BK, float("inf"))
-        return shifted.min(-1).values.masked_fill(~judged_BK.any(-1), 0.0)
+        judged_BK = rewards.judged_BK
+        shifted_BK = rewards.mean_BK - by_objective(self.margins, rewards, 0.0)
+        least_B = shifted_BK.masked_fill(~judged_BK, float("inf")).min(-1).values
+        return least_B.masked_fill(~judged_BK.any(-1), 0.0)
 
     def check(self, objectives: Sequence[str]) -> None:
-        unknown = set(self.margins) - set(objectives)
-        if unknown:
-            raise UserError(
-                f"worst_case.margins: no objective {', '.join(sorted(unknown))}; there are {', '.join(objectives)}"
-            )
+        check_names(self.margins, objectives, "worst_case.margins")
