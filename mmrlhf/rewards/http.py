@@ -199,6 +199,9 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
             raise _Failure(f"the answer is longer than {MOST_BYTES:,} bytes", again=False)
         if time.monotonic() > deadline:
             raise TimeoutError
+    promised = response.headers.get("Content-Length")
+    if promised is not None and promised.isdecimal() and size != int(promised):
+        raise _Failure(f"the answer broke off after {size:,} of {int(promised):,} bytes", again=True)
     return b"".join(pieces)
 
 
