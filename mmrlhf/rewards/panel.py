@@ -85,6 +85,9 @@ class Panel:
             NonFiniteReward, RunError: as in `score`.
         """
         at = [i for i, record in enumerate(swapped) if record is not None]
+        gap_BK = torch.full_like(rewards.mean_BK, torch.nan)
+        if not at:
+            return torch.zeros_like(gap_BK), torch.zeros_like(rewards.judged_BK)
         records, said = [record for record in swapped if record is not None], [texts[i] for i in at]
         same = rewards.select(torch.tensor(at, dtype=torch.int64))
         parts, k = [], 0
@@ -98,7 +101,6 @@ class Panel:
         under_others = join(parts)
         if finite:
             _check_finite(under_others, records)
-        gap_BK = torch.full_like(rewards.mean_BK, torch.nan)
         gap_BK[at] = torch.where(under_others.judged_BK, same.mean_BK - under_others.mean_BK, torch.nan)
         told_BK = rewards.judged_BK & gap_BK.isfinite()
         return gap_BK.masked_fill(~told_BK, 0.0), told_BK

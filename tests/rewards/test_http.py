@@ -109,6 +109,15 @@ def test_failures_in_a_row_open_the_circuit(waits: list[float]) -> None:
     assert len(asked.bodies) == 6
 
 
+def test_a_request_that_is_refused_for_itself_is_no_missing_service() -> None:
+    with serving(lambda number, body: as_json("too large", 413)) as asked:
+        client = HttpSettings(url=asked.url, give_up_after=2).client("manners")
+        for _ in range(3):
+            with pytest.raises(NoAnswer, match="status 413"):
+                client.post({})
+    assert len(asked.bodies) == 3
+
+
 @pytest.mark.parametrize("status", [401, 404])
 def test_what_no_request_can_get_past_opens_it_at_once(status: int) -> None:
     with serving(lambda number, body: as_json({"detail": "who are you?"}, status)) as asked:

@@ -117,14 +117,14 @@ def test_a_reply_that_is_no_rating_is_asked_for_again_and_then_left_out(
 
 def test_a_request_that_fails_is_left_out_and_many_stop_the_run() -> None:
     def answer(number: int, body: Any) -> Answer:
-        return as_json("too large", 413) if "big" in str(body) else says("10")
+        return as_json("too rude", 400) if "big" in str(body) else says("10")
 
     with serving(answer) as asked:
         own = judge(asked.url, parallel=1, give_up_after=2)
         texts = ["big", "fine", "big", "fine"]
         found = list(own.values([made.text(f"t{i}") for i in range(4)], texts))
         assert [math.isnan(value) for value in found] == [True, False, True, False]
-        with pytest.raises(CircuitOpen, match=f"objective taste: {asked.url}: status 413"):
+        with pytest.raises(CircuitOpen, match=f"objective taste: {asked.url}: status 400"):
             own.values([made.text("t")] * 3, ["big"] * 3)
 
 
