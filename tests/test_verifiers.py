@@ -60,7 +60,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_a_run_without_a_reward_model(folder: Path) -> None:
     run = folder / "runs" / "r"
-    assert sorted(path.name for path in run.iterdir()) == ["config.yaml", "data", "evaluate", "ppo", "report.html"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.yaml",
+        "data",
+        "evaluate",
+        "ppo",
+        "report.html",
+    ]
     rows = [json.loads(line) for line in (run / "ppo/balanced/metrics.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     names = {name for row in rows for name in row}
@@ -173,8 +179,16 @@ def test_a_function_that_fails_stops_the_run_by_name(folder: Path, capfd: pytest
     assert "Traceback" not in err
 
 
-def test_what_is_missing_is_told_before_the_first_step(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    judge = {"type": "judge", "name": "taste", "url": "http://127.0.0.1:9/", "model": "m", "token_env": "NO_SUCH"}
+def test_what_is_missing_is_told_before_the_first_step(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    judge = {
+        "type": "judge",
+        "name": "taste",
+        "url": "http://127.0.0.1:9/",
+        "model": "m",
+        "token_env": "NO_SUCH",
+    }
     row = {**CONFIG, "name": "closed", "output_dir": str(folder / "runs"), "evaluate": None}
     row["ppo"] = {"objectives": [judge], "steps": 1, "batch_size": 4}
     (folder / "closed.yaml").write_text(yaml.safe_dump(row))

@@ -48,7 +48,9 @@ class HttpSettings(Config):
     """Settings that objectives share which ask over HTTP; in front of ObjectiveBase among the bases."""
 
     # how it is asked decides no reward: a run that broke off may go on with others
-    idle: ClassVar[frozenset[str]] = frozenset({"timeout", "retries", "give_up_after", "parallel", "token_env"})
+    idle: ClassVar[frozenset[str]] = frozenset(
+        {"timeout", "retries", "give_up_after", "parallel", "token_env"}
+    )
 
     url: str = Field(description="what is asked, with http:// or https://")
     timeout: float = Field(60.0, gt=0, description="seconds until a try is given up")

@@ -135,9 +135,7 @@ def score_texts(
 def join(parts: Sequence[Rewards]) -> Rewards:
     """What several judges say of the same answers, their objectives side by side. A gate that one learnt gives no
     weight to the objectives of others."""
-    gates = [
-        torch.zeros_like(part.mean_BK) if part.gate_BK is None else part.gate_BK for part in parts
-    ]
+    gates = [torch.zeros_like(part.mean_BK) if part.gate_BK is None else part.gate_BK for part in parts]
     return Rewards(
         objectives=tuple(name for part in parts for name in part.objectives),
         mean_BK=torch.cat([part.mean_BK for part in parts], 1),

@@ -21,7 +21,9 @@ def text(name: str = "t0", asked: str = "What is 2 + 2?", **more: Any) -> Prefer
     return PreferenceRecord(name, "test", (user(asked),), **more)
 
 
-def picture(name: str = "i0", *colors: str, asked: str = "Describe the picture.", **more: Any) -> PreferenceRecord:
+def picture(
+    name: str = "i0", *colors: str, asked: str = "Describe the picture.", **more: Any
+) -> PreferenceRecord:
     """A record with a picture of a circle for each colour."""
     images = tuple(ImageRef.of_bytes(png(color)) for color in colors or ("red",))
     return PreferenceRecord(name, "test", (user(*range(len(images)), asked),), images=images, **more)

@@ -18,9 +18,12 @@ from mmrlhf.rewards.objectives import Function, ObjectiveBase
 numbers = itertools.count()
 
 CODE = '''
+def middle(picture):
+    return picture.getpixel((picture.width // 2, picture.height // 2))
+
 def shown(prompts, responses, images):
-    """Red pixels in the middle of the first picture."""
-    return [len(text) + (pictures[0].getpixel((24, 24))[0] / 255 if pictures else 0)
+    """The letters of the answer, and how red the middle of the first picture is."""
+    return [len(text) + (middle(pictures[0])[0] / 255 if pictures else 0)
             for text, pictures in zip(responses, images)]
 
 def by_record(prompts, responses, images, records, weight=1.0):
@@ -78,7 +81,9 @@ def read(module: str) -> Callable[..., ObjectiveBase]:
 
 
 def test_it_is_given_prompts_answers_and_images(read: Callable[..., ObjectiveBase]) -> None:
-    found = read("shown").score([made.picture("a", "red"), made.text("b"), made.picture("c", "blue")], ["x", "yy", "z"])
+    found = read("shown").score(
+        [made.picture("a", "red"), made.text("b"), made.picture("c", "blue")], ["x", "yy", "z"]
+    )
     assert found.mean_BK[1].item() == 2.0
     red, blue = found.mean_BK[0].item(), found.mean_BK[2].item()
     assert red > blue + 0.3
@@ -98,7 +103,9 @@ def test_several_objectives_at_once(read: Callable[..., ObjectiveBase]) -> None:
     found = objective.score([made.text("a", "Hm?"), made.text("b", "Why?")], ["one two", "three"])
     assert found.objectives == ("words", "asked")
     assert found.mean_BK.tolist() == [[1.0, 1.5], [0.5, 2.0]]
-    with pytest.raises(RunError, match=r"objective own: .*:two gave a dict with words, asked, not a dict with words$"):
+    with pytest.raises(
+        RunError, match=r"objective own: .*:two gave a dict with words, asked, not a dict with words$"
+    ):
         read("two", judges=["words"]).score([made.text()], ["x"])
     with pytest.raises(RunError, match=r"objective own: gave {'words'"):
         read("two").score([made.text()], ["x"])
@@ -119,7 +126,9 @@ def test_an_exception_in_it_is_told_with_its_place(read: Callable[..., Objective
         read("broken").score([made.text()], ["x"])
     said = str(caught.value)
     assert said.startswith(f"objective own: {module}:broken raised ZeroDivisionError: division by zero (")
-    assert said.endswith(f"{module}.py, line {CODE.splitlines().index('    return [1 / 0 for _ in responses]') + 1})")
+    assert said.endswith(
+        f"{module}.py, line {CODE.splitlines().index('    return [1 / 0 for _ in responses]') + 1})"
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,7 +152,10 @@ def test_mistakes_in_a_config(
 
 def test_a_module_that_is_not_there(module: str, tmp_path: Path) -> None:
     (tmp_path / f"{module}_bad.py").write_text("def f(:\n")
-    for name, message in ((f"{module}x:f", "can't import"), (f"{module}_bad:f", r"can't import .*\(invalid syntax")):
+    for name, message in (
+        (f"{module}x:f", "can't import"),
+        (f"{module}_bad:f", r"can't import .*\(invalid syntax"),
+    ):
         with pytest.raises(UserError, match=message):
             parse_config({"objectives": [{"type": name, "name": "x"}]}, PpoConfig, "run.yaml")
 

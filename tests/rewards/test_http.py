@@ -30,29 +30,41 @@ def test_what_is_sent_and_read() -> None:
 
 
 def test_what_may_pass_is_tried_again(waits: list[float]) -> None:
-    answers = [as_json("busy", 503), as_json("slow", 429, **{"Retry-After": "7"}), (200, b"<html>", {}), as_json(1)]
+    answers = [
+        as_json("busy", 503),
+        as_json("slow", 429, **{"Retry-After": "7"}),
+        (200, b"<html>", {}),
+        as_json(1),
+    ]
     with serving(lambda number, body: answers[number]) as asked:
         assert post_json(asked.url, {}, retries=3) == 1
     assert waits == [0.5, 7.0, 2.0]
 
 
 def test_an_end_to_trying(waits: list[float]) -> None:
-    with serving(lambda number, body: as_json({"error": "no room"}, 503)) as asked:
-        with pytest.raises(NoAnswer) as caught:
-            post_json(asked.url, {}, retries=2)
-    assert str(caught.value) == f'{asked.url}: status 503 Service Unavailable: {{"error": "no room"}} (3 tries)'
+    answer = as_json({"error": "no room"}, 503)
+    with serving(lambda number, body: answer) as asked, pytest.raises(NoAnswer) as caught:
+        post_json(asked.url, {}, retries=2)
+    assert (
+        str(caught.value) == f'{asked.url}: status 503 Service Unavailable: {{"error": "no room"}} (3 tries)'
+    )
     assert caught.value.status == 503
     assert waits == [0.5, 1.0]
 
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(400, "status 400 Bad Request"), (413, "status 413"), (302, "redirects aren't followed"), (500, "status 500")],
+    [
+        (400, "status 400 Bad Request"),
+        (413, "status 413"),
+        (302, "redirects aren't followed"),
+        (500, "status 500"),
+    ],
 )
 def test_what_will_not_pass_is_not(waits: list[float], status: int, words: str) -> None:
-    with serving(lambda number, body: (status, b"", {"Location": "http://127.0.0.1:9/"})) as asked:
-        with pytest.raises(NoAnswer, match=words):
-            post_json(asked.url, {}, retries=1)
+    answer = (status, b"", {"Location": "http://127.0.0.1:9/"})
+    with serving(lambda number, body: answer) as asked, pytest.raises(NoAnswer, match=words):
+        post_json(asked.url, {}, retries=1)
     assert len(asked.bodies) == (2 if status == 500 else 1)
 
 
@@ -85,9 +97,9 @@ def test_an_answer_that_breaks_off(waits: list[float]) -> None:
 
 def test_an_answer_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmrlhf.rewards.http.MOST_BYTES", 100)
-    with serving(lambda number, body: as_json("x" * 200)) as asked:
-        with pytest.raises(NoAnswer, match="longer than 100 bytes"):
-            post_json(asked.url, {}, retries=3)
+    answer, message = as_json("x" * 200), "longer than 100 bytes"
+    with serving(lambda number, body: answer) as asked, pytest.raises(NoAnswer, match=message):
+        post_json(asked.url, {}, retries=3)
     assert len(asked.bodies) == 1
 
 

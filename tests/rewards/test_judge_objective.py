@@ -71,12 +71,20 @@ def test_what_the_judge_is_shown() -> None:
     record = made.picture("i0", "red", "blue", asked="Which is {answer}?")
     with serving(lambda number, body: says("4")) as asked:
         found = judge(
-            asked.url, low=1, high=5, criterion="tone", template="{criterion}|{prompt}|{answer}|{low}-{high}|{else}",
+            asked.url,
+            low=1,
+            high=5,
+            criterion="tone",
+            template="{criterion}|{prompt}|{answer}|{low}-{high}|{else}",
             request={"seed": 3, "max_tokens": None},
         ).score([record], ["The {prompt} one."])
     assert found.mean_BK.tolist() == [[0.75]]  # 4 of 1 to 5
     (body,) = asked.bodies
-    assert {key: body[key] for key in body if key != "messages"} == {"model": "m", "temperature": 0, "seed": 3}
+    assert {key: body[key] for key in body if key != "messages"} == {
+        "model": "m",
+        "temperature": 0,
+        "seed": 3,
+    }
     (message,) = body["messages"]
     first, second, text = message["content"]
     expected = "data:image/png;base64," + base64.b64encode(made.png("red")).decode()
@@ -99,7 +107,11 @@ def test_ratings_come_back_in_order() -> None:
 def test_a_reply_that_is_no_rating_is_asked_for_again_and_then_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    replies = {"a": ["Well.", "7"], "b": ["Well.", "Well, well."], "c": [None, [{"type": "text", "text": "1"}]]}
+    replies = {
+        "a": ["Well.", "7"],
+        "b": ["Well.", "Well, well."],
+        "c": [None, [{"type": "text", "text": "1"}]],
+    }
 
     def answer(number: int, body: Any) -> Answer:
         return says(replies[body["messages"][0]["content"][0]["text"].split()[-1]].pop(0))
@@ -129,9 +141,12 @@ def test_a_request_that_fails_is_left_out_and_many_stop_the_run() -> None:
 
 
 def test_another_kind_of_endpoint() -> None:
-    with serving(lambda number, body: as_json({"score": 3})) as asked:
-        with pytest.raises(RunError, match=r"objective taste: .* no choices\[0\].message.content; .*'score': 3"):
-            judge(asked.url).values([made.text()], ["x"])
+    answer, message = (
+        as_json({"score": 3}),
+        r"objective taste: .* no choices\[0\].message.content; .*'score': 3",
+    )
+    with serving(lambda number, body: answer) as asked, pytest.raises(RunError, match=message):
+        judge(asked.url).values([made.text()], ["x"])
 
 
 def test_what_is_put_into_a_template_is_not_read_again() -> None:

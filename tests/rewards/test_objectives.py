@@ -186,7 +186,9 @@ def test_length(settings: dict[str, Any], answer: str, reward: float) -> None:
 def test_tokens_are_those_of_the_named_tokenizer() -> None:
     from transformers import AutoTokenizer
 
-    count = len(AutoTokenizer.from_pretrained(TINY)("There is a red circle.", add_special_tokens=False).input_ids)
+    count = len(
+        AutoTokenizer.from_pretrained(TINY)("There is a red circle.", add_special_tokens=False).input_ids
+    )
     assert count > 4
     objective = Length(name="l", unit="tokens", tokenizer=str(TINY), target=2 * count)
     assert list(objective.values([made.text()], ["There is a red circle."])) == [-0.5]
@@ -202,7 +204,10 @@ def test_tokens_are_those_of_the_named_tokenizer() -> None:
         ({"type": "oracle", "objective": "safety"}, "objectives.0.name: missing"),
         ({"type": "format", "name": "f"}, "asks for nothing: set pattern, valid_json"),
         ({"type": "format", "name": "f", "pattern": "("}, "objectives.0.pattern: is no regular expression"),
-        ({"type": "format", "name": "f", "min_sentences": 3, "max_sentences": 2}, "3 is above max_sentences 2"),
+        (
+            {"type": "format", "name": "f", "min_sentences": 3, "max_sentences": 2},
+            "3 is above max_sentences 2",
+        ),
         ({"type": "length", "name": "l", "target": 3, "unit": "tokens"}, "unit: tokens needs a tokenizer"),
         ({"type": "length", "name": "l", "target": 0}, "objectives.0.target: "),
         ({"type": "exact_match", "name": "m", "std": 0}, "objectives.0.std: "),

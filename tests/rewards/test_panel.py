@@ -137,14 +137,16 @@ def test_no_swap_at_all(model: RewardModel) -> None:
 
 def test_a_reward_that_is_not_finite_names_objective_and_record() -> None:
     panel = Panel(None, [Words(name="words"), Broken(name="manners", record="blue")])
-    with pytest.raises(NonFiniteReward, match="^the reward for manners of record blue is nan$"):
+    with pytest.raises(NonFiniteReward, match=r"^the reward for manners of record blue is nan$"):
         panel.score([RED, BLUE], ["x", "y"], 4)
     found = panel.score([RED, BLUE], ["x", "y"], 4, finite=False)
     assert found.judged_BK.all()
     assert found.mean_BK.isfinite().tolist() == [[True, True], [True, False]]
 
 
-@pytest.mark.parametrize("settings", [{"rows": 2}, {"names_given": ("other",)}, {"names_given": ("wrong", "b")}])
+@pytest.mark.parametrize(
+    "settings", [{"rows": 2}, {"names_given": ("other",)}, {"names_given": ("wrong", "b")}]
+)
 def test_rewards_of_another_shape_stop(settings: dict[str, Any]) -> None:
     with pytest.raises(RunError, match=r"^objective wrong: gave rewards for .* where wrong of 1 answers"):
         Panel(None, [Wrong(name="wrong", **settings)]).score([TEXT], ["x"], 4, finite=False)

@@ -29,7 +29,9 @@ class ObjectiveBase(Config):
     """A judge of answers. It is a config: what it needs beyond that (a model, a connection) it opens when it is first
     asked."""
 
-    looks: ClassVar[bool] = True  # its rewards may change with the images; else it isn't asked about swapped ones
+    looks: ClassVar[bool] = (
+        True  # its rewards may change with the images; else it isn't asked about swapped ones
+    )
     idle: ClassVar[frozenset[str]] = frozenset()  # settings that decide no reward, which a run may change
 
     name: str = Field(
@@ -66,7 +68,9 @@ class ObjectiveBase(Config):
         """
         import torch
 
-        found = [self._checked(name, values, records) for name, values in zip(self.names, columns, strict=True)]
+        found = [
+            self._checked(name, values, records) for name, values in zip(self.names, columns, strict=True)
+        ]
         shape = (len(columns), len(records))
         raw_KB = torch.tensor([[value or 0.0 for value in values] for values in found], dtype=torch.float32)
         judged_KB = torch.tensor([[value is not None for value in values] for values in found])
@@ -91,9 +95,7 @@ class ObjectiveBase(Config):
         own = type(self).__module__.partition(".")[0] == "mmrlhf"
         return kept if own else kept | {"code": source_hash(type(self))}
 
-    def _checked(
-        self, name: str, values: Values, records: Sequence[PreferenceRecord]
-    ) -> list[float | None]:
+    def _checked(self, name: str, values: Values, records: Sequence[PreferenceRecord]) -> list[float | None]:
         if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
             raise RunError(f"objective {name}: gave {values!r:.80} where one reward an answer was asked for")
         found = list(values)
@@ -122,10 +124,11 @@ def source_hash(thing: Any) -> str | None:
 
 
 def prompt_text(record: PreferenceRecord, mark: str = "") -> str:
-    """The prompt in words: its text, or one line a turn. `mark` stands in the place of each image, its {} the number.
-    """
+    """The prompt in words: its text, or one line a turn. `mark` stands in the place of each image, {} its number."""
     turns = [
-        "".join(mark.format(part.image + 1) if part.image is not None else part.text or "" for part in m.parts)
+        "".join(
+            mark.format(part.image + 1) if part.image is not None else part.text or "" for part in m.parts
+        )
         for m in record.prompt
     ]
     if len(turns) == 1:

@@ -33,7 +33,8 @@ class Function(ObjectiveBase):
     type: Literal["function"] = "function"
     function: str = Field(description="my_module:fn; `type: my_module:fn` says the same")
     judges: list[str] = Field(
-        [], description="the objectives, where it returns a dict with a list for each; nothing: one, called `name`"
+        [],
+        description="the objectives, where it returns a dict with a list for each; nothing: one, called `name`",
     )
     arguments: dict[str, Any] = Field({}, description="more arguments of the function, by name")
 
@@ -64,7 +65,9 @@ class Function(ObjectiveBase):
         if not self.judges:
             return self.joined([found], records)
         if not isinstance(found, dict) or found.keys() != set(self.judges):
-            gave = f"a dict with {', '.join(map(str, found))}" if isinstance(found, dict) else f"{found!r:.80}"
+            gave = (
+                f"a dict with {', '.join(map(str, found))}" if isinstance(found, dict) else f"{found!r:.80}"
+            )
             raise RunError(
                 f"objective {self.name}: {self.function} gave {gave}, not a dict with {', '.join(self.judges)}"
             )
