@@ -73,7 +73,7 @@ def test_a_run_without_a_reward_model(folder: Path) -> None:
     assert {"reward/exact/image-text", "reward/brevity/image-text", "reward/sentences/image-text"} <= names
     assert {"reward/brevity/text", "swap_gap/exact", "swap_gap/brevity", "swap_gap/sentences"} <= names
     assert "reward/exact/text" not in names  # the oracle's factuality doesn't apply to text
-    assert [row["swap_gap/sentences"] for row in rows] == [0.0, 0.0]
+    assert {row["swap_gap/sentences"] for row in rows if "swap_gap/sentences" in row} == {0.0}
     made_of = json.loads((run / "ppo/balanced/stage.json").read_text())["made_of"]
     assert made_of["after"] == []
     assert [row["name"] for row in made_of["ppo"]["objectives"]] == ["exact", "brevity", "sentences"]
