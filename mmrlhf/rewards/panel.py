@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_tools.errors import RunError
+from data_tools.errors import RunError, UserError
 from data_tools.schema import PreferenceRecord
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import NonFiniteReward, RewardModel
 from mmrlhf.rewards.objectives import ObjectiveBase
+from mmrlhf.rewards.objectives.base import raised
 from mmrlhf.types import EncodedPrompt, Rewards, Row
 
 
@@ -161,7 +162,14 @@ def _ask(objective: ObjectiveBase, records: Sequence[PreferenceRecord], texts: S
     if not texts:
         nothing = torch.zeros(shape)
         return Rewards(names, nothing, nothing.bool(), nothing)
-    found = objective.score(records, texts)
+    try:
+        found = objective.score(records, texts)
+    except (RunError, UserError):
+        raise
+    except Exception as error:
+        if objective.ours:
+            raise
+        raise raised(objective.name, type(objective).__name__, error) from error
     for values in (found.mean_BK, found.judged_BK, found.std_BK):
         if found.objectives != names or tuple(values.shape) != shape:
             raise RunError(

@@ -62,6 +62,13 @@ class Broken(ObjectiveBase):
         return [float("nan") if record.id == self.record else 1.0 for record in records]
 
 
+class Raises(ObjectiveBase):
+    """A user's class with a fault."""
+
+    def values(self, records: Any, texts: Any) -> Any:
+        return [{}["missing"] for _ in records]
+
+
 RED, BLUE, TEXT = made.picture("red", "red"), made.picture("blue", "blue"), made.text("text")
 SIZES = [len(made.png(color)) / 100 for color in ("red", "blue")]
 
@@ -150,6 +157,13 @@ def test_a_reward_that_is_not_finite_names_objective_and_record() -> None:
 def test_rewards_of_another_shape_stop(settings: dict[str, Any]) -> None:
     with pytest.raises(RunError, match=r"^objective wrong: gave rewards for .* where wrong of 1 answers"):
         Panel(None, [Wrong(name="wrong", **settings)]).score([TEXT], ["x"], 4, finite=False)
+
+
+def test_a_class_of_the_user_that_raises_is_told_with_its_place() -> None:
+    with pytest.raises(
+        RunError, match=r"^objective own: Raises raised KeyError: 'missing' \(.*test_panel\.py, line \d+\)$"
+    ):
+        Panel(None, [Raises(name="own")]).score([TEXT], ["x"], 4)
 
 
 @pytest.mark.parametrize("reads_alike", [True, False])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -92,8 +93,12 @@ class ObjectiveBase(Config):
         """What decides its rewards, of its settings as plain values and beside them: a stage that was made with
         something else isn't gone on with. The code of a user's class counts."""
         kept = {key: value for key, value in settings.items() if key not in self.idle}
-        own = type(self).__module__.partition(".")[0] == "mmrlhf"
-        return kept if own else kept | {"code": source_hash(type(self))}
+        return kept if self.ours else kept | {"code": source_hash(type(self))}
+
+    @property
+    def ours(self) -> bool:
+        """Whether its class comes with mmrlhf, and isn't the user's."""
+        return type(self).__module__.partition(".")[0] == "mmrlhf"
 
     def _checked(self, name: str, values: Values, records: Sequence[PreferenceRecord]) -> list[float | None]:
         if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
@@ -113,6 +118,13 @@ def _number(name: str, value: Any, record: PreferenceRecord) -> float:
         raise RunError(
             f"objective {name}: its reward for record {record.id} is {value!r:.80}, which is no number"
         ) from error
+
+
+def raised(name: str, code: str, error: Exception) -> RunError:
+    """What to raise where a user's code has: it names the objective, the exception and its line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}"
+    return RunError(f"objective {name}: {code} raised {what} ({place.filename}, line {place.lineno})")
 
 
 def source_hash(thing: Any) -> str | None:

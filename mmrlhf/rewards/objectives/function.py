@@ -11,7 +11,6 @@ a number an answer, None where it doesn't apply; or a dict of such lists, for th
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from data_tools.config import import_object
 from data_tools.errors import RunError
 from data_tools.images import read_image
 from data_tools.schema import PreferenceRecord
-from mmrlhf.rewards.objectives.base import ObjectiveBase, prompt_text, source_hash
+from mmrlhf.rewards.objectives.base import ObjectiveBase, prompt_text, raised, source_hash
 
 if TYPE_CHECKING:
     from mmrlhf.types import Rewards
@@ -88,8 +87,4 @@ class Function(ObjectiveBase):
         try:
             return import_object(self.function)(prompts, list(texts), shown, **self._more(records))
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise RunError(
-                f"objective {self.name}: {self.function} raised {type(error).__name__}: {error} "
-                f"({place.filename}, line {place.lineno})"
-            ) from error
+            raise raised(self.name, self.function, error) from error
