@@ -55,7 +55,7 @@ from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vision_cache import keep_features
-from mmrlhf.rl import rollout as rollout_module
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.training.engine import Engine
 
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}  # dense bf16
@@ -104,7 +104,7 @@ def now(stage: ppo_module.PpoStage) -> float:
 @contextlib.contextmanager
 def parts_timed(stage: Timed) -> Iterator[None]:
     """Takes the time of the rollout and of its scoring."""
-    own = [(ppo_module, "roll_out"), (rollout_module, "score_texts")]
+    own = [(ppo_module, "roll_out"), (Panel, "score")]
     kept = [getattr(module, name) for module, name in own]
 
     def timed(name: str, call: Any) -> Any:
@@ -215,8 +215,8 @@ def summary(stage: Timed, peak: float | None) -> dict[str, Any]:
     laps, update_work = stage.laps[1:-1], stage.update_work[1:-1]
     answer_tokens = job.PROMPTS * stage.config.answers_per_prompt * job.ANSWER
     seconds = {
-        "sampling": _median([lap["roll_out"] - lap["score_texts"] for lap in laps]),
-        "scoring": _median([lap["score_texts"] for lap in laps]),
+        "sampling": _median([lap["roll_out"] - lap["score"] for lap in laps]),
+        "scoring": _median([lap["score"] for lap in laps]),
         "log-probs and values": _median([lap["before updates"] - lap["roll_out"] for lap in laps]),
         "update": _median([lap["update"] for lap in laps]),
     }

@@ -39,6 +39,7 @@ from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.training.engine import Engine, make_accelerator
 
 OBJECTIVES = ["helpfulness", "factuality", "safety"]
@@ -85,7 +86,7 @@ def our_stage(
             **settings,
         }
     )
-    return kind(vlm, reference, judge, config, PpoVariant(name="bench"), str(data), folder, 0, accelerator)
+    return kind(vlm, reference, Panel(judge), config, PpoVariant(name="bench"), str(data), folder, 0, accelerator)
 
 
 def grpo(answers: int) -> dict[str, Any]:
@@ -224,7 +225,7 @@ def rare_share(seconds: dict[str, list[float]]) -> float:
 
 def models(stage: ppo_module.PpoStage) -> list[VLM]:
     """The models that our step runs."""
-    return [v for v in (stage.vlm, stage.reference, stage.reward_model.vlm) if v is not None]
+    return [v for v in (stage.vlm, stage.reference, stage.panel.model.vlm) if v is not None]
 
 
 def summary(table: Table, share: float, lora: bool, epochs: int, answers: int) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import operator
+import os
 import re
+import sys
 import types
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
@@ -236,8 +238,9 @@ def _keys_at(annotation: Any, loc: list[str]) -> list[str]:
 class _Plugins:
     """The members of a plug-in family by their `type`, and the reader of a row of one."""
 
-    def __init__(self, members: tuple[type[Config], ...]) -> None:
+    def __init__(self, members: tuple[type[Config], ...], functions: type[Config] | None) -> None:
         self.members = {member.model_fields["type"].default: member for member in members}
+        self.functions = functions
 
     def read(self, row: Any) -> Any:
         if isinstance(row, Config):
@@ -246,13 +249,17 @@ class _Plugins:
             row = {"type": row}
         if not isinstance(row, dict) or not isinstance(row.get("type"), str):
             # a ValueError, because that is what pydantic reports with the path of the key
-            raise ValueError(f"needs a type: one of {', '.join(self.members)}, or your_package.module:Class")
+            own = "your_package.module:Class" + (" or :function" if self.functions else "")
+            raise ValueError(f"needs a type: one of {', '.join(self.members)}, or {own}")
         name = row["type"]
         if ":" in name:
-            member = import_object(name)
-            if not (isinstance(member, type) and issubclass(member, Config)):
-                raise ValueError(f"{name} is not a class made from data_tools.config.Config")
             row = {key: value for key, value in row.items() if key != "type"}
+            member = import_object(name)
+            if self.functions and callable(member) and not isinstance(member, type):
+                row, member = {**row, "function": name}, self.functions
+            elif not (isinstance(member, type) and issubclass(member, Config)):
+                also = ", nor a function" if self.functions else ""
+                raise ValueError(f"{name} is not a class made from data_tools.config.Config{also}")
         elif name in self.members:
             member = self.members[name]
         else:
@@ -272,22 +279,28 @@ class _Plugins:
         return {"type": next((name for name, other in self.members.items() if other is member), own), **row}
 
 
-def plugin(*members: type[Config]) -> Any:
+def plugin(*members: type[Config], functions: type[Config] | None = None) -> Any:
     """The field type of a plug-in family: a row whose `type` names a member, or a user's own
     `package.module:Class`.
 
-    Each member is a `Config` with a field `type: Literal["name"] = "name"`; a user's class needs none.
+    Each member is a `Config` with a field `type: Literal["name"] = "name"`; a user's class needs none. Where plain
+    functions may be named too, `functions` is the member that wraps one, which it names in its field `function`.
     """
-    family = _Plugins(members)
+    family = _Plugins(members, functions)
     return Annotated[Config, BeforeValidator(family.read), PlainSerializer(family.write), family]
 
 
 def import_object(name: str) -> Any:
-    """What `package.module:Name` names; raises ValueError saying which half is not there."""
+    """What `package.module:Name` names; raises ValueError saying which half is not there. Modules in the working directory
+    count, also where the program is a command that Python itself wouldn't look there for.
+    """
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
     module_name, _, attribute = name.partition(":")
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    except (ImportError, SyntaxError) as error:
         raise ValueError(f"{name}: can't import {module_name} ({error})") from error
     try:
         return operator.attrgetter(attribute)(module)  # a class may stand in another

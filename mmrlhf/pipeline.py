@@ -31,6 +31,7 @@ from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
 from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.shared import load_within, why_apart
 from mmrlhf.run_folder import (
     EARLIER,
@@ -170,35 +171,42 @@ class Run:
     def ppo(self) -> None:
         """One policy for each variant of the config."""
         config = self._section("ppo")
-        reward_path = self._need("reward")
+        reward_path = self._reward_path()
         start = self._start_model(config)
         for variant, name in zip(config.variants, self.stage_names("ppo"), strict=True):
             self._stage(name, functools.partial(self._ppo, variant, start, reward_path))
 
     def _ppo(
-        self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
+        self, variant: PpoVariant, start: ModelConfig, reward_path: Path | None, folder: Path
     ) -> Callable[[Path], None]:
         stage = self._trained(lambda: self._ppo_stage(variant, start, reward_path, folder), folder)
         return lambda out: save_vlm(stage.vlm, out)
 
     def _ppo_stage(
-        self, variant: PpoVariant, start: ModelConfig, reward_path: Path, folder: Path
+        self, variant: PpoVariant, start: ModelConfig, reward_path: Path | None, folder: Path
     ) -> PpoStage:
         vlm = self._load(start, trainable=True)
         reference = None if vlm.has_adapters else self._load(start, trainable=False)
-        judge = self._judge(reward_path, vlm)
-        self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm})
+        config = self._section("ppo")
+        judge = self._judge(reward_path, vlm) if reward_path else None
+        panel = Panel(judge, config.objectives)
+        panel.open()
+        self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm if judge else None})
         return PpoStage(
             vlm,
             reference,
-            judge,
-            self._section("ppo"),
+            panel,
+            config,
             variant,
             self.data_folder,
             folder,
             self.config.seed,
             self.accelerator,
         )
+
+    def _reward_path(self) -> Path | None:
+        """Where the reward model is; None where other objectives do without one."""
+        return self._need("reward") if self.config.reward else None
 
     def _judge(self, path: Path, vlm: VLM) -> RewardModel:
         """The reward model: in the policy's own model where it was trained on the same base."""
@@ -215,7 +223,7 @@ class Run:
         from mmrlhf.evaluation.tradeoffs import evaluate_tradeoffs
 
         self._section("evaluate")
-        reward_path = self._need("reward")
+        reward_path = self._reward_path()
         policies = self.policies()
         if self.accelerator.is_main_process:
             # not before: a config that didn't make these models is refused above
@@ -357,7 +365,7 @@ class Run:
         """The stages whose models a stage is made from."""
         kind = name.split("/")[0]
         start = ["sft"] if kind != "sft" and self.config.starts_from_sft(self._section(kind)) else []
-        return [*start, "reward"] if kind == "ppo" else start
+        return [*start, "reward"] if kind == "ppo" and self.config.reward else start
 
     def _made_of(self, name: str) -> dict[str, Any]:
         """Everything that decides a stage's numbers, under the keys of the config where it has them."""
@@ -367,6 +375,10 @@ class Run:
         if variant:
             # the other variants don't decide this one's numbers
             settings["variants"] = [v for v in settings["variants"] if v["name"] == variant]
+            settings["objectives"] = [
+                objective.made_of(row)
+                for objective, row in zip(section.objectives, settings["objectives"], strict=True)
+            ]
         data = self.config.data
         return {
             "stage": name,

@@ -55,11 +55,12 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
         splits = {shard.split for shard in manifest.shards}
         yield f"evaluate.split: there is no split {split!r}; there are {_list(splits)}"
         return
-    asked = {"preference", *(config.ppo.prompts_from if config.ppo else ())}
+    asked: set[str] = {"preference"} if config.reward else set()
+    asked |= set(config.ppo.prompts_from if config.ppo else ())
     if missing := sorted(asked - held):
         yield (
             f"evaluate.split: the {split} split has no {', '.join(missing)} records; it has {_list(held)}. The "
-            "evaluation needs preferences, and the kinds of ppo.prompts_from"
+            "evaluation needs preferences for the reward model, and the kinds of ppo.prompts_from"
         )
 
 

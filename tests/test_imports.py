@@ -24,7 +24,8 @@ LEVELS = [
     ["data_tools"],
     [
         *("mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal"),
-        *("mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
+        *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rewards.http"),
+        *("mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
     ],
     ["mmrlhf.models", "mmrlhf.rewards", "mmrlhf.rl"],
     ["mmrlhf.training", "mmrlhf.evaluation", "mmrlhf.serving"],
@@ -34,9 +35,12 @@ LEVELS = [
     ],
     ["mmrlhf.cli", "mmrlhf.__main__"],
 ]
-# the config's union names the scalarizers, which are configs themselves: they stand on the level of the config
-# and import torch for type checks only
-PLUGINS = ["mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "data_tools.adapters", "data_tools.synth"]
+# the config's unions name scalarizers and objectives, which are configs themselves: they stand on the level of the
+# config, and import torch for type checks or once they are asked
+PLUGINS = [
+    *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rl.algorithms"),
+    *("data_tools.adapters", "data_tools.synth"),
+]
 
 
 def imported(name: str, path: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Our GRPO step in the comparison: the engine's own, from the records on disk to the line of metrics.
 
 usage: ours_grpo.py JOB. With `judge` the answers are scored by a reward model on a second backbone, as in a real run;
-without, `score_texts` gives way to the rule that the peers score with, and the reward model is loaded but never runs.
+without, `Panel.score` gives way to the rule that the peers score with, and the reward model is loaded but never runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pace import Pace, reward
 from ppo import BetweenSteps, grpo, our_stage, rare_share, rare_work
 
 from mmrlhf.config import EngineConfig
-from mmrlhf.rl import rollout
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.training.engine import Engine
 from mmrlhf.types import Rewards
 
@@ -41,10 +41,10 @@ class Paced(BetweenSteps):
         self.rare = 0.0
 
 
-def by_rule(pace: Pace, judge: Any, prompts: Sequence[Any], texts: Sequence[str], *_: Any, **__: Any) -> Any:
-    """The peers' reward, for each objective alike; in the place of `score_texts`."""
+def by_rule(panel: Panel, pace: Pace, records: Sequence[Any], texts: Sequence[str], *_: Any, **__: Any) -> Any:
+    """The peers' reward, for each objective alike; in the place of `Panel.score`."""
     pace.work["rule"] += len(texts)
-    names = tuple(judge.card.objectives)
+    names = tuple(panel.objectives)
     scores_BK = torch.tensor([reward(text) for text in texts]).unsqueeze(1).expand(-1, len(names))
     return Rewards(
         names, scores_BK, torch.ones_like(scores_BK, dtype=torch.bool), torch.zeros_like(scores_BK)
@@ -57,8 +57,8 @@ def main() -> None:
     task = pace.job
     job.resize(**task["size"])
     if not task["judge"]:
-        assert callable(rollout.score_texts)
-        rollout.score_texts = functools.partial(by_rule, pace)
+        assert callable(Panel.score)
+        Panel.score = functools.partialmethod(by_rule, pace)
     folder = Path(task["folder"])
     run = folder / f"ours-{os.getpid()}"
     settings = {**grpo(task["answers"]), "steps": task["steps"] + 1}

@@ -19,6 +19,7 @@ from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import EngineConfig, EvaluateConfig, RewardConfig, SftConfig
+from mmrlhf.rewards.objectives import ObjectiveBase
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 
 __all__ = [
@@ -67,17 +68,22 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        mistakes = [*self._missing_sections(), *self._wrong_models(), *self._wrong_scalarizers()]
+        mistakes = [
+            *self._missing_sections(),
+            *self._wrong_models(),
+            *(self._wrong_objectives() or self._wrong_scalarizers()),
+        ]
         if mistakes:
             raise ValidationError.from_exception_data("RunConfig", mistakes)
         return self
 
     def _missing_sections(self) -> Iterator[InitErrorDetails]:
-        if not self.reward:
-            if self.ppo:
-                yield _mistake("needs a reward section: it says which objectives there are", "ppo")
-            if self.evaluate:
-                yield _mistake("needs a reward section: its model judges every answer", "evaluate")
+        if self.reward or (self.ppo and self.ppo.objectives):
+            return
+        if self.ppo:
+            yield _mistake("needs a reward section, or objectives of its own: they say what is rewarded", "ppo")
+        if self.evaluate:
+            yield _mistake("needs a reward section, or ppo.objectives: they judge every answer", "evaluate")
 
     def _wrong_models(self) -> Iterator[InitErrorDetails]:
         """A stage's settings may be well by themselves and still not fit those of the run."""
@@ -90,8 +96,30 @@ class RunConfig(Config):
                     message = item["msg"].removeprefix("Value error, ")
                     yield _mistake(f"with the run's model: {message}", name, "model", *item["loc"])
 
+    def _wrong_objectives(self) -> list[InitErrorDetails]:
+        """Objectives of which PPO couldn't tell one from the other, or that are none."""
+        found: list[InitErrorDetails] = []
+        taken = dict.fromkeys(self.reward.objectives if self.reward else (), "reward.objectives")
+        for index, own in enumerate(self.ppo.objectives if self.ppo else ()):
+            if not isinstance(own, ObjectiveBase):
+                base = f"{ObjectiveBase.__module__}:ObjectiveBase"
+                found.append(_mistake(f"{type(own).__name__} is not made from {base}", "ppo", "objectives", index))
+                continue
+            for name in own.names:
+                if name in taken:
+                    message = f"{name} is the name of one in {taken[name]} too; choose another"
+                    found.append(_mistake(message, "ppo", "objectives", index))
+                taken[name] = "ppo.objectives"
+        return found
+
+    @property
+    def objectives(self) -> list[str]:
+        """All that answers are judged on: the heads of the reward model, then the objectives beside it."""
+        heads = self.reward.objectives if self.reward else []
+        return [*heads, *(name for other in (self.ppo.objectives if self.ppo else []) for name in other.names)]
+
     def _wrong_scalarizers(self) -> Iterator[InitErrorDetails]:
-        if not (self.ppo and self.reward):
+        if not (self.ppo and self.objectives):
             return
         for index, variant in enumerate(self.ppo.variants):
             own = variant.scalarizer
@@ -100,7 +128,7 @@ class RunConfig(Config):
                     raise UserError(
                         f"{type(own).__name__} is not made from {ScalarizerBase.__module__}:ScalarizerBase"
                     )
-                own.check(self.reward.objectives)
+                own.check(self.objectives)
             except UserError as error:
                 yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
 from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.rewards.objectives import Objective
 from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
 from mmrlhf.rl.algorithms import Algorithm, Ppo
 
@@ -51,6 +52,10 @@ class PpoConfig(StageConfig):
 
     variants: list[PpoVariant] = Field(
         [PpoVariant(name="balanced")], min_length=1, description="one policy is trained for each"
+    )
+    objectives: list[Objective] = Field(
+        [],
+        description="what judges answers beside the heads of reward.objectives: verifiers, other models, functions",
     )
     algorithm: Algorithm = Field(Ppo(), description="how scores become advantages")
     prompts_from: list[Literal["prompt", "preference"]] = Field(

@@ -10,7 +10,6 @@ they say of each.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -28,9 +27,8 @@ from mmrlhf.evaluation.intervals import Estimate, estimate, ratio_with_interval
 from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.vlm import VLM, decode
-from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.swap import swap_images
-from mmrlhf.rl.rollout import score_texts
 from mmrlhf.terminal import Bar
 
 
@@ -75,7 +73,7 @@ class PolicyEvaluation:
 def evaluate_policy(
     name: str,
     vlm: VLM,
-    reward_model: RewardModel,
+    panel: Panel,
     records: Sequence[PreferenceRecord],
     config: EvaluateConfig,
     max_answer_tokens: int,
@@ -86,6 +84,7 @@ def evaluate_policy(
 
     Raises:
         NonFiniteReward: a reward isn't finite.
+        RunError: an objective can't be asked, or gives no rewards.
     """
     torch.manual_seed(seed)
     swapped = swap_images(records, seed)
@@ -95,11 +94,11 @@ def evaluate_policy(
     for start in range(0, len(order), config.batch_size):
         part = order[start : start + config.batch_size]
         chosen = [(records[i], swapped[i]) for i in part]
-        found = _answer(vlm, reward_model, chosen, config, max_answer_tokens)
+        found = _answer(vlm, panel, chosen, config, max_answer_tokens)
         answers |= dict(zip(part, found, strict=True))
         if bar:
             bar(len(answers))
-    return summarise(name, reward_model.card.objectives, [answers[i] for i in range(len(records))], seed)
+    return summarise(name, panel.objectives, [answers[i] for i in range(len(records))], seed)
 
 
 def _size(record: PreferenceRecord) -> tuple[str, int]:
@@ -108,7 +107,7 @@ def _size(record: PreferenceRecord) -> tuple[str, int]:
 
 def _answer(
     vlm: VLM,
-    reward_model: RewardModel,
+    panel: Panel,
     chosen: Sequence[tuple[PreferenceRecord, PreferenceRecord | None]],
     config: EvaluateConfig,
     max_answer_tokens: int,
@@ -117,17 +116,9 @@ def _answer(
     prompts = [encode_prompt(vlm, record) for record, _ in chosen]
     ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.batch_size)
     texts = [decode(vlm, answer) for answer in ids]
-    rewards = score_texts(reward_model, prompts, texts, config.batch_size)
-    rewards_BK, judged_BK = rewards.mean_BK, rewards.judged_BK
-    other = {i: dataclasses.replace(prompts[i], record=s) for i, (_, s) in enumerate(chosen) if s is not None}
-    swapped_BK = torch.full_like(rewards_BK, torch.nan)
-    if other:
-        said = [texts[i] for i in other]
-        swapped_BK[list(other)] = score_texts(
-            reward_model, list(other.values()), said, config.batch_size
-        ).mean_BK
-    gaps_BK = rewards_BK - swapped_BK
-    objectives = reward_model.card.objectives
+    rewards = panel.score([record for record, _ in chosen], texts, config.batch_size)
+    gap_BK, told_BK = panel.swap_gap(rewards, texts, [other for _, other in chosen], config.batch_size)
+    objectives = panel.objectives
     return [
         Answer(
             record=record.id,
@@ -135,9 +126,9 @@ def _answer(
             text=texts[i],
             tokens=len(ids[i]),
             ended=bool(len(ids[i])) and int(ids[i][-1]) in vlm.end_ids,
-            rewards=_named(objectives, rewards_BK[i], judged_BK[i]),
+            rewards=_named(objectives, rewards.mean_BK[i], rewards.judged_BK[i]),
             gold=gold(record, texts[i]),
-            swap_gap=_named(objectives, gaps_BK[i], judged_BK[i] & gaps_BK[i].isfinite()),
+            swap_gap=_named(objectives, gap_BK[i], told_BK[i]),
             claims=caption_claims(record, texts[i]),
         )
         for i, (record, _) in enumerate(chosen)

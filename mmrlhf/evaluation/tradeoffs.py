@@ -29,6 +29,7 @@ from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
@@ -49,35 +50,42 @@ def evaluate_tradeoffs(
     out: Path,
     device: torch.device | str,
 ) -> dict[str, Any]:
-    """Measures the reward model and every policy (the first is the one before PPO) on a split of the data,
-    and writes `out/reward.json` and `out/tradeoffs.json`, which is also what it returns.
+    """Measures the reward model, where there is one, and every policy (the first is the one before PPO) on a split of
+    the data, and writes `out/reward.json` and `out/tradeoffs.json`, which is also what it returns.
 
     Raises:
         UserError: a model or the data can't be read, or every prompt is too long.
+        RunError: an objective can't be asked, or gives no rewards.
     """
     settings = config.evaluate or EvaluateConfig()
-    judge = load_reward_model(reward_path, device, _settings(config, config.reward))
+    panel = open_panel(reward_path, config, device)
     cache = vision_cache(config.engine)
-    if cache:
-        keep_features(judge.vlm, cache)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "reward.json", _evaluate_judge(judge, data, config, settings))
+    if panel.model:
+        if cache:
+            keep_features(panel.model.vlm, cache)
+        _write(out / "reward.json", _evaluate_judge(panel.model, data, config, settings))
+    else:
+        (out / "reward.json").unlink(missing_ok=True)  # of a config that had a reward model
     stage: StageConfig = config.ppo or config.sft or StageConfig()
     kinds = config.ppo.prompts_from if config.ppo else None
-    # a policy reads prompts as the reward model does: PPO and the evaluation hand the tokens of one to the other
-    records, refused = _fitting(
-        judge.vlm, choose_prompts(data, settings, config.seed, kinds), stage.max_prompt_tokens
-    )
-    found = []
+    prompts = choose_prompts(data, settings, config.seed, kinds)
+    records, refused = prompts, 0
+    found: list[PolicyEvaluation] = []
     for name, path in policies.items():
         model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
         vlm = load_vlm(model, device)
+        if not found:
+            # PPO and the evaluation hand the prompts of a policy to the reward model, so both must take them; all
+            # policies read them alike
+            reader = panel.model.vlm if panel.model else vlm
+            records, refused = _fitting(reader, prompts, stage.max_prompt_tokens)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
         with progress(f"evaluate {name}", len(records)) as bar:
             found.append(
                 evaluate_policy(
-                    name, vlm, judge, records, settings, stage.max_answer_tokens, config.seed, bar
+                    name, vlm, panel, records, settings, stage.max_answer_tokens, config.seed, bar
                 )
             )
         del vlm
@@ -90,6 +98,19 @@ def evaluate_tradeoffs(
     }
     _write(out / "tradeoffs.json", result)
     return result
+
+
+def open_panel(reward_path: str | Path | None, config: RunConfig, device: torch.device | str) -> Panel:
+    """The judges of a run: its reward model, where it has one, and the objectives beside it.
+
+    Raises:
+        UserError, RunError: one of them can't be opened.
+    """
+    settings = _settings(config, config.reward)
+    model = load_reward_model(reward_path, device, settings) if reward_path else None
+    panel = Panel(model, config.ppo.objectives if config.ppo else ())
+    panel.open()
+    return panel
 
 
 def _settings(config: RunConfig, stage: StageConfig | None) -> ModelConfig:
@@ -215,12 +236,13 @@ def change(before: PolicyEvaluation, after: PolicyEvaluation, seed: int) -> dict
     pairs = list(zip(before.answers, after.answers, strict=True))
 
     def differences(kind: str) -> dict[str, Any]:
-        # which objectives are judged depends on the prompt alone, so both answers have the same ones
+        # whether an objective of the user's own applies may depend on the answer too
         values = [(getattr(b, kind), getattr(a, kind)) for b, a in pairs]
         found = {}
         for name in dict.fromkeys(name for _, a in values for name in a):
-            both = [(b[name], a[name]) for b, a in values if name in a]
-            found[name] = vars(paired_difference([x for x, _ in both], [y for _, y in both], seed))
+            both = [(b[name], a[name]) for b, a in values if name in a and name in b]
+            if both:
+                found[name] = vars(paired_difference([x for x, _ in both], [y for _, y in both], seed))
         return found
 
     counts_before, counts_after = claim_counts(before.answers), claim_counts(after.answers)

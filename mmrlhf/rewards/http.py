@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -44,7 +44,10 @@ class CircuitOpen(RunError):
 
 
 class HttpSettings(Config):
-    """Settings that objectives share which ask over HTTP."""
+    """Settings that objectives share which ask over HTTP; in front of ObjectiveBase among the bases."""
+
+    # how it is asked decides no reward: a run that broke off may go on with others
+    idle: ClassVar[frozenset[str]] = frozenset({"timeout", "retries", "give_up_after", "parallel", "token_env"})
 
     url: str = Field(description="what is asked, with http:// or https://")
     timeout: float = Field(60.0, gt=0, description="seconds until a try is given up")

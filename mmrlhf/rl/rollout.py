@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from data_tools.images import ImageError
+from data_tools.images import ImageError, read_image
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig
-from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.models.generate import Sample, sample
 from mmrlhf.models.vlm import VLM, decode
-from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.tensors import pad_right
 from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row
 
@@ -25,12 +23,14 @@ def roll_out(
     prompts: Sequence[EncodedPrompt],
     places: Sequence[int],
     draws: Tensor,
-    reward_model: RewardModel,
+    panel: Panel,
     config: PpoConfig,
     values: Callable[[Tensor], Tensor] | None = None,
     keep_logprobs: bool = False,
+    records: Sequence[PreferenceRecord] | None = None,
 ) -> Rollout:
-    """Samples answers to each prompt and scores them.
+    """Samples answers to each prompt and has them judged, as answers to `records` where these are other records than
+    those of the prompts (a prompt that asks for something that no judge should see).
 
     `places` are the prompts' numbers in the step's batch, `draws` decide the tokens (`generate.sample`). With
     `keep_logprobs` what was known while sampling is kept: log-probs, and the `values` of hidden states.
@@ -48,15 +48,14 @@ def roll_out(
     )
     asked = [prompt for prompt in prompts for _ in range(times)]
     texts = [decode(vlm, answer.ids) for answer in samples]
-    reader = vlm if reward_model.reads_like(vlm) else None
-    rewards = score_texts(
-        reward_model,
-        asked,
+    judged = [record for record in records or [p.record for p in prompts] for _ in range(times)]
+    rewards = panel.score(
+        judged,
         texts,
         config.micro_batch_size,
         config.micro_batch_tokens,
-        reader,
         finite=False,
+        prompts=asked if records is None and panel.reads_like(vlm) else (),
     )
     return Rollout(
         rows=tuple(Row(prompt, answer.ids) for prompt, answer in zip(asked, samples, strict=True)),
@@ -78,17 +77,17 @@ def _values(samples: Sequence[Sample]) -> Tensor | None:
     return torch.nn.utils.rnn.pad_sequence(reads, batch_first=True) if reads else None
 
 
-def without_broken_rewards(rollout: Rollout) -> tuple[Rollout, list[str]]:
+def without_broken_rewards(rollout: Rollout, objectives: Sequence[str]) -> tuple[Rollout, list[str]]:
     """The rollout without answers of which a reward isn't finite, and what to say of each of these.
 
     A head that gives NaN for one row (an overflow, a damaged picture) says nothing of the others.
     """
-    fine_B = (rollout.rewards_BK.isfinite() | ~rollout.judged_BK).all(1)
+    known_BK = rollout.rewards_BK.isfinite() & rollout.std_BK.isfinite()
+    fine_B = (known_BK | ~rollout.judged_BK).all(1)
     if fine_B.all():
         return rollout, []
     broken = [
-        f"record {rollout.rows[i].prompt.record.id}: its answer got the rewards "
-        f"{', '.join(f'{value:g}' for value in rollout.rewards_BK[i].tolist())}"
+        f"record {rollout.rows[i].prompt.record.id}: its answer got the rewards {_said(rollout, i, objectives)}"
         for i in (~fine_B).nonzero().flatten().tolist()
     ]
     index = fine_B.nonzero().flatten()
@@ -102,60 +101,38 @@ def without_broken_rewards(rollout: Rollout) -> tuple[Rollout, list[str]]:
     return Rollout(**kept), broken
 
 
-def score_texts(
-    reward_model: RewardModel,
-    prompts: Sequence[EncodedPrompt],
-    texts: Sequence[str],
-    batch_size: int,
-    batch_tokens: int | None = None,
-    reader: VLM | None = None,
-    finite: bool = True,
-) -> Rewards:
-    """What the reward model says of answers.
-
-    The reward model reads prompt and answer with its own tokenizer and chat template. `reader` is a model that the
-    prompts were encoded for and that reads as the reward model does, so that they serve both.
-
-    Raises:
-        NonFiniteReward: a reward isn't finite, unless `finite` is False.
-    """
-    judge = reward_model.vlm
-    encoded = {
-        key: prompt if reader else encode_prompt(judge, prompt.record)
-        for key, prompt in {id(p): p for p in prompts}.items()
-    }
-    rows = [
-        Row(encoded[id(prompt)], encode_answer(judge, text))
-        for prompt, text in zip(prompts, texts, strict=True)
-    ]
-    return reward_model.judge(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
+def _said(rollout: Rollout, row: int, objectives: Sequence[str]) -> str:
+    """An answer's rewards in words."""
+    values, judged = rollout.rewards_BK[row].tolist(), rollout.judged_BK[row].tolist()
+    return ", ".join(f"{value:g} for {n}" for n, value, j in zip(objectives, values, judged, strict=True) if j)
 
 
 def swap_gap(
-    reward_model: RewardModel, rollout: Rollout, swapped: dict[int, PreferenceRecord], config: PpoConfig
+    panel: Panel, rollout: Rollout, swapped: dict[int, PreferenceRecord], config: PpoConfig
 ) -> tuple[Tensor, Tensor]:
     """By how much each answer's rewards fall when it is read under another record's images: (B, K), and where that
     can be told: bool (B, K). `swapped` holds, by `group_B`, the records with those images.
 
     A policy that learns to please without regard to the image closes this gap.
     """
-    judge, groups = reward_model.vlm, rollout.group_B.tolist()
-    encoded: dict[int, EncodedPrompt] = {}
-    for group in sorted(set(groups) & swapped.keys()):
-        # a damaged picture was told of where its own prompt was left out
-        with contextlib.suppress(ImageError):
-            encoded[group] = encode_prompt(judge, swapped[group])
-    told_B = torch.tensor([group in encoded for group in groups], dtype=torch.bool)
-    rows = [
-        Row(encoded[group], encode_answer(judge, text))
-        for group, text in zip(groups, rollout.texts, strict=True)
-        if group in encoded
-    ]
-    gap_BK = torch.full_like(rollout.rewards_BK, torch.nan)
-    if rows:
-        rewards_BK = reward_model.score(
-            rows, config.micro_batch_size, finite=False, micro_batch_tokens=config.micro_batch_tokens
-        )
-        gap_BK[told_B] = rollout.rewards_BK[told_B] - rewards_BK
-    told_BK = rollout.judged_BK & gap_BK.isfinite()
-    return gap_BK.masked_fill(~told_BK, 0.0), told_BK
+    groups = rollout.group_B.tolist()
+    # a damaged picture was told of where its own prompt was left out
+    readable = {group: record for group, record in swapped.items() if group in groups and _readable(record)}
+    rewards = Rewards(tuple(panel.objectives), rollout.rewards_BK, rollout.judged_BK, rollout.std_BK)
+    return panel.swap_gap(
+        rewards,
+        rollout.texts,
+        [readable.get(group) for group in groups],
+        config.micro_batch_size,
+        config.micro_batch_tokens,
+        finite=False,
+    )
+
+
+def _readable(record: PreferenceRecord) -> bool:
+    try:
+        for image in record.images:
+            read_image(image)
+    except ImageError:
+        return False
+    return True

@@ -27,7 +27,7 @@ from mmrlhf.models.batch import collate, encode_prompt, micro_batches
 from mmrlhf.models.generate import uniforms
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
-from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.swap import swap_images
 from mmrlhf.rl.kl import KlController
 from mmrlhf.rl.rollout import roll_out, swap_gap, without_broken_rewards
@@ -68,7 +68,7 @@ class PpoStage(Stage):
         self,
         vlm: VLM,
         reference: VLM | None,
-        reward_model: RewardModel,
+        panel: Panel,
         config: PpoConfig,
         variant: PpoVariant,
         data: str,
@@ -79,12 +79,12 @@ class PpoStage(Stage):
         """`reference` is None with LoRA: then it is the policy with its adapters off."""
         assert (reference is None) == vlm.has_adapters
         self.name, self.seed = f"ppo {variant.name}", seed
-        self.vlm, self.reference, self.reward_model = vlm, reference, reward_model
+        self.vlm, self.reference, self.panel = vlm, reference, panel
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
         self.best_by = config.best_by
         self.scalarizer: Any = variant.scalarizer
         self.algorithm: Any = config.algorithm
-        self.objectives = reward_model.card.objectives
+        self.objectives = panel.objectives
         self.scalarizer.check(self.objectives)
         self.policy = Policy(vlm, critics=self._critics())
         self.module: Any = self.policy
@@ -160,13 +160,13 @@ class PpoStage(Stage):
                 [prompt for _, prompt in kept],
                 [position - step * config.batch_size for position, _ in kept],
                 uniforms(seeds, config.answers_per_prompt, config.max_answer_tokens),
-                self.reward_model,
+                self.panel,
                 config,
                 self.policy.values if self._critics() else None,
                 keep_logprobs=self._sampling_is_exact(),
             )
         self.unscored.seen += len(rollout.rows)
-        rollout, broken = without_broken_rewards(rollout)
+        rollout, broken = without_broken_rewards(rollout, self.objectives)
         for why in broken:
             self.unscored.refuse(why)
         for refusals in (self.refusals, self.unscored):
@@ -299,7 +299,7 @@ class PpoStage(Stage):
             return {}
         records = self.feed.at(range(step * config.batch_size, (step + 1) * config.batch_size))
         swapped = {i: r for i, r in enumerate(swap_images(records, seed=step)) if r is not None}
-        gap = swap_gap(self.reward_model, rollout, swapped, config)
+        gap = swap_gap(self.panel, rollout, swapped, config)
         return swap_metrics(*gap, self.objectives)
 
     def loss(self, micro_batch: ExperienceBatch | Demonstrations) -> LossSum:

@@ -9,6 +9,7 @@ from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.synth.prompts import Prompts
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.policy import Answer, caption_claims, evaluate_policy, summarise
+from mmrlhf.rewards.panel import Panel
 
 SCENE = Scene(
     (SceneObject("circle", "red", "small", 0.2, 0.2), SceneObject("square", "blue", "large", 0.8, 0.8))
@@ -83,7 +84,7 @@ def test_without_captions_nothing_is_said_of_claims():
 def test_evaluates_a_policy(tiny):
     records = list(Prompts(images=3, texts=3).generate(0))
     config = EvaluateConfig(batch_size=4)
-    model = RuleModel(tiny, looks_or_length)
+    model = Panel(RuleModel(tiny, looks_or_length))
     found = evaluate_policy("it", tiny, model, records, config, 24, seed=1)
     assert [a.record for a in found.answers] == [record.id for record in records]
     assert all(0 < a.tokens <= 24 for a in found.answers)

@@ -113,7 +113,7 @@ def test_hazard_3_a_policy_that_longs_for_placeholders_samples_none(prompts: str
 def one_step(made: PpoStage) -> dict[str, list[dict[str, Any]]]:
     """What the forwards of policy and reward model were given in a step of PPO."""
     torch.manual_seed(0)
-    with forwards(made.vlm) as policy, forwards(made.reward_model.vlm) as judge:
+    with forwards(made.vlm) as policy, forwards(made.panel.model.vlm) as judge:
         for update in made.updates(0):
             for part in update.micro_batches:
                 made.loss(part)

@@ -78,8 +78,8 @@ def test_hazard_5_a_short_answer_is_not_scored_by_its_padding(
 
 def constant(made: PpoStage, reward: float) -> PpoStage:
     """The stage with a reward model that gives every answer the same."""
-    torch.nn.init.zeros_(made.reward_model.heads.weight)
-    torch.nn.init.constant_(made.reward_model.heads.bias, reward)
+    torch.nn.init.zeros_(made.panel.model.heads.weight)
+    torch.nn.init.constant_(made.panel.model.heads.bias, reward)
     return made
 
 
@@ -218,7 +218,7 @@ def test_hazard_17_whitening_centres(prompts: str, tmp_path: Path) -> None:
         score_clip=1e4,
         missing_eos_penalty=0.0,
     )
-    made.reward_model.heads.bias.data += 100.0
+    made.panel.model.heads.bias.data += 100.0
     parts = experience(made)
     scores, advantages = [], []
     for part in parts:

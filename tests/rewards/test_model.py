@@ -16,7 +16,7 @@ from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import CARD, HEADS, NonFiniteReward, RewardCard, RewardModel, load_reward_model
-from mmrlhf.rl.rollout import score_texts
+from mmrlhf.rewards.panel import score_texts
 from mmrlhf.types import Row
 
 OBJECTIVES = ["helpfulness", "factuality"]
@@ -131,8 +131,7 @@ def test_saved_and_loaded_it_gives_the_same_rewards(tmp_path: Path, lora: LoraSe
 
 
 def test_what_was_not_judged_is_masked(judge: RewardModel) -> None:
-    prompts = [encode_prompt(judge.vlm, item) for item in PROMPTS]
-    found = score_texts(judge, prompts, ANSWERS, 4)
+    found = score_texts(judge, PROMPTS, ANSWERS, 4)
     rewards, judged = found.mean_BK, found.judged_BK
     assert judged.tolist() == [[True, False], [True, True], [True, False], [True, True]]
     assert rewards[0, 1].item() == rewards[2, 1].item() == 0.0

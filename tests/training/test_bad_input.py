@@ -60,14 +60,14 @@ def test_more_than_may_be_left_out_stops_the_run(data: str, tmp_path: Path) -> N
 
 def broken_for(made: PpoStage, record: str, value: float) -> None:
     """Lets the reward model give a value for one record's answers."""
-    own = made.reward_model.score
+    own = made.panel.model.score
 
     def score(rows: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         rewards_BK = own(rows, *args, **kwargs)
         rewards_BK[[row.prompt.record.id == record for row in rows], 0] = value
         return rewards_BK
 
-    made.reward_model.score = score  # type: ignore[method-assign]
+    made.panel.model.score = score  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -81,7 +81,7 @@ def test_an_answer_whose_reward_is_not_finite_is_left_out_by_name(
     assert [row["unscored"] for row in rows] == [2 / 16, 4 / 32]
     assert all(row["reward/brevity/image-text"] == row["reward/brevity/image-text"] for row in rows)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"left out: record p5: its answer got the rewards {value:g}" in said
+    assert f"left out: record p5: its answer got the rewards {value:g} for brevity" in said
 
 
 def test_the_longest_answer_may_be_the_one_that_is_left_out(whole: str, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_the_longest_answer_may_be_the_one_that_is_left_out(whole: str, tmp_path
         logprobs_BT=torch.arange(15.0).view(3, 5),
         values_BTK=torch.arange(15.0).view(3, 5, 1),
     )
-    kept, broken = without_broken_rewards(rollout)
+    kept, broken = without_broken_rewards(rollout, ["brevity", "truth"])
     name = prompts[1].record.id
-    assert broken == [f"record {name}: its answer got the rewards nan, 1"]
+    assert broken == [f"record {name}: its answer got the rewards nan for brevity, 1 for truth"]
     assert (kept.texts, kept.group_B.tolist()) == (("a", "c"), [0, 2])
     assert kept.logprobs_BT.tolist() == [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]]
     assert kept.values_BTK.shape == (2, 3, 1)
@@ -130,7 +130,7 @@ def test_answers_that_all_score_alike_teach_nothing(whole: str, tmp_path: Path) 
     )
     for number in range(8):
         broken_for(made, f"p{number}", 1.0)
-    torch.nn.init.zeros_(made.reward_model.heads.weight)
+    torch.nn.init.zeros_(made.panel.model.heads.weight)
     before = [p.clone() for p in made.module.parameters() if p.requires_grad]
     rows = run(made, tmp_path / "run")
     assert [row["alike"] for row in rows] == [1.0, 1.0]
@@ -159,6 +159,6 @@ def test_an_answer_without_any_token(whole: str, tmp_path: Path) -> None:
     torch.testing.assert_close(
         policy(both).logprobs_BT[1], policy(alone).logprobs_BT[0], rtol=1e-5, atol=1e-5
     )
-    scores = made.reward_model.score([empty, other], 2)
+    scores = made.panel.model.score([empty, other], 2)
     assert scores.isfinite().all()
-    torch.testing.assert_close(scores[1:], made.reward_model.score([other], 1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(scores[1:], made.panel.model.score([other], 1), rtol=1e-5, atol=1e-5)

@@ -13,6 +13,7 @@ from data_tools.build import DataConfig, build
 from mmrlhf.config import EngineConfig, LoraSettings, ModelConfig, PpoConfig, PpoVariant
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers import WeightedSum
 from mmrlhf.training.engine import Engine, make_accelerator
 from mmrlhf.training.ppo import PpoStage
@@ -53,7 +54,7 @@ def stage(data: str, folder: Path, lora: bool = True, **settings: Any) -> PpoSta
     return PpoStage(
         load_vlm(model, trainable=True),
         None if lora else load_vlm(ModelConfig()),
-        judge,
+        Panel(judge, config.objectives),
         config,
         PpoVariant(name="test", scalarizer=scalarizer),
         data,

@@ -11,6 +11,7 @@ from mmrlhf.cli import _main
 from mmrlhf.config import EngineConfig, LoraSettings, ModelConfig, PpoConfig, PpoVariant
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel, load_reward_model
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers import WeightedSum
 from mmrlhf.rewards.shared import load_within
 from mmrlhf.training.checkpoint import latest_checkpoint
@@ -43,7 +44,7 @@ def test_ppo_steps_are_the_same(tmp_path: Path) -> None:
         made = PpoStage(
             vlm,
             None,
-            load_reward_model(path) if name == "apart" else load_within(path, vlm),
+            Panel(load_reward_model(path) if name == "apart" else load_within(path, vlm)),
             PpoConfig.model_validate(
                 {"steps": 3, "batch_size": 4, "max_answer_tokens": 8, "optim": {"lr": 1e-3}}
             ),

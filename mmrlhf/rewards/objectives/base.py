@@ -1,24 +1,36 @@
 """What every objective shares that isn't a head of the reward model: a name, a scale, and what it says of answers.
 
-To PPO all objectives look the same: `names` are columns of `rewards_BK` beside those of the reward model.
+To PPO all objectives look the same: `names` are columns of `rewards_BK` beside those of the reward model. Objectives
+are configs, which are read before any heavy library is loaded: they import torch when they are asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from data_tools.config import Config
+from data_tools.errors import RunError
 from data_tools.schema import PreferenceRecord
-from mmrlhf.types import Rewards
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmrlhf.types import Rewards
+
+Values = Iterable[float | None]  # one an answer; None where the objective doesn't apply
 
 
 class ObjectiveBase(Config):
     """A judge of answers. It is a config: what it needs beyond that (a model, a connection) it opens when it is first
     asked."""
+
+    looks: ClassVar[bool] = True  # its rewards may change with the images; else it isn't asked about swapped ones
+    idle: ClassVar[frozenset[str]] = frozenset()  # settings that decide no reward, which a run may change
 
     name: str = Field(
         min_length=1, description="what the objective is called in weights, metrics and reports"
@@ -31,22 +43,91 @@ class ObjectiveBase(Config):
         """The objectives that it judges: one, unless a judge tells several at once."""
         return (self.name,)
 
+    def open(self) -> None:
+        """Opens what it needs, so that what is missing is told before a stage begins and not after its first answers.
+
+        Raises:
+            UserError, RunError: something is missing; the message names the objective.
+        """
+
     def score(self, records: Sequence[PreferenceRecord], texts: Sequence[str]) -> Rewards:
         """What it says of each record's answer, scaled by `mean` and `std`.
 
         Raises:
             RunError: it can't be asked, or what it answers is no reward; the message names the objective.
         """
-        values = self.values(records, texts)
-        raw_B1 = torch.tensor([0.0 if value is None else value for value in values]).unsqueeze(1)
-        judged_B1 = torch.tensor([value is not None for value in values], dtype=torch.bool).unsqueeze(1)
-        return self.scaled(raw_B1, judged_B1, torch.zeros_like(raw_B1))
+        return self.joined([self.values(records, texts)], records)
+
+    def joined(self, columns: Sequence[Values], records: Sequence[PreferenceRecord]) -> Rewards:
+        """The rewards of K objectives from the raw ones of each, in the order of `names`.
+
+        Raises:
+            RunError: another number of rewards than answers, or one that is no number.
+        """
+        import torch
+
+        found = [self._checked(name, values, records) for name, values in zip(self.names, columns, strict=True)]
+        shape = (len(columns), len(records))
+        raw_KB = torch.tensor([[value or 0.0 for value in values] for values in found], dtype=torch.float32)
+        judged_KB = torch.tensor([[value is not None for value in values] for values in found])
+        raw_BK, judged_BK = raw_KB.reshape(shape).T, judged_KB.bool().reshape(shape).T
+        return self.scaled(raw_BK, judged_BK, torch.zeros_like(raw_BK))
 
     def scaled(self, raw_BK: Tensor, judged_BK: Tensor, std_BK: Tensor) -> Rewards:
         """Raw rewards and their deviations in the units of the scalarizer."""
+        from mmrlhf.types import Rewards
+
         mean_BK = ((raw_BK - self.mean) / self.std).masked_fill(~judged_BK, 0.0)
         return Rewards(self.names, mean_BK, judged_BK, (std_BK / self.std).masked_fill(~judged_BK, 0.0))
 
-    def values(self, records: Sequence[PreferenceRecord], texts: Sequence[str]) -> Sequence[float | None]:
+    def values(self, records: Sequence[PreferenceRecord], texts: Sequence[str]) -> Values:
         """The raw reward of each record's answer; None where the objective doesn't apply to it."""
         raise NotImplementedError  # of those that judge one objective and don't override `score`
+
+    def made_of(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """What decides its rewards, of its settings as plain values and beside them: a stage that was made with
+        something else isn't gone on with. The code of a user's class counts."""
+        kept = {key: value for key, value in settings.items() if key not in self.idle}
+        own = type(self).__module__.partition(".")[0] == "mmrlhf"
+        return kept if own else kept | {"code": source_hash(type(self))}
+
+    def _checked(
+        self, name: str, values: Values, records: Sequence[PreferenceRecord]
+    ) -> list[float | None]:
+        if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+            raise RunError(f"objective {name}: gave {values!r:.80} where one reward an answer was asked for")
+        found = list(values)
+        if len(found) != len(records):
+            raise RunError(f"objective {name}: gave {len(found)} rewards for {len(records)} answers")
+        return [None if v is None else _number(name, v, r) for v, r in zip(found, records, strict=True)]
+
+
+def _number(name: str, value: Any, record: PreferenceRecord) -> float:
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # tensors raise what they like
+        raise RunError(
+            f"objective {name}: its reward for record {record.id} is {value!r:.80}, which is no number"
+        ) from error
+
+
+def source_hash(thing: Any) -> str | None:
+    """A hash of the source of a class or function; None where there is none to read. What it calls isn't followed."""
+    try:
+        return hashlib.sha256(inspect.getsource(thing).encode()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def prompt_text(record: PreferenceRecord, mark: str = "") -> str:
+    """The prompt in words: its text, or one line a turn. `mark` stands in the place of each image, its {} the number.
+    """
+    turns = [
+        "".join(mark.format(part.image + 1) if part.image is not None else part.text or "" for part in m.parts)
+        for m in record.prompt
+    ]
+    if len(turns) == 1:
+        return turns[0]
+    return "\n".join(f"{m.role}: {turn}" for m, turn in zip(record.prompt, turns, strict=True))
