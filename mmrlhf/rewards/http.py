@@ -25,6 +25,7 @@ from data_tools.errors import RunError
 
 AGAIN = {408, 425, 429, 500, 502, 503, 504}  # statuses that may be others the next time
 HOPELESS = {401, 403, 404, 405}  # those that will be the same for every request
+ITS_OWN = {413, 422}  # those that tell of the one request: a server that gives them is there
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds between tries: 0.5, 1, 2 ...
 MOST_BYTES = 64 * 2**20  # of an answer
 PIECE = 2**16
@@ -109,7 +110,10 @@ class JsonClient:
             answer = post_json(settings.url, body, settings.timeout, settings.retries, self.headers)
         except NoAnswer as error:
             with self._lock:
-                self._failed = settings.give_up_after if error.status in HOPELESS else self._failed + 1
+                if error.status in HOPELESS:
+                    self._failed = settings.give_up_after
+                elif error.status not in ITS_OWN:
+                    self._failed += 1
             self._check(error)
             raise NoAnswer(f"objective {self.objective}: {error}", error.status) from error
         with self._lock:

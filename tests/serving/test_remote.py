@@ -52,6 +52,12 @@ def test_the_rewards_are_the_servers(url: str, judge: RewardModel, tmp_path: Pat
     torch.testing.assert_close(found.mean_BK, expected.mean_BK[1:2, 1:], **close)
 
 
+def test_other_names_here(url: str) -> None:
+    remote = Remote(url=url, objectives=["factuality"], prefix="judge_")
+    assert remote.names == ("judge_factuality",)
+    assert remote.score(RECORDS[:1], ["4."]).objectives == ("judge_factuality",)
+
+
 def test_no_answers(url: str) -> None:
     found = Remote(url=url, objectives=["factuality", "helpfulness"]).score([], [])
     assert found.mean_BK.shape == found.judged_BK.shape == (0, 2)
@@ -250,7 +256,7 @@ def test_a_score_that_cannot_be_true(value: Any, words: str, capsys: pytest.Capt
         found = remote.score(RECORDS[:2], ANSWERS[:2])
     assert (found.mean_BK.tolist(), found.judged_BK.tolist()) == ([[0.5], [0.0]], [[True], [False]])
     assert remote.abstained == 1
-    assert "remote: 1 answers got no score for truth so far; they count as not judged" in capsys.readouterr().err
+    assert "remote: answers without a score for truth so far: 1; they count as not judged" in capsys.readouterr().err
 
 
 def test_what_was_not_judged_may_be_anything() -> None:
@@ -333,3 +339,18 @@ def test_an_address_without_a_path_is_a_server_of_ours() -> None:
     for url in ("http://localhost:8400", "http://localhost:8400/"):
         assert asked_of(url).url == "http://localhost:8400/v1/score"
     assert asked_of("https://example.org/x").url == "https://example.org/x"
+
+
+def test_answers_that_are_refused_one_after_another_do_not_end_the_run() -> None:
+    """The server is there: it judges what it can read, however many it can't."""
+
+    def answer(body: dict[str, Any]) -> tuple[int, Any]:
+        if any(one["response"] == "" for one in body["items"]):
+            return 422, {"error": "empty", "item": 0}
+        return 200, scores([1.0] * len(body["items"]))
+
+    with fake(answer) as (url, _):
+        remote = asked_of(url, on_failure="abstain", give_up_after=2, batch_size=4, parallel=1)
+        found = remote.score([RECORDS[0]] * 9, ["", "", "", "", "", "", "", "4.", ""])
+    assert found.judged_BK[:, 0].tolist() == [False] * 7 + [True, False]
+    assert remote.abstained == 8

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -19,7 +19,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from data_tools.errors import RunError
 from data_tools.images import ImageError, read_bytes
 from data_tools.schema import PreferenceRecord, to_json
-from mmrlhf.rewards.http import HttpSettings, JsonClient, NoAnswer
+from mmrlhf.rewards.http import ITS_OWN, HttpSettings, JsonClient, NoAnswer
 from mmrlhf.rewards.objectives.base import ObjectiveBase
 from mmrlhf.terminal import console
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmrlhf.types import Rewards
 
 PATH = "/v1/score"
-REFUSED = {400, 413, 422, 500}  # statuses that may be the fault of one item of a request
+REFUSED = ITS_OWN | {500}  # statuses that may be the fault of one item of a request
 LARGEST = 3e38  # of a reward; about where float32 ends
 Told = list[tuple[float, float, bool]]  # an answer's score, deviation and whether it was judged, an objective each
 
@@ -36,12 +36,15 @@ class Remote(HttpSettings, ObjectiveBase):
     """What a reward server says. Its scores are taken as they are (a server of ours has normalised them), less `mean`
     and divided by `std`, the same for all of its objectives."""
 
+    idle: ClassVar[frozenset[str]] = HttpSettings.idle | {"batch_size", "batch_mb"}
+
     type: Literal["remote"] = "remote"
     name: str = Field("remote", min_length=1, description="what messages call the server")
     url: str = Field(description="the server, such as http://localhost:8400; without a path: /v1/score there")
     objectives: list[str] = Field(
         min_length=1, description="which of the server's objectives are taken, by its names for them"
     )
+    prefix: str = Field("", description="put before these names here, where others have them already: judge_")
     batch_size: int = Field(32, ge=1, description="answers of one request")
     batch_mb: float = Field(24.0, gt=0, description="images of one request, as base64, where it has several answers")
     low: float | None = Field(None, description="a score below this is no answer; nothing: no bound")
@@ -75,8 +78,8 @@ class Remote(HttpSettings, ObjectiveBase):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The server's objectives that are taken."""
-        return tuple(self.objectives)
+        """The server's objectives that are taken, behind the prefix."""
+        return tuple(self.prefix + name for name in self.objectives)
 
     @property
     def abstained(self) -> int:
@@ -107,7 +110,7 @@ class Remote(HttpSettings, ObjectiveBase):
     def open(self) -> None:
         """Makes the client; raises RunError where the token isn't set."""
         if self._client is None:
-            self._client = self.client(", ".join(self.objectives))
+            self._client = self.client(", ".join(self.names))
 
     def _batches(self, items: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         batches: list[list[dict[str, Any]]] = []
@@ -181,15 +184,15 @@ class Remote(HttpSettings, ObjectiveBase):
         self._answers_to = found if isinstance(found, str) else None
 
     def _wrong(self, what: str) -> RunError:
-        return RunError(f"objective {', '.join(self.objectives)}: {self.url}: the answer {what}")
+        return RunError(f"objective {', '.join(self.names)}: {self.url}: the answer {what}")
 
     def _tell(self, missing: int) -> None:
         """Says it when the number of answers without a score has doubled."""
         before, self._abstained = self._abstained, self._abstained + missing
         if self._abstained.bit_length() > before.bit_length():
+            names = ", ".join(self.names)
             console.print(
-                f"{self.name}: {self._abstained} answers got no score for {', '.join(self.objectives)} so far; they "
-                "count as not judged",
+                f"{self.name}: answers without a score for {names} so far: {self._abstained}; they count as not judged",
                 style="yellow",
                 markup=False,
             )
