@@ -109,3 +109,17 @@ def wait_for(url: str, process: subprocess.Popen[str]) -> None:
         except ConnectionRefusedError:
             continue
     raise AssertionError("the server has ended")
+
+
+def test_the_command_has_the_defaults_of_the_settings() -> None:
+    """They stand twice, so that help needs no heavy library."""
+    import inspect
+
+    from mmrlhf.cli import serve_reward
+    from mmrlhf.serving.settings import ServerSettings
+
+    told = {name: parameter.default for name, parameter in inspect.signature(serve_reward).parameters.items()}
+    fields = {name: field.default for name, field in ServerSettings.model_fields.items()}
+    shared = told.keys() & fields.keys()
+    assert shared == fields.keys() - {"body_timeout"}
+    assert {name: told[name] for name in shared} == {name: fields[name] for name in shared}
