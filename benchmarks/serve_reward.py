@@ -33,8 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -48,11 +47,17 @@ from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel, load_reward_model
 from mmrlhf.rewards.panel import score_texts
 
+ROOT = Path(__file__).resolve().parents[1]
 PIXELS = 224
 LIMIT_MB = 2.0
 CLOSE = 1e-5
 QUESTIONS = ["What is in the picture?", "Which colors do you see?", "Describe the picture in one sentence."]
-ANSWERS = ["A large red circle.", "I can't tell.", "There is a blue square, and a small green one beside it.", "Two."]
+ANSWERS = [
+    "A large red circle.",
+    "I can't tell.",
+    "There is a blue square, and a small green one beside it.",
+    "Two.",
+]
 STARTS_WITHIN_S = 120
 
 
@@ -164,7 +169,17 @@ def server(model: Path) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     limits = ["--max-request-mb", str(LIMIT_MB), "--max-pixels", "1000000"]
-    command = [sys.executable, "-m", "mmrlhf", "serve-reward", str(model), "--port", str(port), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "mmrlhf",
+        "serve-reward",
+        str(model),
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen([*command, *limits], cwd=ROOT)
     try:
         began = time.monotonic()

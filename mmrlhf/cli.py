@@ -154,7 +154,9 @@ def chat(
 @app.command("serve-reward")
 def serve_reward(
     model: Annotated[Path, typer.Argument(help="folder of a reward model", metavar="MODEL")],
-    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0: all of this machine's")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="address to listen on; 0.0.0.0: all of this machine's")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8400,
     token_env: Annotated[
         str | None, typer.Option(help="environment variable with the bearer token that requests must bring")
@@ -166,8 +168,12 @@ def serve_reward(
     max_request_mb: Annotated[float, typer.Option(min=0.001, help="size of a request; above: 413")] = 32.0,
     max_pixels: Annotated[int, typer.Option(min=1, help="width x height of an image")] = 16_000_000,
     max_images: Annotated[int, typer.Option(min=1, help="images of a prompt")] = 8,
-    max_tokens: Annotated[int, typer.Option(min=1, help="tokens of a prompt and its answer, with images")] = 4096,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="tokens of a prompt and its answer, with images")
+    ] = 4096,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")
+    ] = None,
 ) -> None:
     """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf[serve].
 

@@ -1,7 +1,7 @@
 """The addresses of a reward server. What the requests hold is told in `wire.py` and in docs/serving.md.
 
-Left out on purpose: FastAPI's own reading of bodies, which holds a whole body before it looks at its size, and its pages
-of documentation, which load scripts from elsewhere.
+Left out on purpose: FastAPI's own reading of bodies, which holds a whole body before it looks at its size, and its
+pages of documentation, which load scripts from elsewhere.
 """
 
 from __future__ import annotations
@@ -23,25 +23,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.serving.batching import Batcher, Full
-from mmrlhf.serving.intake import Arrived, Intake
+from mmrlhf.serving.intake import Intake
 from mmrlhf.serving.metrics import Metrics
+from mmrlhf.serving.parts import read_parts
 from mmrlhf.serving.scoring import Scorer, Verdict
 from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.serving.wire import Item, Refused, read_items
 from mmrlhf.types import Row
 
 SCORE = "/v1/score"
+JSON, SEVERAL = "application/json", "multipart/form-data"  # content types that are read
+MAIN_PART = "request"  # the part, of a request of several, that holds the JSON
 RETRY_AFTER = "1"  # seconds; a batch takes less
 
 
 def make_app(
     reward_model: RewardModel,
     name: str,
-    settings: ServerSettings = ServerSettings(),
+    settings: ServerSettings | None = None,
     token: str | None = None,
 ) -> FastAPI:
     """The server of a reward model; `name` is what it is called in answers. With a `token`, everything but /healthz and
     /readyz needs it (`Authorization: Bearer TOKEN`)."""
+    settings = settings or ServerSettings()
     service = Service(Scorer(reward_model, settings), name, settings)
     app = FastAPI(
         title="mmrlhf reward server",
@@ -141,8 +145,9 @@ class Service:
         try:
             with self.batcher.room(1):  # a full server says so before it reads the request
                 pass
-            async with self.intake.arrived(request) as arrived:
-                items = await loop.run_in_executor(self._reader, self._items, arrived)
+            kind = _content_type(request)
+            async with self.intake.arrived(request) as body:
+                items = await loop.run_in_executor(self._reader, self._items, body, kind)
                 with self.batcher.room(len(items)):
                     rows = await loop.run_in_executor(self._reader, self.scorer.read, items)
                     verdicts = await self.batcher.verdicts(rows)
@@ -155,8 +160,21 @@ class Service:
             "results": [asdict(verdict) for verdict in _all_told(verdicts)],
         }
 
-    def _items(self, arrived: Arrived) -> list[Item]:
-        return read_items(arrived.body, arrived.files, self.settings)
+    def _items(self, body: bytearray, kind: str) -> list[Item]:
+        if not kind.lower().startswith(SEVERAL):
+            return read_items(body, None, self.settings)
+        parts = read_parts(body, kind, 1 + self.settings.max_queue * self.settings.max_images)
+        if MAIN_PART not in parts:
+            raise Refused(422, f"no part of the request is named {MAIN_PART!r}; it holds the JSON")
+        return read_items(parts.pop(MAIN_PART), parts, self.settings)
+
+
+def _content_type(request: Request) -> str:
+    """The content type, where it is one that is read; a web page may send others to any address without being asked."""
+    kind = request.headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() not in (JSON, SEVERAL):
+        raise Refused(415, f"the content type must be {JSON} or {SEVERAL}")
+    return kind.strip()
 
 
 def _all_told(verdicts: Sequence[Verdict | Refused | Exception]) -> list[Verdict]:

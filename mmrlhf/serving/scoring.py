@@ -90,7 +90,9 @@ class Scorer:
                 verdicts.append(Verdict(score, std, judged))
             else:
                 k = fine.index(False)
-                verdicts.append(Refused(422, f"the reward for {rewards.objectives[k]} is {score[k]} +- {std[k]}"))
+                verdicts.append(
+                    Refused(422, f"the reward for {rewards.objectives[k]} is {score[k]} +- {std[k]}")
+                )
         return verdicts
 
     def _prompt(self, record: PreferenceRecord) -> EncodedPrompt:

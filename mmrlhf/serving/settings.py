@@ -17,9 +17,7 @@ class ServerSettings(Config):
     max_wait_ms: float = Field(
         5.0, ge=0, description="how long an answer waits for others to be judged with it"
     )
-    max_queue: int = Field(
-        256, ge=1, description="answers in the server at a time; beyond them it says 503"
-    )
+    max_queue: int = Field(256, ge=1, description="answers in the server at a time; beyond them it says 503")
     max_request_mb: float = Field(32.0, gt=0, description="size of a request")
     max_pixels: int = Field(16_000_000, ge=1, description="width x height of an image")
     max_images: int = Field(8, ge=1, description="images of a prompt")

@@ -3,10 +3,10 @@
     {"items": [{"prompt": "What is it?", "response": "A circle.", "images": ["iVBORw0..."]}]}
 
 A prompt is a text, or messages in which each image has its place:
-`{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}`. Where no image has one, all of
-them stand before the first words of the user. Images are base64, or, in a request of several parts, the names of the
-parts that hold their bytes. Left out on purpose: addresses of images, which would have the server fetch what its caller
-can't.
+`{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}`. Where no image has one,
+all of them stand before the first words of the user. Images are base64, or, in a request of several parts, the names of
+the parts that hold their bytes. Left out on purpose: addresses of images, which would have the server fetch what its
+caller can't.
 """
 
 from __future__ import annotations
@@ -81,14 +81,16 @@ class _Message(Config):
 class _Item(Config):
     prompt: Annotated[list[_Message], BeforeValidator(_as_messages)]
     response: str
-    images: list[str] = []
+    images: list[str] = Field([])
 
 
 class _Request(Config):
     items: list[_Item] = Field(min_length=1)
 
 
-def read_items(body: bytes, files: Mapping[str, bytes] | None, settings: ServerSettings) -> list[Item]:
+def read_items(
+    body: bytes | bytearray, files: Mapping[str, bytes] | None, settings: ServerSettings
+) -> list[Item]:
     """The answers that a request asks about; `files` are the other parts of a request of several.
 
     Raises:
@@ -107,7 +109,8 @@ def read_items(body: bytes, files: Mapping[str, bytes] | None, settings: ServerS
         raise Refused(422, str(error)) from error
     if len(asked) > settings.max_queue:
         raise Refused(
-            413, f"the request has {len(asked)} items; the server takes at most {settings.max_queue} at a time"
+            413,
+            f"the request has {len(asked)} items; the server takes at most {settings.max_queue} at a time",
         )
     return [_item(number, item, files, settings) for number, item in enumerate(asked)]
 

@@ -17,7 +17,9 @@ def judge() -> RewardModel:
 
 @pytest.fixture(scope="session")
 def url(judge: RewardModel) -> Iterator[str]:
-    with served(judge, max_request_mb=0.5, max_pixels=96 * 96, max_images=3, max_queue=12, max_tokens=400) as (
+    with served(
+        judge, max_request_mb=0.5, max_pixels=96 * 96, max_images=3, max_queue=12, max_tokens=400
+    ) as (
         address,
         _,
     ):

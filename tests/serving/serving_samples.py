@@ -62,7 +62,7 @@ def make_judge() -> RewardModel:
     model = RewardModel(load_vlm(ModelConfig()), RewardCard(list(OBJECTIVES), norms))
     generator = torch.Generator().manual_seed(3)
     for parameter in model.heads.parameters():
-        parameter.data.normal_(generator=generator)
+        parameter.data.normal_(std=0.03, generator=generator)
     return model.requires_grad_(False).eval()
 
 
@@ -142,4 +142,6 @@ def parts(*of: tuple[str, bytes, bool], boundary: str = "lines-between") -> tupl
         file = '; filename="a.png"\r\nContent-Type: image/png' if is_file else ""
         body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
         body += data + b"\r\n"
-    return body + f"--{boundary}--\r\n".encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    return body + f"--{boundary}--\r\n".encode(), {
+        "Content-Type": f"multipart/form-data; boundary={boundary}"
+    }

@@ -29,7 +29,9 @@ class Squares:
         return [row**2 for row in rows]
 
 
-def batcher(judge: Squares, max_batch: int = 4, max_wait_s: float = 0.0, max_queue: int = 100) -> Batcher[int, int]:
+def batcher(
+    judge: Squares, max_batch: int = 4, max_wait_s: float = 0.0, max_queue: int = 100
+) -> Batcher[int, int]:
     return Batcher(judge, max_batch, max_wait_s, max_queue)
 
 
@@ -113,7 +115,10 @@ def test_room_is_kept_and_given_back() -> None:
     async def run() -> None:
         made = batcher(Squares(), max_queue=3)
         with made.room(2):
-            with pytest.raises(Full, match="2 answers are being judged; the server takes at most 3"), made.room(2):
+            with (
+                pytest.raises(Full, match="2 answers are being judged; the server takes at most 3"),
+                made.room(2),
+            ):
                 pass
             with made.room(1):
                 assert made.taken == 3

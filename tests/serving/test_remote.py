@@ -82,7 +82,8 @@ def test_objectives_that_the_server_does_not_judge(url: str) -> None:
     for on_failure in ("fail", "abstain"):
         remote = Remote(url=url, objectives=["factuality", "beauty"], on_failure=on_failure)
         with pytest.raises(
-            RunError, match=r"factuality, beauty: http://.*: the answer is about .*'helpfulness', 'factuality'"
+            RunError,
+            match=r"factuality, beauty: http://.*: the answer is about .*'helpfulness', 'factuality'",
         ):
             remote.score(RECORDS, ANSWERS)
 
@@ -97,7 +98,9 @@ def test_an_answer_that_the_server_refuses(url: str, judge: RewardModel) -> None
     """A damaged picture among six answers: the run stops, or that answer alone isn't judged."""
     cut = replace(RECORDS[3], images=(ImageRef.of_bytes(BLUE[:200]),))
     records = [*RECORDS[:3], cut, *RECORDS[4:]]
-    with pytest.raises(RunError, match=r"factuality: http://.*: status 422 .*items\.3\.images\.0: .* truncated"):
+    with pytest.raises(
+        RunError, match=r"factuality: http://.*: status 422 .*items\.3\.images\.0: .* truncated"
+    ):
         Remote(url=url, objectives=["factuality"]).score(records, ANSWERS)
     remote = Remote(url=url, objectives=["factuality"], on_failure="abstain")
     found, expected = remote.score(records, ANSWERS), local(judge)
@@ -156,7 +159,9 @@ def fake(answer: Answering) -> Iterator[tuple[str, Fake]]:
             thread.join()
 
 
-def scores(values: list[Any], stds: list[Any] | None = None, judged: list[Any] | None = None) -> dict[str, Any]:
+def scores(
+    values: list[Any], stds: list[Any] | None = None, judged: list[Any] | None = None
+) -> dict[str, Any]:
     """A server's answer for the objective "truth"."""
     return {
         "objectives": ["truth"],
@@ -256,7 +261,10 @@ def test_a_score_that_cannot_be_true(value: Any, words: str, capsys: pytest.Capt
         found = remote.score(RECORDS[:2], ANSWERS[:2])
     assert (found.mean_BK.tolist(), found.judged_BK.tolist()) == ([[0.5], [0.0]], [[True], [False]])
     assert remote.abstained == 1
-    assert "remote: answers without a score for truth so far: 1; they count as not judged" in capsys.readouterr().err
+    assert (
+        "remote: answers without a score for truth so far: 1; they count as not judged"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_was_not_judged_may_be_anything() -> None:
@@ -267,7 +275,9 @@ def test_what_was_not_judged_may_be_anything() -> None:
 
 def test_a_server_that_is_slow() -> None:
     with fake(lambda body: None) as (url, server):
-        with pytest.raises(RunError, match=rf"objective truth: {url}: no answer within 0\.1 seconds \(2 tries\)"):
+        with pytest.raises(
+            RunError, match=rf"objective truth: {url}: no answer within 0\.1 seconds \(2 tries\)"
+        ):
             asked_of(url, timeout=0.1, retries=1).score(RECORDS[:1], ANSWERS[:1])
         assert server.asked == 2
         remote = asked_of(url, timeout=0.1, on_failure="abstain")

@@ -29,7 +29,12 @@ def refused(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_help_has_examples(capfd: pytest.CaptureFixture[str]) -> None:
     assert _main(["serve-reward", "--help"]) == 0
     out = capfd.readouterr().out
-    for word in ("mmrlhf serve-reward runs/quickstart/reward/model", "--token-env", "--max-wait-ms", "127.0.0.1"):
+    for word in (
+        "mmrlhf serve-reward runs/quickstart/reward/model",
+        "--token-env",
+        "--max-wait-ms",
+        "127.0.0.1",
+    ):
         assert word in out
 
 

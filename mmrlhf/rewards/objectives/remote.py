@@ -3,7 +3,8 @@ answer and the images themselves.
 
     {type: remote, name: judge, url: http://localhost:8400, objectives: [helpfulness, safety]}
 
-One request tells all of a server's objectives. Left out on purpose: a reward that is made up where the server gives none.
+One request tells all of a server's objectives. Left out on purpose: a reward that is made up where the server gives
+none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 PATH = "/v1/score"
 REFUSED = ITS_OWN | {500}  # statuses that may be the fault of one item of a request
 LARGEST = 3e38  # of a reward; about where float32 ends
-Told = list[tuple[float, float, bool]]  # an answer's score, deviation and whether it was judged, an objective each
+Told = list[
+    tuple[float, float, bool]
+]  # an answer's score, deviation and whether it was judged, an objective each
 
 
 class Remote(HttpSettings, ObjectiveBase):
@@ -46,7 +49,9 @@ class Remote(HttpSettings, ObjectiveBase):
     )
     prefix: str = Field("", description="put before these names here, where others have them already: judge_")
     batch_size: int = Field(32, ge=1, description="answers of one request")
-    batch_mb: float = Field(24.0, gt=0, description="images of one request, as base64, where it has several answers")
+    batch_mb: float = Field(
+        24.0, gt=0, description="images of one request, as base64, where it has several answers"
+    )
     low: float | None = Field(None, description="a score below this is no answer; nothing: no bound")
     high: float | None = Field(None, description="a score above this is no answer; nothing: no bound")
     on_failure: Literal["fail", "abstain"] = Field(
