@@ -35,5 +35,5 @@ def test_figures_by_hand() -> None:
     found = serve_reward.summary(answered, 10.0, metrics)
     assert found["latency_ms"] == {"p50": 3000.0, "p95": 4800.0, "p99": 4960.0}
     assert (found["requests_per_second"], found["answers_per_second"], found["mean_batch"]) == (0.6, 0.5, 2.5)
-    assert found["largest_difference"] == 5e-6
+    assert found["largest_difference"] == pytest.approx(5e-6)
     assert found["faults"] == ["cut off JSON: status 200 in place of 400: {}"]

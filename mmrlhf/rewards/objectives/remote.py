@@ -157,13 +157,14 @@ class Remote(HttpSettings, ObjectiveBase):
         return [self._one(number, result, len(names), places) for number, result in enumerate(results)]
 
     def _one(self, number: int, result: Any, count: int, places: Sequence[int]) -> Told | None:
-        kinds = {"score": float, "std": float, "judged": bool}
-        lists = {key: result.get(key) for key in kinds} if isinstance(result, dict) else {}
-        for key, kind in kinds.items():
-            values = lists.get(key)
+        row = result if isinstance(result, dict) else {}
+        columns = []
+        for key, kind in (("score", float), ("std", float), ("judged", bool)):
+            values = row.get(key)
             if not isinstance(values, list) or len(values) != count or not all(_is(kind, v) for v in values):
                 raise self._wrong(f"has no {count} values of {key} in result {number}")
-        told: Told = [(lists["score"][k], lists["std"][k], lists["judged"][k]) for k in places]
+            columns.append([values[k] for k in places])
+        told: Told = list(zip(*columns, strict=True))
         for name, (score, std, judged) in zip(self.objectives, told, strict=True):
             if judged and (why := self._impossible(score, std)):
                 if self.on_failure == "fail":
