@@ -86,7 +86,9 @@ def our_stage(
             **settings,
         }
     )
-    return kind(vlm, reference, Panel(judge), config, PpoVariant(name="bench"), str(data), folder, 0, accelerator)
+    return kind(
+        vlm, reference, Panel(judge), config, PpoVariant(name="bench"), str(data), folder, 0, accelerator
+    )
 
 
 def grpo(answers: int) -> dict[str, Any]:

@@ -291,8 +291,9 @@ def plugin(*members: type[Config], functions: type[Config] | None = None) -> Any
 
 
 def import_object(name: str) -> Any:
-    """What `package.module:Name` names; raises ValueError saying which half is not there. Modules in the working directory
-    count, also where the program is a command that Python itself wouldn't look there for.
+    """What `package.module:Name` names; raises ValueError saying which half is not there.
+
+    Modules in the working directory count, also where the program is a command, for which Python doesn't look there.
     """
     here = os.getcwd()
     if here not in sys.path:

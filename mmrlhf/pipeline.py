@@ -191,7 +191,9 @@ class Run:
         judge = self._judge(reward_path, vlm) if reward_path else None
         panel = Panel(judge, config.objectives)
         panel.open()
-        self._keep_features({"policy": vlm, "reference": reference, "reward model": judge.vlm if judge else None})
+        self._keep_features(
+            {"policy": vlm, "reference": reference, "reward model": judge.vlm if judge else None}
+        )
         return PpoStage(
             vlm,
             reference,

@@ -41,7 +41,9 @@ class Paced(BetweenSteps):
         self.rare = 0.0
 
 
-def by_rule(panel: Panel, pace: Pace, records: Sequence[Any], texts: Sequence[str], *_: Any, **__: Any) -> Any:
+def by_rule(
+    panel: Panel, pace: Pace, records: Sequence[Any], texts: Sequence[str], *_: Any, **__: Any
+) -> Any:
     """The peers' reward, for each objective alike; in the place of `Panel.score`."""
     pace.work["rule"] += len(texts)
     names = tuple(panel.objectives)

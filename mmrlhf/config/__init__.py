@@ -81,7 +81,9 @@ class RunConfig(Config):
         if self.reward or (self.ppo and self.ppo.objectives):
             return
         if self.ppo:
-            yield _mistake("needs a reward section, or objectives of its own: they say what is rewarded", "ppo")
+            yield _mistake(
+                "needs a reward section, or objectives of its own: they say what is rewarded", "ppo"
+            )
         if self.evaluate:
             yield _mistake("needs a reward section, or ppo.objectives: they judge every answer", "evaluate")
 
@@ -103,7 +105,9 @@ class RunConfig(Config):
         for index, own in enumerate(self.ppo.objectives if self.ppo else ()):
             if not isinstance(own, ObjectiveBase):
                 base = f"{ObjectiveBase.__module__}:ObjectiveBase"
-                found.append(_mistake(f"{type(own).__name__} is not made from {base}", "ppo", "objectives", index))
+                found.append(
+                    _mistake(f"{type(own).__name__} is not made from {base}", "ppo", "objectives", index)
+                )
                 continue
             for name in own.names:
                 if name in taken:
@@ -116,7 +120,10 @@ class RunConfig(Config):
     def objectives(self) -> list[str]:
         """All that answers are judged on: the heads of the reward model, then the objectives beside it."""
         heads = self.reward.objectives if self.reward else []
-        return [*heads, *(name for other in (self.ppo.objectives if self.ppo else []) for name in other.names)]
+        return [
+            *heads,
+            *(name for other in (self.ppo.objectives if self.ppo else []) for name in other.names),
+        ]
 
     def _wrong_scalarizers(self) -> Iterator[InitErrorDetails]:
         if not (self.ppo and self.objectives):

@@ -44,7 +44,7 @@ GOLD_RULE = "0, the least gold score there is"
 
 def evaluate_tradeoffs(
     policies: Mapping[str, str | Path],
-    reward_path: Path,
+    reward_path: Path | None,
     data: str,
     config: RunConfig,
     out: Path,
@@ -100,7 +100,7 @@ def evaluate_tradeoffs(
     return result
 
 
-def open_panel(reward_path: str | Path | None, config: RunConfig, device: torch.device | str) -> Panel:
+def open_panel(reward_path: Path | None, config: RunConfig, device: torch.device | str) -> Panel:
     """The judges of a run: its reward model, where it has one, and the objectives beside it.
 
     Raises:

@@ -48,7 +48,9 @@ class HttpSettings(Config):
     """Settings that objectives share which ask over HTTP; in front of ObjectiveBase among the bases."""
 
     # how it is asked decides no reward: a run that broke off may go on with others
-    idle: ClassVar[frozenset[str]] = frozenset({"timeout", "retries", "give_up_after", "parallel", "token_env"})
+    idle: ClassVar[frozenset[str]] = frozenset(
+        {"timeout", "retries", "give_up_after", "parallel", "token_env"}
+    )
 
     url: str = Field(description="what is asked, with http:// or https://")
     timeout: float = Field(60.0, gt=0, description="seconds until a try is given up")
@@ -203,6 +205,9 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
             raise _Failure(f"the answer is longer than {MOST_BYTES:,} bytes", again=False)
         if time.monotonic() > deadline:
             raise TimeoutError
+    promised = response.headers.get("Content-Length")
+    if promised is not None and promised.isdecimal() and size != int(promised):
+        raise _Failure(f"the answer broke off after {size:,} of {int(promised):,} bytes", again=True)
     return b"".join(pieces)
 
 

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_tools.errors import RunError
+from data_tools.errors import RunError, UserError
 from data_tools.schema import PreferenceRecord
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import NonFiniteReward, RewardModel
 from mmrlhf.rewards.objectives import ObjectiveBase
+from mmrlhf.rewards.objectives.base import raised
 from mmrlhf.types import EncodedPrompt, Rewards, Row
 
 
@@ -85,6 +86,9 @@ class Panel:
             NonFiniteReward, RunError: as in `score`.
         """
         at = [i for i, record in enumerate(swapped) if record is not None]
+        gap_BK = torch.full_like(rewards.mean_BK, torch.nan)
+        if not at:
+            return torch.zeros_like(gap_BK), torch.zeros_like(rewards.judged_BK)
         records, said = [record for record in swapped if record is not None], [texts[i] for i in at]
         same = rewards.select(torch.tensor(at, dtype=torch.int64))
         parts, k = [], 0
@@ -98,7 +102,6 @@ class Panel:
         under_others = join(parts)
         if finite:
             _check_finite(under_others, records)
-        gap_BK = torch.full_like(rewards.mean_BK, torch.nan)
         gap_BK[at] = torch.where(under_others.judged_BK, same.mean_BK - under_others.mean_BK, torch.nan)
         told_BK = rewards.judged_BK & gap_BK.isfinite()
         return gap_BK.masked_fill(~told_BK, 0.0), told_BK
@@ -133,9 +136,7 @@ def score_texts(
 def join(parts: Sequence[Rewards]) -> Rewards:
     """What several judges say of the same answers, their objectives side by side. A gate that one learnt gives no
     weight to the objectives of others."""
-    gates = [
-        torch.zeros_like(part.mean_BK) if part.gate_BK is None else part.gate_BK for part in parts
-    ]
+    gates = [torch.zeros_like(part.mean_BK) if part.gate_BK is None else part.gate_BK for part in parts]
     return Rewards(
         objectives=tuple(name for part in parts for name in part.objectives),
         mean_BK=torch.cat([part.mean_BK for part in parts], 1),
@@ -161,7 +162,14 @@ def _ask(objective: ObjectiveBase, records: Sequence[PreferenceRecord], texts: S
     if not texts:
         nothing = torch.zeros(shape)
         return Rewards(names, nothing, nothing.bool(), nothing)
-    found = objective.score(records, texts)
+    try:
+        found = objective.score(records, texts)
+    except (RunError, UserError):
+        raise
+    except Exception as error:
+        if objective.ours:
+            raise
+        raise raised(objective.name, type(objective).__name__, error) from error
     for values in (found.mean_BK, found.judged_BK, found.std_BK):
         if found.objectives != names or tuple(values.shape) != shape:
             raise RunError(

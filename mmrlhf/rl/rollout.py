@@ -104,7 +104,9 @@ def without_broken_rewards(rollout: Rollout, objectives: Sequence[str]) -> tuple
 def _said(rollout: Rollout, row: int, objectives: Sequence[str]) -> str:
     """An answer's rewards in words."""
     values, judged = rollout.rewards_BK[row].tolist(), rollout.judged_BK[row].tolist()
-    return ", ".join(f"{value:g} for {n}" for n, value, j in zip(objectives, values, judged, strict=True) if j)
+    return ", ".join(
+        f"{value:g} for {n}" for n, value, j in zip(objectives, values, judged, strict=True) if j
+    )
 
 
 def swap_gap(

@@ -18,8 +18,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><title>step {step}</title>
 <style>body{{font:14px system-ui;margin:2em}}td,th{{padding:.4em .8em;border-bottom:1px solid #ddd;text-align:left;
 vertical-align:top}}td.n{{text-align:right;font-variant-numeric:tabular-nums}}img{{max-width:160px}}</style>
 <h1>Samples at step {step}</h1>
-<p>Rewards of the reward model are normalised: 0 is the mean of its training answers, 1 a deviation; others are scaled as the
-config says. "–": not judged.</p>
+<p>Rewards of the reward model are normalised: 0 is the mean of its training answers, 1 a deviation; others are scaled
+as the config says. "–": not judged.</p>
 <table><tr><th>image<th>prompt<th>answer{heads}<th>score</tr>
 {rows}</table>
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import traceback
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +30,9 @@ class ObjectiveBase(Config):
     """A judge of answers. It is a config: what it needs beyond that (a model, a connection) it opens when it is first
     asked."""
 
-    looks: ClassVar[bool] = True  # its rewards may change with the images; else it isn't asked about swapped ones
+    looks: ClassVar[bool] = (
+        True  # its rewards may change with the images; else it isn't asked about swapped ones
+    )
     idle: ClassVar[frozenset[str]] = frozenset()  # settings that decide no reward, which a run may change
 
     name: str = Field(
@@ -66,7 +69,9 @@ class ObjectiveBase(Config):
         """
         import torch
 
-        found = [self._checked(name, values, records) for name, values in zip(self.names, columns, strict=True)]
+        found = [
+            self._checked(name, values, records) for name, values in zip(self.names, columns, strict=True)
+        ]
         shape = (len(columns), len(records))
         raw_KB = torch.tensor([[value or 0.0 for value in values] for values in found], dtype=torch.float32)
         judged_KB = torch.tensor([[value is not None for value in values] for values in found])
@@ -88,12 +93,14 @@ class ObjectiveBase(Config):
         """What decides its rewards, of its settings as plain values and beside them: a stage that was made with
         something else isn't gone on with. The code of a user's class counts."""
         kept = {key: value for key, value in settings.items() if key not in self.idle}
-        own = type(self).__module__.partition(".")[0] == "mmrlhf"
-        return kept if own else kept | {"code": source_hash(type(self))}
+        return kept if self.ours else kept | {"code": source_hash(type(self))}
 
-    def _checked(
-        self, name: str, values: Values, records: Sequence[PreferenceRecord]
-    ) -> list[float | None]:
+    @property
+    def ours(self) -> bool:
+        """Whether its class comes with mmrlhf, and isn't the user's."""
+        return type(self).__module__.partition(".")[0] == "mmrlhf"
+
+    def _checked(self, name: str, values: Values, records: Sequence[PreferenceRecord]) -> list[float | None]:
         if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
             raise RunError(f"objective {name}: gave {values!r:.80} where one reward an answer was asked for")
         found = list(values)
@@ -113,6 +120,13 @@ def _number(name: str, value: Any, record: PreferenceRecord) -> float:
         ) from error
 
 
+def raised(name: str, code: str, error: Exception) -> RunError:
+    """What to raise where a user's code has: it names the objective, the exception and its line."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}"
+    return RunError(f"objective {name}: {code} raised {what} ({place.filename}, line {place.lineno})")
+
+
 def source_hash(thing: Any) -> str | None:
     """A hash of the source of a class or function; None where there is none to read. What it calls isn't followed."""
     try:
@@ -122,10 +136,11 @@ def source_hash(thing: Any) -> str | None:
 
 
 def prompt_text(record: PreferenceRecord, mark: str = "") -> str:
-    """The prompt in words: its text, or one line a turn. `mark` stands in the place of each image, its {} the number.
-    """
+    """The prompt in words: its text, or one line a turn. `mark` stands in the place of each image, {} its number."""
     turns = [
-        "".join(mark.format(part.image + 1) if part.image is not None else part.text or "" for part in m.parts)
+        "".join(
+            mark.format(part.image + 1) if part.image is not None else part.text or "" for part in m.parts
+        )
         for m in record.prompt
     ]
     if len(turns) == 1:

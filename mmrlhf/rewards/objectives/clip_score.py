@@ -36,8 +36,8 @@ class ClipScore(ObjectiveBase):
     )
     pretrained: str | None = Field(
         "laion2b_s34b_b79k",
-        description="its weights: a tag that open_clip knows (it downloads them), or a file; hf-hub: and local-dir: bring "
-        "their own",
+        description="its weights: a tag that open_clip knows (it downloads them), or a file; hf-hub: and local-dir: "
+        "bring their own",
     )
     prefix: str = Field("A photo depicts ", description="what stands in front of the answer")
     batch_size: int = Field(64, ge=1, description="images or texts of one forward")
@@ -59,9 +59,9 @@ class ClipScore(ObjectiveBase):
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
             images_ND = self._images(list(refs.values()))
             texts_BD = self._texts([self.prefix + texts[i] for i in shown])
-        for i, text_D in zip(shown, texts_BD, strict=True):
-            own = [places[_key(ref)] for ref in records[i].images]
-            found[i] = float((SCALE * (images_ND[own] @ text_D).clamp(min=0)).mean())
+            for i, text_D in zip(shown, texts_BD, strict=True):
+                own = [places[_key(ref)] for ref in records[i].images]
+                found[i] = float((SCALE * (images_ND[own] @ text_D).clamp(min=0)).mean())
         return found
 
     def _images(self, refs: Sequence[ImageRef]) -> Tensor:
@@ -70,7 +70,9 @@ class ClipScore(ObjectiveBase):
         model, preprocess, _ = self._clip
         parts = []
         for start in range(0, len(refs), self.batch_size):
-            pixels = torch.stack([preprocess(read_image(ref)) for ref in refs[start : start + self.batch_size]])
+            pixels = torch.stack(
+                [preprocess(read_image(ref)) for ref in refs[start : start + self.batch_size]]
+            )
             parts.append(model.encode_image(pixels.to(self._device), normalize=True).float().cpu())
         return torch.cat(parts)
 
@@ -95,8 +97,8 @@ class ClipScore(ObjectiveBase):
         if cut.any() and not self._told:
             self._told.append(True)
             console.print(
-                f"objective {self.name}: an answer is longer than the {size} tokens that {self.model} reads; what stands "
-                "behind them doesn't count (told once)",
+                f"objective {self.name}: an answer is longer than the {size} tokens that {self.model} reads; what "
+                "stands behind them doesn't count (told once)",
                 style="yellow",
                 markup=False,
             )
@@ -124,7 +126,9 @@ class ClipScore(ObjectiveBase):
         try:
             # new weights are drawn before the file's are read; a run's own draws mustn't depend on that
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-                warnings.filterwarnings("error", "QuickGELU mismatch")  # it would score with the wrong function
+                warnings.filterwarnings(
+                    "error", "QuickGELU mismatch"
+                )  # it would score with the wrong function
                 model, preprocess = open_clip.create_model_from_pretrained(
                     self.model, pretrained, device=self._device
                 )

@@ -24,8 +24,22 @@ _WORD = re.compile(
     r"|\d+|[^\W\d_]+(?:'[^\W\d_]+)*"
 )
 _ARTICLES = ("a", "an", "the")
-_NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_YES_NO = {"true": "yes", "false": "no"}
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
+_YES_NO: dict[str | float, str | float] = {"true": "yes", "false": "no"}
 
 
 class ExactMatch(ObjectiveBase):
@@ -56,7 +70,7 @@ class ExactMatch(ObjectiveBase):
 def matches(text: str, reference: Any, where: str = "whole") -> bool:
     """Whether a reference answer stands in a text, as its whole, at its start or end, or anywhere."""
     number = isinstance(reference, int | float) and not isinstance(reference, bool)
-    right = [float(reference)] if number else words(str(reference))
+    right: list[str | float] = [float(reference)] if number else words(str(reference))
     keep = right in [[article] for article in _ARTICLES]  # the "A" of a multiple choice is no article
     said = words(text, keep)
     if isinstance(reference, bool):

@@ -25,7 +25,9 @@ class Format(ObjectiveBase):
         None, description="a regular expression that the whole answer matches; (?s) lets a dot take line ends"
     )
     valid_json: bool = Field(False, description="the answer is JSON, and nothing else stands around it")
-    json_keys: list[str] = Field([], description="the answer is a JSON object with these keys, and maybe others")
+    json_keys: list[str] = Field(
+        [], description="the answer is a JSON object with these keys, and maybe others"
+    )
     min_sentences: int | None = Field(None, ge=1, description="at least so many sentences")
     max_sentences: int | None = Field(
         None, ge=1, description="at most so many; what ends in . ! or ? is one, and so is a rest without"
@@ -43,8 +45,16 @@ class Format(ObjectiveBase):
     @model_validator(mode="after")
     def _check(self) -> Format:
         low, high = self.min_sentences, self.max_sentences
-        if self.pattern is None and not self.valid_json and not self.json_keys and low is None and high is None:
-            raise ValueError("asks for nothing: set pattern, valid_json, json_keys, min_sentences or max_sentences")
+        if (
+            self.pattern is None
+            and not self.valid_json
+            and not self.json_keys
+            and low is None
+            and high is None
+        ):
+            raise ValueError(
+                "asks for nothing: set pattern, valid_json, json_keys, min_sentences or max_sentences"
+            )
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_sentences {low} is above max_sentences {high}")
         return self
@@ -60,7 +70,11 @@ class Format(ObjectiveBase):
         if self.min_sentences is None and self.max_sentences is None:
             return True
         count = count_sentences(text)
-        return (self.min_sentences or 0) <= count <= (count if self.max_sentences is None else self.max_sentences)
+        return (
+            (self.min_sentences or 0)
+            <= count
+            <= (count if self.max_sentences is None else self.max_sentences)
+        )
 
     def _is_json(self, text: str) -> bool:
         try:

@@ -11,7 +11,6 @@ a number an answer, None where it doesn't apply; or a dict of such lists, for th
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +20,7 @@ from data_tools.config import import_object
 from data_tools.errors import RunError
 from data_tools.images import read_image
 from data_tools.schema import PreferenceRecord
-from mmrlhf.rewards.objectives.base import ObjectiveBase, prompt_text, source_hash
+from mmrlhf.rewards.objectives.base import ObjectiveBase, prompt_text, raised, source_hash
 
 if TYPE_CHECKING:
     from mmrlhf.types import Rewards
@@ -33,7 +32,8 @@ class Function(ObjectiveBase):
     type: Literal["function"] = "function"
     function: str = Field(description="my_module:fn; `type: my_module:fn` says the same")
     judges: list[str] = Field(
-        [], description="the objectives, where it returns a dict with a list for each; nothing: one, called `name`"
+        [],
+        description="the objectives, where it returns a dict with a list for each; nothing: one, called `name`",
     )
     arguments: dict[str, Any] = Field({}, description="more arguments of the function, by name")
 
@@ -64,7 +64,9 @@ class Function(ObjectiveBase):
         if not self.judges:
             return self.joined([found], records)
         if not isinstance(found, dict) or found.keys() != set(self.judges):
-            gave = f"a dict with {', '.join(map(str, found))}" if isinstance(found, dict) else f"{found!r:.80}"
+            gave = (
+                f"a dict with {', '.join(map(str, found))}" if isinstance(found, dict) else f"{found!r:.80}"
+            )
             raise RunError(
                 f"objective {self.name}: {self.function} gave {gave}, not a dict with {', '.join(self.judges)}"
             )
@@ -85,8 +87,4 @@ class Function(ObjectiveBase):
         try:
             return import_object(self.function)(prompts, list(texts), shown, **self._more(records))
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            raise RunError(
-                f"objective {self.name}: {self.function} raised {type(error).__name__}: {error} "
-                f"({place.filename}, line {place.lineno})"
-            ) from error
+            raise raised(self.name, self.function, error) from error

@@ -52,7 +52,7 @@ class Judge(HttpSettings, ObjectiveBase):
     )
     template: str = Field(
         TEMPLATE,
-        description="what the judge is asked; {prompt} and {answer} must be in it, {criterion}, {low} and {high} may be",
+        description="what the judge is asked; {prompt} and {answer} must be in it, {criterion}, {low}, {high} may be",
     )
     low: float = Field(1.0, description="the worst rating")
     high: float = Field(10.0, description="the best one")
@@ -150,8 +150,8 @@ class Judge(HttpSettings, ObjectiveBase):
             content = answer["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError) as error:
             raise RunError(
-                f"objective {self.name}: {self.url}: its answer has no choices[0].message.content; is it an endpoint of "
-                f"chat completions? It says {answer!r:.200}"
+                f"objective {self.name}: {self.url}: its answer has no choices[0].message.content; is it an endpoint "
+                f"of chat completions? It says {answer!r:.200}"
             ) from error
         if isinstance(content, list):
             content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))

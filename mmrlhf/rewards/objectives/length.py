@@ -28,7 +28,9 @@ class Length(ObjectiveBase):
     )
     target: int = Field(ge=1, description="the length that is wanted")
     tolerance: int = Field(0, ge=0, description="so far from it on either side is as good")
-    slope: float = Field(1.0, gt=0, description="taken off for an answer that is too long by its target once more")
+    slope: float = Field(
+        1.0, gt=0, description="taken off for an answer that is too long by its target once more"
+    )
     sides: Literal["both", "above", "below"] = Field(
         "both", description="what counts: any distance, only what is too long, or only what is too short"
     )
