@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from serving_samples import ANSWERS, BLUE, RECORDS, RED, local, served
+from serving_samples import ANSWERS, BLUE, OBJECTIVES, RECORDS, RED, local, served
 
 from data_tools.errors import RunError
 from data_tools.images import ImageError
 from data_tools.schema import ImageRef
+from mmrlhf.config import PpoConfig
 from mmrlhf.rewards.http import CircuitOpen
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rewards.objectives.remote import Remote
+from mmrlhf.rewards.panel import Panel
 
 
 @pytest.fixture(autouse=True)
@@ -364,3 +366,14 @@ def test_answers_that_are_refused_one_after_another_do_not_end_the_run() -> None
         found = remote.score([RECORDS[0]] * 9, ["", "", "", "", "", "", "", "4.", ""])
     assert found.judged_BK[:, 0].tolist() == [False] * 7 + [True, False]
     assert remote.abstained == 8
+
+
+def test_beside_the_heads_of_a_run(url: str, judge: RewardModel) -> None:
+    """As PPO asks all of its judges, from its config: a server of the run's own reward model says what that says."""
+    row = {"type": "remote", "url": url, "objectives": OBJECTIVES, "prefix": "remote_"}
+    (remote,) = PpoConfig.model_validate({"objectives": [row]}).objectives
+    found = Panel(judge, [remote]).score(RECORDS, ANSWERS, 4)
+    assert found.objectives == ("helpfulness", "factuality", "remote_helpfulness", "remote_factuality")
+    torch.testing.assert_close(found.mean_BK[:, 2:], found.mean_BK[:, :2], rtol=0, atol=1e-5)
+    assert found.judged_BK[:, 2:].equal(found.judged_BK[:, :2])
+    assert remote.made_of(remote.model_dump()).keys().isdisjoint({"timeout", "batch_size", "token_env"})

@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from serving_samples import all_items, local, score
@@ -104,15 +106,13 @@ def test_it_serves_until_sigterm(judge: RewardModel, tmp_path: Path) -> None:
 
 def wait_for(url: str, process: subprocess.Popen[str]) -> None:
     """Until the server takes connections: the line comes just before."""
-    from urllib.parse import urlsplit
-
     where = urlsplit(url)
     while process.poll() is None:
         try:
             socket.create_connection((where.hostname or "", where.port or 0)).close()
             return
         except ConnectionRefusedError:
-            continue
+            time.sleep(0.02)
     raise AssertionError("the server has ended")
 
 
