@@ -159,6 +159,55 @@ def chat(
     converse(model, image, question, temperature, max_new_tokens, weights)
 
 
+@app.command("serve-reward")
+def serve_reward(
+    model: Annotated[Path, typer.Argument(help="folder of a reward model", metavar="MODEL")],
+    host: Annotated[
+        str, typer.Option(help="address to listen on; 0.0.0.0: all of this machine's")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8400,
+    token_env: Annotated[
+        str | None, typer.Option(help="environment variable with the bearer token that requests must bring")
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="answers judged at a time")] = 32,
+    max_batch_tokens: Annotated[int, typer.Option(min=1, help="padded tokens of one forward")] = 16384,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="how long an answer waits for others")] = 5.0,
+    max_queue: Annotated[int, typer.Option(min=1, help="answers in the server at a time; then: 503")] = 256,
+    max_request_mb: Annotated[float, typer.Option(min=0.001, help="size of a request; above: 413")] = 32.0,
+    max_pixels: Annotated[int, typer.Option(min=1, help="width x height of an image")] = 16_000_000,
+    max_images: Annotated[int, typer.Option(min=1, help="images of a prompt")] = 8,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="tokens of a prompt and its answer, with images")
+    ] = 4096,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")
+    ] = None,
+) -> None:
+    """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf[serve].
+
+    Examples:
+
+        mmrlhf serve-reward runs/quickstart/reward/model
+
+        REWARD_TOKEN=... mmrlhf serve-reward runs/quickstart/reward/model --host 0.0.0.0 --token-env REWARD_TOKEN
+    """
+    quiet_libraries()
+    from mmrlhf.serving.serve import serve
+    from mmrlhf.serving.settings import ServerSettings
+
+    settings = ServerSettings(
+        max_batch=max_batch,
+        max_batch_tokens=max_batch_tokens,
+        max_wait_ms=max_wait_ms,
+        max_queue=max_queue,
+        max_request_mb=max_request_mb,
+        max_pixels=max_pixels,
+        max_images=max_images,
+        max_tokens=max_tokens,
+    )
+    serve(model, host, port, settings, token_env, device)
+
+
 @app.command()
 def doctor(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="also check this config")] = None,

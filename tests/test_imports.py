@@ -1,4 +1,5 @@
-"""Imports flow one way: data_tools, then types, tensors, config, then models, rewards, rl, then training, evaluation.
+"""Imports flow one way: data_tools, then types, tensors, config, then models, rewards, rl, then training, evaluation,
+serving.
 
 Read with `ast`, so imports inside functions and under TYPE_CHECKING count too.
 """
@@ -27,7 +28,7 @@ LEVELS = [
         *("mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
     ],
     ["mmrlhf.models", "mmrlhf.rewards", "mmrlhf.rl"],
-    ["mmrlhf.training", "mmrlhf.evaluation"],
+    ["mmrlhf.training", "mmrlhf.evaluation", "mmrlhf.serving"],
     [
         *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder"),
         *("mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"),

@@ -11,8 +11,9 @@ from mmrlhf.rewards.objectives.function import Function
 from mmrlhf.rewards.objectives.judge import Judge
 from mmrlhf.rewards.objectives.length import Length
 from mmrlhf.rewards.objectives.oracle import Oracle
+from mmrlhf.rewards.objectives.remote import Remote
 
-Objective = plugin(Oracle, ExactMatch, Format, Length, ClipScore, Judge, Function, functions=Function)
+Objective = plugin(Oracle, ExactMatch, Format, Length, ClipScore, Judge, Remote, Function, functions=Function)
 
 __all__ = [
     "ClipScore",
@@ -24,4 +25,5 @@ __all__ = [
     "Objective",
     "ObjectiveBase",
     "Oracle",
+    "Remote",
 ]
