@@ -29,7 +29,7 @@ from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rewards.swap import swap_images
+from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.rollout import score_texts
 from mmrlhf.terminal import Bar
 

@@ -15,7 +15,7 @@ from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.intervals import Estimate, mean_with_interval
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rewards.swap import swap_images
+from mmrlhf.rewards.variants import swap_images
 from mmrlhf.terminal import Bar
 from mmrlhf.types import Row
 

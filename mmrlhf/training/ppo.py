@@ -28,7 +28,7 @@ from mmrlhf.models.generate import uniforms
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rewards.swap import swap_images
+from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.kl import KlController
 from mmrlhf.rl.rollout import roll_out, swap_gap, without_broken_rewards
 from mmrlhf.rl.scoring import scalarize, score_tokens

@@ -4,7 +4,7 @@ import pytest
 from evaluation_stubs import RuleModel, blind, flips, longest, looks, pair
 
 from mmrlhf.evaluation.reward import evaluate_reward
-from mmrlhf.rewards.swap import swap_images
+from mmrlhf.rewards.variants import swap_images
 
 
 def test_a_blind_scorer_gets_no_flip_pair(tiny):
