@@ -35,7 +35,10 @@ LEVELS = [
 ]
 # the config's union names the scalarizers, which are configs themselves: they stand on the level of the config
 # and import torch for type checks only
-PLUGINS = ["mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "data_tools.adapters", "data_tools.synth"]
+PLUGINS = [
+    *("mmrlhf.rewards.scalarizers", "mmrlhf.rl.algorithms", "mmrlhf.evaluation.benchmarks"),
+    *("data_tools.adapters", "data_tools.synth"),
+]
 
 
 def imported(name: str, path: Path) -> Iterator[str]:

@@ -13,22 +13,18 @@ from typing import Any
 import torch
 
 from data_tools.atomic import write_text
-from data_tools.balance.order import epoch_order
-from data_tools.errors import UserError
-from data_tools.images import ImageError, encode_png, read_image
+from data_tools.images import encode_png, read_image
 from data_tools.manifest import read_manifest
 from data_tools.schema import ImageRef, PreferenceRecord
-from data_tools.shards import Kind, RecordSet, open_records
+from data_tools.shards import Kind
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
-from mmrlhf.evaluation.reward import evaluate_reward
-from mmrlhf.models.batch import PromptTooLong, PromptUnreadable, encode_prompt
+from mmrlhf.evaluation.reward.command import How, fitting, on_data
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
-from mmrlhf.models.vlm import VLM
-from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
@@ -61,11 +57,11 @@ def evaluate_tradeoffs(
     if cache:
         keep_features(judge.vlm, cache)
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "reward.json", _evaluate_judge(judge, data, config, settings))
+    _write(out / "reward.json", on_data(judge, data, settings.split, How.of_run(config)))
     stage: StageConfig = config.ppo or config.sft or StageConfig()
     kinds = config.ppo.prompts_from if config.ppo else None
     # a policy reads prompts as the reward model does: PPO and the evaluation hand the tokens of one to the other
-    records, refused = _fitting(
+    records, refused = fitting(
         judge.vlm, choose_prompts(data, settings, config.seed, kinds), stage.max_prompt_tokens
     )
     found = []
@@ -107,34 +103,6 @@ def _write(path: Path, row: dict[str, Any]) -> None:
     write_text(path, json.dumps(row, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def _evaluate_judge(
-    judge: RewardModel, data: str, config: RunConfig, settings: EvaluateConfig
-) -> dict[str, Any]:
-    stage: StageConfig = config.reward or StageConfig()
-    records, refused = _fitting(judge.vlm, choose_pairs(data, settings, config.seed), stage.max_prompt_tokens)
-    with progress("evaluate reward model", 3 * len(records)) as bar:
-        found = evaluate_reward(
-            judge, records, settings.batch_size, config.seed, stage.max_answer_tokens, bar
-        )
-    return {"format": FORMAT, "split": settings.split, "refused": refused, **found.to_json()}
-
-
-def _fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[list[PreferenceRecord], int]:
-    """The records whose prompt can be read and is short enough, and how many others there are."""
-    kept = []
-    for record in records:
-        try:
-            encode_prompt(vlm, record, limit)
-        except (PromptTooLong, PromptUnreadable, ImageError):
-            continue
-        kept.append(record)
-    if records and not kept:
-        raise UserError(
-            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, or have a damaged image"
-        )
-    return kept, len(records) - len(kept)
-
-
 def choose_prompts(
     data: str, settings: EvaluateConfig, seed: int, kinds: Sequence[Kind] | None = None
 ) -> list[PreferenceRecord]:
@@ -149,29 +117,6 @@ def choose_prompts(
         kinds = ["prompt" if "prompt" in held else "preference"]
     feed = open_feed(data, settings.split, kinds, seed)
     return [feed.records[feed.index(i)] for i in range(min(settings.prompts, len(feed)))]
-
-
-def choose_pairs(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
-    """Preference records of the split, mixed as in the data, flip pairs whole. At most one more than asked
-    for."""
-    records = open_records(data, settings.split, kind="preference")
-    partners = _flip_partners(records)
-    chosen: dict[int, None] = {}
-    for index in epoch_order(records.strata, seed, 0):
-        if len(chosen) >= settings.pairs:
-            break
-        chosen |= dict.fromkeys(partners.get(index, [index]))
-    return [records[index] for index in chosen]
-
-
-def _flip_partners(records: RecordSet) -> dict[int, list[int]]:
-    """The records of each flip pair, by the index of each of them."""
-    flips: dict[tuple[str, str], list[int]] = {}
-    for index, (source, _) in enumerate(records.strata):
-        flip = records.meta(index)["provenance"].get("flip")
-        if isinstance(flip, str):
-            flips.setdefault((source, flip), []).append(index)
-    return {index: both for both in flips.values() for index in both}
 
 
 def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:
