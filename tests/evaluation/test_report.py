@@ -315,14 +315,14 @@ def test_a_page_of_what_was_hardly_measured(tmp_path):
 
 
 def test_reward_tables():
-    console = Console(width=100)
+    console = Console(width=80)
     with console.capture() as capture:
         for table in reward_tables(REWARD | SCORES):
             console.print(table)
     rows = [line.split() for line in capture.get().splitlines()]
     assert ["macro", "55.0%", "(50-60)", "50.0%", "(45-55)", "40"] in rows
     # text, true, none, swapped, noise, flips, where it is wrong blind, calibration error
-    assert ["factuality", "–", "81.0%", "50.0%", "52.0%", "49.0%", "61.7%", "73.0%", "6.0%"] in rows
+    assert ["factuality", "–", "81%", "50%", "52%", "49%", "62%", "73%", "6.0%"] in rows
     assert ["helpfulness", "&", "safety", "12.0%", "-0.31"] in rows
 
 

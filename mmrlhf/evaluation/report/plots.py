@@ -213,8 +213,8 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def reliability(panels: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
-    """How often right against how confident: each panel is (title, bins of `calibration`); a dot's area is the share
-    of the pairs in its bin."""
+    """How often right against how confident: each panel is (title, bins of `calibration`); a dot's area grows
+    with the share of the pairs in its bin."""
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(panels))
         rows = -(-len(panels) // columns)
@@ -225,14 +225,15 @@ def reliability(panels: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
             total = sum(b["n"] for b in bins)
             x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
             axis.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.9, linestyle=(0, (3, 3)))
-            axis.plot(x, y, color=color(1), linewidth=1.2, alpha=0.45)
-            axis.scatter(x, y, s=[18 + 260 * b["n"] / total for b in bins], color=color(1), zorder=3)
+            sizes = [10 + 260 * b["n"] / total for b in bins]
+            axis.scatter(x, y, s=sizes, color=color(1), zorder=3, clip_on=False)
             axis.set_title(title)
             axis.set_xlabel("confidence")
             axis.set_ylabel("share right")
             axis.set_xlim(0.48, 1.02)
+            axis.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
             axis.set_ylim(min(0.3, *y) - 0.04, 1.04)
+            axis.yaxis.set_major_locator(MaxNLocator(5))
             for ticks in (axis.xaxis, axis.yaxis):
-                ticks.set_major_locator(MaxNLocator(5))
                 _percent_axis(ticks)
         return to_svg(figure)

@@ -80,6 +80,7 @@ def _table(title: str, caption: str) -> Table:
         caption=caption or None,
         caption_justify="left",
         box=SIMPLE,
+        padding=(0, 1, 0, 0),
     )
 
 
@@ -102,27 +103,32 @@ def _scores_table(judged: dict[str, Any]) -> Table:
 def _heads_table(judged: dict[str, Any]) -> Table:
     table = _table(
         f"The reward model on {judged['records']} records",
-        "Share of pairs right by what is shown; flips: both of a flip pair right (blind: 0%); blind-wrong:\n"
-        "right, with the image, where it is wrong without; ECE: calibration error.",
+        "Share of pairs right by what is shown. flips: both of a pair (blind: 0%).\n"
+        "blind-wrong: right with the image, where it is wrong without.",
     )
     table.add_column("head", style="bold", no_wrap=True)
     shown = [name for name in ("true", "none", "swapped", "crop", "noise") if name in judged["conditions"]]
     for name in ("text", *shown, "flips", "blind-\nwrong", "ECE"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     blind = judged["blind_wrong"].get("itself", {})
     for name in judged["objectives"]:
         accuracy = judged["accuracy"].get(name, {})
         if not accuracy:
             continue  # nothing was judged on it
-        table.add_row(
-            name,
-            percent(accuracy.get("text", {}).get("true")),
-            *(percent(accuracy.get("image-text", {}).get(which)) for which in shown),
-            percent(judged["flip_heads"].get(name, {}).get("true")),
-            percent(blind.get(name, {}).get("accuracy")),
-            percent(judged["calibration"].get(name, {}).get("ece")),
-        )
+        estimates = [
+            accuracy.get("text", {}).get("true"),
+            *(accuracy.get("image-text", {}).get(which) for which in shown),
+            judged["flip_heads"].get(name, {}).get("true"),
+            blind.get(name, {}).get("accuracy"),
+        ]
+        error = percent(judged["calibration"].get(name, {}).get("ece"))
+        table.add_row(name, *(whole_percent(e) for e in estimates), error)
     return table
+
+
+def whole_percent(estimate: dict[str, Any] | None, absent: str = "–") -> str:
+    """An estimate of a share without decimals: "71%"."""
+    return absent if estimate is None else f"{estimate['mean']:.0%}"
 
 
 def percent_within(estimate: dict[str, Any] | None, absent: str = "–") -> str:
