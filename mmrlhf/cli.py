@@ -133,6 +133,90 @@ def tradeoffs(config: ConfigFile = None, option: ConfigOption = None, overrides:
         _show_summary(run)
 
 
+@evaluate_app.command("reward")
+def evaluate_reward(
+    config: ConfigFile = None,
+    option: ConfigOption = None,
+    overrides: Sets = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="folder of a reward model, for no run's")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="with --model: folder of a built data set")] = None,
+    split: Annotated[str, typer.Option(help="with --data: its split")] = "test",
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="with --model: vl_rewardbench, multimodal_rewardbench or mm_rlhf_rewardbench"),
+    ] = None,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(help="the benchmark's rows: JSON lines, a JSON list or parquet (any number of times)"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="folder of the rows' images; nothing: the file's own")
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="head to score a benchmark by, or mean (any number of times); nothing: all of them"
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="records at most; nothing: the config's, 512, or a whole benchmark"),
+    ] = None,
+    conditions: Annotated[
+        str | None,
+        typer.Option(help="what is shown beside the true image: none,swapped,crop,noise; nothing: all"),
+    ] = None,
+    gradients: Annotated[
+        int | None,
+        typer.Option(min=0, help="pairs on which the heads' gradients are compared; nothing: none"),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(help="folder of a reward model trained on text: where it fails, the image is needed"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="records of one batch; nothing: 64")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="draws records, other images and intervals")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder of reward.json and reward.html; nothing: the run's, or reward_evaluation"),
+    ] = None,
+) -> None:
+    """Measure a reward model: what it gets right, whether it looks, how sure it may be (docs/evaluation.md).
+
+    Examples:
+
+        mmrlhf evaluate reward --config configs/quickstart.yaml
+
+        mmrlhf evaluate reward --model runs/x/reward/model --data my_data --split test
+
+        mmrlhf evaluate reward --model runs/x/reward/model --benchmark vl_rewardbench --rows rows.parquet
+    """
+    quiet_libraries()
+    from mmrlhf.evaluation.reward.command import Asked, check_conditions, measure
+
+    chosen = {
+        "pairs": pairs,
+        "gradients": gradients,
+        "text_model": text_model,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    changes: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    if conditions is not None:
+        changes["conditions"] = check_conditions(conditions.split(","))
+    asked = Asked(model, data, split, benchmark, tuple(rows or ()), images, tuple(objective or ()))
+    asked.check(has_config=bool(config or option))
+    if model is not None:
+        _show_reward(measure(asked, changes, out))
+        return
+    run = _open(config, option, overrides, resume=True, restart=False)
+    judged, page = run.evaluate_reward(changes, out)
+    if run.accelerator.is_main_process:
+        _show_reward((judged, page))
+
+
 @app.command()
 def chat(
     model: Annotated[str, typer.Option("--model", "-m", help="model directory, hub id, or 'tiny'")] = "tiny",
@@ -244,6 +328,17 @@ def _show_summary(run: Run) -> None:
     out = Console()
     out.print(summary_table(json.loads((run.folder / "evaluate" / "tradeoffs.json").read_text())))
     out.print(f"Report: {run.folder / 'report.html'}", soft_wrap=True)
+
+
+def _show_reward(measured: tuple[dict[str, Any], Path]) -> None:
+    from rich.console import Console
+
+    from mmrlhf.evaluation.report import reward_tables
+
+    out, (judged, page) = Console(), measured
+    for table in reward_tables(judged):
+        out.print(table)
+    out.print(f"Report: {page}", soft_wrap=True)
 
 
 def quiet_libraries() -> None:

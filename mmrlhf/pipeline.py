@@ -5,7 +5,7 @@ runs/NAME/config.yaml
           sft/ reward/ ppo/VARIANT/
               stage.json        what it was made with, and whether it is done
               metrics.jsonl  timings.jsonl  tensorboard/  samples/  checkpoints/step-N/  model/
-          evaluate/tradeoffs.json  reward.json
+          evaluate/tradeoffs.json  reward.json  reward.html
           report.html
 """
 
@@ -252,6 +252,24 @@ class Run:
             write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         return self.folder / "report.html"
+
+    def evaluate_reward(
+        self, changes: dict[str, Any], out: Path | None = None
+    ) -> tuple[dict[str, Any], Path]:
+        """Measures the reward model alone, as the config says but for `changes` (fields of `How`), and writes the
+        result into `out`, or into the run, whose report then shows it. Gives it back with the page's path."""
+        from mmrlhf.evaluation.report import write_report
+        from mmrlhf.evaluation.reward.command import on_run
+
+        self._section("reward")
+        path, judged = self._need("reward"), dict[str, Any]()
+        folder = out or self.folder / "evaluate"
+        page = folder / "reward.html"
+        if self.accelerator.is_main_process:
+            judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
+            page = page if out else write_report(self.folder, self.config)
+        self.accelerator.wait_for_everyone()
+        return judged, page
 
     def policies(self) -> dict[str, str]:
         """Where the model that PPO starts from is, and each variant after it, by name."""

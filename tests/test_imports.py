@@ -39,6 +39,7 @@ LEVELS = [
 # config, and import torch for type checks or once they are asked
 PLUGINS = [
     *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rl.algorithms"),
+    "mmrlhf.evaluation.benchmarks",
     *("data_tools.adapters", "data_tools.synth"),
 ]
 

@@ -158,6 +158,19 @@ def test_the_policy_before_ppo_is_the_one_it_started_from(made: Path) -> None:
     assert load_config(run.folder / "config.yaml", RunConfig).before_ppo == "base"
 
 
+def test_the_reward_model_of_a_run_is_measured_alone(made: Path, tmp_path: Path) -> None:
+    folder = made.parent / "runs" / "r"
+    assert _main(["evaluate", "reward", str(made), "--pairs", "6", "--conditions", "none"]) == 0
+    judged = json.loads((folder / "evaluate" / "reward.json").read_text())
+    assert (judged["conditions"], judged["records"], judged["split"]) == (["true", "none"], 6, "test")
+    assert (folder / "evaluate" / "reward.html").is_file()
+    assert "What the reward model sees" in (folder / "report.html").read_text()
+    assert _main(["evaluate", "reward", "--config", str(made), "--out", str(tmp_path / "apart")]) == 0
+    apart = json.loads((tmp_path / "apart" / "reward.json").read_text())
+    assert (apart["records"], len(apart["conditions"])) == (4, 5)  # as the config says
+    assert json.loads((folder / "evaluate" / "reward.json").read_text()) == judged
+
+
 def test_another_data_set_under_the_same_path_is_noticed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     build(DataConfig.model_validate(DATA), data)

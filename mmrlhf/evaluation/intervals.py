@@ -7,7 +7,8 @@ what another training seed would have given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,55 @@ def mean_with_interval(
 def estimate(values: Sequence[float], seed: int = 0) -> Estimate | None:
     """`mean_with_interval`, or None where nothing was measured."""
     return mean_with_interval(values, seed) if len(values) else None
+
+
+def clustered_mean(
+    values: Sequence[float] | Floats, clusters: Sequence[Hashable], seed: int = 0, rounds: int = 1000
+) -> Estimate | None:
+    """The mean of the values, None without any. Those of one cluster (of one record, of one flip pair) are drawn
+    together, since they aren't independent; `n` counts values.
+
+    Raises:
+        ValueError: a value isn't finite.
+    """
+    if not len(values):
+        return None
+    sums: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        part = sums.setdefault(cluster, [0.0, 0.0])
+        part[0] += float(value)
+        part[1] += 1.0
+    parts, wholes = zip(*sums.values(), strict=True)
+    return dataclasses.replace(ratio_with_interval(parts, wholes, seed, rounds=rounds), n=len(values))
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    level: float = 0.95,
+    rounds: int = 1000,
+) -> Estimate:
+    """Any statistic of a list of items, given by their indices: of all of them, with its interval over resampled
+    clusters. A resample for which it is NaN is left out.
+
+    Raises:
+        ValueError: no item.
+    """
+    if not len(clusters):
+        raise ValueError("an interval needs at least one item")
+    members: dict[Hashable, list[int]] = {}
+    for index, cluster in enumerate(clusters):
+        members.setdefault(cluster, []).append(index)
+    groups = [np.array(group, dtype=np.int64) for group in members.values()]
+    drawn = np.array(
+        [
+            statistic(np.concatenate([groups[i] for i in chosen]))
+            for chosen in _resamples(len(groups), seed, rounds)
+        ],
+        dtype=np.float64,
+    )
+    return _interval(statistic(np.arange(len(clusters))), drawn, level, len(clusters))
 
 
 def ratio_with_interval(

@@ -13,22 +13,18 @@ from typing import Any
 import torch
 
 from data_tools.atomic import write_text
-from data_tools.balance.order import epoch_order
-from data_tools.errors import UserError
-from data_tools.images import ImageError, encode_png, read_image
+from data_tools.images import encode_png, read_image
 from data_tools.manifest import read_manifest
 from data_tools.schema import ImageRef, PreferenceRecord
-from data_tools.shards import Kind, RecordSet, open_records
+from data_tools.shards import Kind
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
-from mmrlhf.evaluation.reward import evaluate_reward
-from mmrlhf.models.batch import PromptTooLong, PromptUnreadable, encode_prompt
+from mmrlhf.evaluation.reward.command import How, fitting, on_data
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
-from mmrlhf.models.vlm import VLM
-from mmrlhf.rewards.model import RewardModel, load_reward_model
+from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers.asking import read_asks, wish
 from mmrlhf.terminal import progress
@@ -65,7 +61,7 @@ def evaluate_tradeoffs(
     if panel.model:
         if cache:
             keep_features(panel.model.vlm, cache)
-        _write(out / "reward.json", _evaluate_judge(panel.model, data, config, settings))
+        _write(out / "reward.json", on_data(panel.model, data, settings.split, How.of_run(config)))
     else:
         (out / "reward.json").unlink(missing_ok=True)  # of a config that had a reward model
     stage: StageConfig = config.ppo or config.sft or StageConfig()
@@ -80,7 +76,7 @@ def evaluate_tradeoffs(
             # PPO and the evaluation hand the prompts of a policy to the reward model, so both must take them; all
             # policies read them alike
             reader = panel.model.vlm if panel.model else vlm
-            records, refused = _fitting(reader, prompts, stage.max_prompt_tokens)
+            records, refused = fitting(reader, prompts, stage.max_prompt_tokens)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
         for point, weights in trade_offs(name, path, settings.weights).items():
@@ -132,6 +128,8 @@ def trade_offs(
         ]
         points[f"{name} {' '.join(words)}"] = told
     return points
+
+
 def open_panel(reward_path: Path | None, config: RunConfig, device: torch.device | str) -> Panel:
     """The judges of a run: its reward model, where it has one, and the objectives beside it.
 
@@ -160,34 +158,6 @@ def _write(path: Path, row: dict[str, Any]) -> None:
     write_text(path, json.dumps(row, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def _evaluate_judge(
-    judge: RewardModel, data: str, config: RunConfig, settings: EvaluateConfig
-) -> dict[str, Any]:
-    stage: StageConfig = config.reward or StageConfig()
-    records, refused = _fitting(judge.vlm, choose_pairs(data, settings, config.seed), stage.max_prompt_tokens)
-    with progress("evaluate reward model", 3 * len(records)) as bar:
-        found = evaluate_reward(
-            judge, records, settings.batch_size, config.seed, stage.max_answer_tokens, bar
-        )
-    return {"format": FORMAT, "split": settings.split, "refused": refused, **found.to_json()}
-
-
-def _fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[list[PreferenceRecord], int]:
-    """The records whose prompt can be read and is short enough, and how many others there are."""
-    kept = []
-    for record in records:
-        try:
-            encode_prompt(vlm, record, limit)
-        except (PromptTooLong, PromptUnreadable, ImageError):
-            continue
-        kept.append(record)
-    if records and not kept:
-        raise UserError(
-            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, or have a damaged image"
-        )
-    return kept, len(records) - len(kept)
-
-
 def choose_prompts(
     data: str, settings: EvaluateConfig, seed: int, kinds: Sequence[Kind] | None = None
 ) -> list[PreferenceRecord]:
@@ -202,29 +172,6 @@ def choose_prompts(
         kinds = ["prompt" if "prompt" in held else "preference"]
     feed = open_feed(data, settings.split, kinds, seed)
     return [feed.records[feed.index(i)] for i in range(min(settings.prompts, len(feed)))]
-
-
-def choose_pairs(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
-    """Preference records of the split, mixed as in the data, flip pairs whole. At most one more than asked
-    for."""
-    records = open_records(data, settings.split, kind="preference")
-    partners = _flip_partners(records)
-    chosen: dict[int, None] = {}
-    for index in epoch_order(records.strata, seed, 0):
-        if len(chosen) >= settings.pairs:
-            break
-        chosen |= dict.fromkeys(partners.get(index, [index]))
-    return [records[index] for index in chosen]
-
-
-def _flip_partners(records: RecordSet) -> dict[int, list[int]]:
-    """The records of each flip pair, by the index of each of them."""
-    flips: dict[tuple[str, str], list[int]] = {}
-    for index, (source, _) in enumerate(records.strata):
-        flip = records.meta(index)["provenance"].get("flip")
-        if isinstance(flip, str):
-            flips.setdefault((source, flip), []).append(index)
-    return {index: both for both in flips.values() for index in both}
 
 
 def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def test_the_doctor_finds_a_package_missing(tell: Tell, monkeypatch: pytest.Monk
         ["reward"],
         ["ppo"],
         ["evaluate", "tradeoffs"],
+        ["evaluate", "reward"],
         ["chat"],
         ["config"],
         ["data", "build"],

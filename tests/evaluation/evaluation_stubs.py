@@ -41,8 +41,8 @@ def blind(record, text, shown):
 
 
 def looks(record, text, shown):
-    """The share of true claims where there is a picture, else nothing."""
-    return true_share(text, Scene.from_json(record.scenes[0])) if shown else 0.0
+    """The share of true claims where there is a picture whose scene can be seen, else nothing."""
+    return true_share(text, Scene.from_json(record.scenes[0])) if shown and record.scenes else 0.0
 
 
 def longest(record, text, shown):

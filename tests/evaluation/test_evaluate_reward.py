@@ -1,17 +1,28 @@
 import dataclasses
+import math
 
 import pytest
-from evaluation_stubs import RuleModel, blind, flips, longest, looks, pair
+import torch
+from evaluation_stubs import NORMS, RuleModel, blind, flips, longest, looks, pair
 
-from mmrlhf.evaluation.reward import evaluate_reward
+from mmrlhf.evaluation.reward import Extent, evaluate_reward, scoring
+from mmrlhf.evaluation.reward.scoring import Scorer
+from mmrlhf.models.batch import PromptUnreadable
 from mmrlhf.rewards.variants import swap_images
+from mmrlhf.types import Rewards
 
 
 def test_a_blind_scorer_gets_no_flip_pair(tiny):
     found = evaluate_reward(RuleModel(tiny, blind), flips(), batch_size=5, seed=0)
     shown = found.accuracy["factuality"]["image-text"]
     # it gets exactly one record of each pair right, whatever image it is shown
-    assert shown["true"].mean == shown["swapped"].mean == shown["none"].mean == 0.5
+    assert {name: e.mean for name, e in shown.items()} == dict.fromkeys(
+        ("true", "none", "swapped", "crop", "noise"), 0.5
+    )
+    assert {e.mean for e in found.gains["factuality"].values()} == {0.0}
+    # where it fails without the image, it fails with it
+    blind_wrong = found.blind_wrong["itself"]["factuality"]
+    assert (blind_wrong["blind_wrong"].mean, blind_wrong["accuracy"].mean) == (0.5, 0.0)
     assert shown["true"].n == 12
     assert (found.flip["true"].mean, found.flip["true"].high, found.flip["true"].n) == (0.0, 0.0, 6)
     assert found.flip["none"].mean == 0.0
@@ -25,6 +36,13 @@ def test_a_scorer_that_looks_gets_every_flip_pair(tiny):
     assert shown["swapped"].mean < 1.0  # another picture misleads it
     assert shown["none"].mean == 0.0  # equal rewards are wrong
     assert found.flip_edits["count"].mean == 1.0
+    assert found.flip_heads["factuality"]["true"].mean == 1.0
+    assert shown["crop"].mean == shown["noise"].mean == 0.0  # it knows no scene there
+    gains = {name: e.mean for name, e in found.gains["factuality"].items()}
+    assert (gains["none"], gains["crop"], gains["noise"]) == (1.0, 1.0, 1.0)
+    assert found.image_preference["factuality"]["noise"].mean == 1.0
+    assert found.blind_wrong["itself"]["factuality"]["accuracy"].mean == 1.0
+    assert found.left_out == {}
 
 
 def test_half_a_flip_pair_is_no_pair(tiny):
@@ -80,3 +98,92 @@ def test_swapped_images_are_never_the_same_picture():
 def test_nothing_to_swap_with():
     record = flips(1)[0]
     assert swap_images([record, dataclasses.replace(record, id="copy")], seed=0) == [None, None]
+
+
+def test_only_what_is_asked_for_is_scored(tiny):
+    done = []
+    found = evaluate_reward(
+        RuleModel(tiny, looks),
+        flips(2),
+        3,
+        0,
+        bar=lambda step, note="": done.append(step),
+        extent=Extent(conditions=("swapped",)),
+    )
+    assert found.conditions == ("true", "swapped")
+    assert set(found.accuracy["factuality"]["image-text"]) == {"true", "swapped"}
+    assert set(found.gains["factuality"]) == {"swapped"}
+    assert found.blind_wrong == {}
+    assert done == [3, 4, 7, 8]
+
+
+def test_a_text_model_tells_where_the_image_is_needed(tiny):
+    records = flips(4)
+    text_model = RuleModel(tiny, longest)
+    found = evaluate_reward(RuleModel(tiny, looks), records, 8, 0, extent=Extent(text_model=text_model))
+    read = found.blind_wrong["text_model"]["factuality"]
+    # a flip pair's two captions are one record's better and the other's worse: one is longer, or both fail
+    assert read["blind_wrong"].mean >= 0.5
+    assert read["accuracy"].mean == 1.0
+
+
+def test_the_mean_of_the_heads(tiny):
+    class Heads(RuleModel):
+        def score(self, rows, micro_batch_size, normalised=True, finite=True, micro_batch_tokens=None):
+            length_B1 = super().score(rows, micro_batch_size)[:, :1]
+            return length_B1 * torch.tensor([[1.0, 2.0, 6.0]])  # factuality, helpfulness, safety
+
+    record = pair(0, "four", "six wo")
+    scores = Scorer(Heads(tiny, longest), 4, mean_of_heads=True).score([record], ["true"], 0)
+    assert scores.objectives == ("factuality", "helpfulness", "safety", "mean")
+    # on text helpfulness and safety apply: (2 + 6) / 2 = 4 a character
+    assert scores.shown["true"][0].mean_RK[:, 3].tolist() == [16.0, 24.0]
+    assert scores.gap(0, "mean", (1, 0)) == 8.0
+    assert scores.applies["mean"] == {"image-text", "text"}
+
+
+def test_a_family_that_reads_no_prompt_without_an_image(tiny, monkeypatch):
+    encode = scoring.encode_prompt
+
+    def refuse(vlm, record, *rest):
+        if not record.images:
+            raise PromptUnreadable(f"record {record.id}: none without an image")
+        return encode(vlm, record, *rest)
+
+    monkeypatch.setattr(scoring, "encode_prompt", refuse)
+    found = evaluate_reward(RuleModel(tiny, looks), flips(2), 8, 0)
+    assert found.left_out == {"none": 4}
+    assert "none" not in found.accuracy["factuality"]["image-text"]
+    assert found.accuracy["factuality"]["image-text"]["true"].mean == 1.0
+
+
+def test_the_deviation_of_an_ensemble_is_linked_to_errors(tiny):
+    class Ensemble(RuleModel):
+        def judge(self, rows, micro_batch_size, finite=True, micro_batch_tokens=None):
+            mean_BK = self.score(rows, micro_batch_size)
+            # the longer answer is unsure
+            std_BK = mean_BK / 100
+            return Rewards(tuple(self.card.objectives), mean_BK, mean_BK > 0, std_BK)
+
+    judge = Ensemble(tiny, longest)
+    judge.card.members = 3
+    records = [pair(0, "aaa", "aaaa"), pair(1, "aa", "a")]  # 3 and 4 long: wrong; 2 and 1: right
+    found = evaluate_reward(judge, records, 8, 0).deviation["helpfulness"]
+    assert found["wrong"].mean == pytest.approx(0.05)  # sqrt(0.03^2 + 0.04^2)
+    assert found["right"].mean == pytest.approx(0.02236, abs=1e-4)
+    assert found["auroc"].mean == 1.0
+
+
+def test_rewards_are_on_one_scale_whatever_is_shown(tiny):
+    """A head's mean and deviation on image prompts, also where the image is taken away."""
+    judge = RuleModel(tiny, longest)
+    judge.card = dataclasses.replace(judge.card, norms={name: {"image-text": (10.0, 4.0)} for name in NORMS})
+    record = flips(1)[0]
+    length = len(record.responses[0].text)
+    scores = Scorer(judge, 4).score([record], ["true", "none"], 0)
+    for shown in ("true", "none"):
+        assert scores.shown[shown][0].mean_RK[0].tolist() == pytest.approx([(length - 10) / 4] * 3)
+    # and a gap is the raw one again, 4 deviations' worth, before it becomes a probability
+    judge.rule = lambda record, text, shown: math.log(3) * (text == record.responses[0].text)
+    found = evaluate_reward(judge, [record], 4, 0).calibration["factuality"]
+    assert found["bins"][0]["confidence"] == pytest.approx(0.75)

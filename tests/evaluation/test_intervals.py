@@ -1,9 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 
 from mmrlhf.evaluation.intervals import (
     Estimate,
+    bootstrap,
+    clustered_mean,
     estimate,
     mean_with_interval,
     paired_difference,
@@ -70,3 +73,32 @@ def test_refuses_lists_that_do_not_pair():
 
 def test_nothing_measured_is_none():
     assert estimate([]) is None
+
+
+def test_a_cluster_is_drawn_as_one():
+    values = [1.0, 0.0] * 20
+    together = clustered_mean(values, [i // 2 for i in range(40)])
+    # each cluster holds one of both, so every resample's mean is 1/2
+    assert together == Estimate(0.5, 0.5, 0.5, 40)
+    apart = clustered_mean(values, range(40))
+    assert apart.low < 0.4 < 0.6 < apart.high
+    assert clustered_mean([], []) is None
+
+
+def test_clusters_of_one_are_plain_items():
+    values = [0.3, 1.7, 2.0, -1.0, 0.2]
+    assert clustered_mean(values, "abcde", seed=3) == mean_with_interval(values, seed=3)
+
+
+def test_the_bootstrap_of_a_mean_is_its_interval():
+    values = np.array([0.3, 1.7, 2.0, -1.0, 0.2])
+    found = bootstrap(lambda index: float(values[index].mean()), range(5), seed=3)
+    plain = mean_with_interval(values, seed=3)
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
+
+
+def test_resamples_without_a_value_are_left_out():
+    found = bootstrap(lambda index: math.nan if len(set(index)) == 1 else 1.0, range(3))
+    assert found == Estimate(1.0, 1.0, 1.0, 3)
+    with pytest.raises(ValueError, match="at least one item"):
+        bootstrap(lambda index: 0.0, [])

@@ -7,10 +7,11 @@ from rich.console import Console
 from data_tools.errors import UserError
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
-from mmrlhf.evaluation.report import summary_table, write_report
+from mmrlhf.evaluation.report import reward_tables, summary_table, write_report
 from mmrlhf.evaluation.report.figures import series
 from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
 from mmrlhf.evaluation.report.plots import smooth
+from mmrlhf.evaluation.report.reward_page import write_reward_page
 from mmrlhf.evaluation.tradeoffs import compare
 from mmrlhf.rewards.scalarizers import Chebyshev, Lagrangian, Lexicographic, PreferenceConditioned
 
@@ -65,15 +66,57 @@ def share(mean):
 REWARD = {
     "objectives": list(OBJECTIVES),
     "records": 40,
+    "split": "test",
+    "data": "my_data",
+    "seed": 0,
+    "conditions": ["true", "none", "swapped", "noise"],
     "accuracy": {
-        "factuality": {"image-text": {"true": share(0.81), "swapped": share(0.52), "none": share(0.5)}},
-        "helpfulness": {"text": {"true": share(0.9)}},
+        "factuality": {
+            "image-text": {
+                "true": share(0.81),
+                "none": share(0.5),
+                "swapped": share(0.52),
+                "noise": share(0.49),
+            }
+        },
+        "helpfulness": {"image-text": {"true": share(0.7)}, "text": {"true": share(0.9)}},
     },
+    "gains": {"factuality": {"none": share(0.31), "swapped": share(0.29)}},
+    "image_preference": {"factuality": {"swapped": share(0.88)}},
     "ties": {"factuality": 0, "helpfulness": 2, "safety": 0},
     "flip": {"true": share(0.6172), "none": share(0.0)},
+    "flip_heads": {"factuality": {"true": share(0.6172), "none": share(0.0)}},
     "flip_edits": {"count": share(0.4)},
+    "blind_wrong": {"itself": {"factuality": {"blind_wrong": share(0.5), "accuracy": share(0.73)}}},
+    "modality_gap": {"helpfulness": share(-0.2)},
     "length": {"factuality": {"correlation": -0.11, "longer_is_better": share(0.5), "n": 40}},
+    "calibration": {
+        "factuality": {
+            "ece": share(0.06),
+            "by_chance": {"mean": 0.03, "high": 0.05},
+            "nll": share(0.5),
+            "temperature": 1.5,
+            "bins": [
+                {"low": 0.5, "high": 0.55, "n": 10, "confidence": 0.52, "accuracy": 0.4},
+                {"low": 0.9, "high": 0.95, "n": 30, "confidence": 0.93, "accuracy": 0.9},
+            ],
+        }
+    },
+    "deviation": {"factuality": {"right": share(0.1), "wrong": share(0.2), "auroc": share(0.77)}},
     "agreement": {"helpfulness & safety": {"judges": share(0.1), "heads": share(0.2)}},
+    "disagreement": {"helpfulness & safety": share(0.12)},
+    "gradients": {"helpfulness & safety": share(-0.31)},
+    "left_out": {"swapped": 3},
+    "silent": {"safety": ["image-text"]},
+}
+SCORES = {
+    "benchmark": {"name": "vl_rewardbench", "title": "VL-RewardBench", "rows": ["rows.jsonl"]},
+    "rejected": {"rows": 2, "reasons": {"has no image": 2}, "first": []},
+    "refused": 1,
+    "scores": {
+        "factuality": {"overall": share(0.64), "macro": share(0.55)},
+        "mean": {"overall": share(0.61), "macro": share(0.5)},
+    },
 }
 
 
@@ -168,7 +211,7 @@ def test_nothing_is_fetched(page):
 
 
 def test_plots_follow_the_page_colors(page):
-    assert page.count("<svg") == 7  # means, two scatters, looking, and three stages
+    assert page.count("<svg") == 8  # means, two scatters, looking, reliability, and three stages
     assert "#0101" not in page
     assert "#0404" not in page
     assert "var(--series-2)" in page
@@ -244,6 +287,59 @@ def test_summary_table():
     row = next(line for line in capture.get().splitlines() if "grounded" in line)
     # true claims; exact and learned of three objectives; tokens: (10 * 21 + 2 * 3) / 12
     assert row.split() == ["grounded", "80.0%", "80.0%", "+1.35", "50.0%", "+0.20", "100.0%", "-0.50", "18.0"]
+
+
+def words(page):
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())
+
+
+def test_the_reward_model_has_its_section(page):
+    said = words(page)
+    assert "50.0% 45.0 to 55.0 73.0% 68.0 to 78.0" in said  # wrong when blind, and right there with the image
+    assert "Couldn't be shown so: 3 with another image." in said
+    assert "\N{MINUS SIGN}20.0" in said  # image minus text, in points
+    assert "3.0% 95% below 5.0%" in said
+    assert "The head for safety was never trained on image-text prompts" in said
+    assert "77.0% 72.0 to 82.0" in said  # deviations tell of errors
+    assert "\N{MINUS SIGN}0.31 \N{MINUS SIGN}0.36 to \N{MINUS SIGN}0.26" in said  # cosine of gradients
+
+
+def test_a_page_of_the_reward_model_alone(tmp_path):
+    path = write_reward_page(tmp_path / "reward.html", REWARD | SCORES, "<b>model</b>")
+    page = path.read_text()
+    said = words(page)
+    assert "40 records of VL-RewardBench" in said
+    assert "both halves of 61.7% of image-flip pairs" in said
+    assert "objective overall macro factuality 64.0% 59.0 to 69.0 55.0%" in said
+    assert "2 rows are left out: 2 × has no image. 1 more are too long for this model." in said
+    assert "&lt;b&gt;model&lt;/b&gt;" in page
+    assert page.count("<svg") == 2
+    assert "http" not in page
+    assert "the split “test” of my_data" in words(
+        write_reward_page(tmp_path / "reward.html", REWARD, "m").read_text()
+    )
+
+
+def test_a_page_of_what_was_hardly_measured(tmp_path):
+    """Text alone: no image was shown, no head has an ensemble or a partner."""
+    empty = {name: {} for name, value in REWARD.items() if isinstance(value, dict)}
+    bare = REWARD | empty | {"ties": REWARD["ties"], "conditions": ["true"]}
+    page = write_reward_page(tmp_path / "reward.html", bare, "m").read_text()
+    assert "No preference record shows an image." in page
+    assert "<svg" not in page
+    assert [table.row_count for table in reward_tables(bare)] == [0]
+
+
+def test_reward_tables():
+    console = Console(width=80)
+    with console.capture() as capture:
+        for table in reward_tables(REWARD | SCORES):
+            console.print(table)
+    rows = [line.split() for line in capture.get().splitlines()]
+    assert ["macro", "55.0%", "(50-60)", "50.0%", "(45-55)", "40"] in rows
+    # text, true, none, swapped, noise, flips, where it is wrong blind, calibration error
+    assert ["factuality", "–", "81%", "50%", "52%", "49%", "62%", "73%", "6.0%"] in rows
+    assert ["helpfulness", "&", "safety", "12.0%", "-0.31"] in rows
 
 
 def test_smooth_and_series():

@@ -9,9 +9,9 @@ from data_tools.errors import UserError
 from data_tools.shards import open_records, write_shards
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
+from mmrlhf.evaluation.reward.command import choose_pairs
 from mmrlhf.evaluation.tradeoffs import (
     NOT_JUDGED,
-    choose_pairs,
     choose_prompts,
     compare,
     evaluate_tradeoffs,
@@ -88,7 +88,7 @@ def test_tradeoffs_of_scenes(models, tmp_path):
     assert [len(s["images"]) for s in result["samples"]] == [1, 1, 0]
     judged = no_nan((tmp_path / "out" / "reward.json").read_text())
     assert judged["flip"]["none"]["mean"] == 0.0
-    assert set(judged["accuracy"]["factuality"]["image-text"]) == {"true", "swapped", "none"}
+    assert set(judged["accuracy"]["factuality"]["image-text"]) == {"true", "swapped", "none", "crop", "noise"}
 
 
 def test_tradeoffs_without_scenes_say_so(models, tmp_path):
@@ -111,10 +111,11 @@ def test_all_prompts_too_long_are_refused(models, tmp_path):
 
 def test_flip_pairs_are_chosen_whole(tmp_path):
     write_shards(in_test_split(flips(5)), tmp_path / "data")
-    chosen = choose_pairs(str(tmp_path / "data"), EvaluateConfig(pairs=4), seed=0)
+    chosen = choose_pairs(str(tmp_path / "data"), "test", 4, seed=0)
     found = [record.provenance["flip"] for record in chosen]
     assert len(found) == 4
     assert all(found.count(flip) == 2 for flip in found)
+    assert len(choose_pairs(str(tmp_path / "data"), "test", None, seed=0)) == 10
 
 
 def test_prompts_are_mixed_as_in_the_data(tmp_path):

@@ -13,8 +13,14 @@ from mmrlhf.training.metrics import read_metrics
 
 Line = tuple[int, str, list[tuple[float, float]]]  # color, style, points
 Key = list[tuple[int, str]]  # color and name
-SHOWN = {"true": "true image", "swapped": "another image", "none": "no image"}
-TINTS = {"true image": plots.color(1), "another image": plots.color(2), "no image": plots.color(0)}
+SHOWN = {
+    "true": "true image",
+    "swapped": "another image",
+    "crop": "a part of it",
+    "noise": "noise",
+    "none": "no image",
+}
+TINTS = {name: plots.color(index) for name, index in zip(SHOWN.values(), (1, 2, 3, 4, 0), strict=True)}
 PPO_PANELS = {
     "kl": "KL to the start, nats an answer",
     "length": "length, tokens",
@@ -22,8 +28,8 @@ PPO_PANELS = {
 }
 
 
-def evaluation_plots(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> dict[str, str]:
-    """The plots of the evaluation as SVG by name: means, scatter_gold, scatter_learned, looking."""
+def evaluation_plots(result: dict[str, Any] | None) -> dict[str, str]:
+    """The plots of the policies as SVG by name: means, scatter_gold, scatter_learned."""
     found = {}
     if result:
         policies = result["policies"]
@@ -40,10 +46,21 @@ def evaluation_plots(result: dict[str, Any] | None, judged: dict[str, Any] | Non
                 found[f"scatter_{name}"] = plots.scatters(
                     front["objectives"], [p[name] for p in policies], on_front, share=name == "gold"
                 )
-    if judged:
-        groups = _looking(judged)
-        if groups:
-            found["looking"] = plots.bars(groups, TINTS)
+    return found
+
+
+def reward_plots(judged: dict[str, Any]) -> dict[str, str]:
+    """The plots of a reward model as SVG by name: looking, reliability."""
+    found = {}
+    groups = _looking(judged)
+    if groups:
+        found["looking"] = plots.bars(groups, TINTS)
+    if judged["calibration"]:
+        panels = [
+            (f"{name}: error {of['ece']['mean']:.1%}", of["bins"])
+            for name, of in judged["calibration"].items()
+        ]
+        found["reliability"] = plots.reliability(panels)
     return found
 
 

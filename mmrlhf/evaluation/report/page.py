@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import BaseModel
 
@@ -21,6 +20,8 @@ from data_tools.config import dump_yaml
 from data_tools.errors import UserError
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
+from mmrlhf.evaluation.report.filters import environment
+from mmrlhf.evaluation.report.reward_page import reward_context
 from mmrlhf.evaluation.report.summary import gold_names
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
@@ -32,16 +33,8 @@ def write_report(run: Path, config: RunConfig) -> Path:
     Raises:
         UserError: a result file is damaged.
     """
-    environment = Environment(
-        loader=PackageLoader("mmrlhf.evaluation.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FILTERS
     path = run / "report.html"
-    write_text(path, environment.get_template("report.html").render(_context(run, config)))
+    write_text(path, environment().get_template("report.html").render(_context(run, config)))
     return path
 
 
@@ -51,6 +44,7 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
     data = run / "data" if not isinstance(config.data, str) else Path(config.data)
     policies = _policies(config, result)
     curves = figures.training_curves(run, [policy["name"] for policy in policies])
+    seen = reward_context(judged) if judged else {}
     return {
         "name": config.name,
         "seed": config.seed,
@@ -60,7 +54,9 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "judged": judged,
         "gold_names": gold_names(result) if result else [],
         "headline": _headline(result, judged),
-        "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result, judged).items()},
+        "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
+        | seen.pop("plots", {}),
+        **seen,
         "curves": {name: (Markup(svg), key) for name, (svg, key) in curves.items()},
         "samples": _samples(result, policies),
         "data": _data(_read(data / "stats.json")),
@@ -186,47 +182,3 @@ def _data(stats: dict[str, Any] | None) -> dict[str, Any] | None:
         "objectives": sorted({name for found in stats["objectives"].values() for name in found}),
         "stats": stats,
     }
-
-
-def _minus(text: str) -> str:
-    """The text with a proper minus sign."""
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _with_interval(form: str, scale: float = 1, unit: str = "") -> Callable[[dict[str, Any] | None], Markup]:
-    """A filter that shows an estimate with its interval in small print; a dash where there is none."""
-
-    def show(estimate: dict[str, Any] | None) -> Markup:
-        if estimate is None:
-            return Markup("<span class=none>–</span>")
-        mean, low, high = (_minus(form.format(scale * estimate[key])) for key in ("mean", "low", "high"))
-        return Markup("{}{}<small>{} to {}</small>").format(mean, unit, low, high)
-
-    return show
-
-
-def longer(value: float | None) -> str:
-    """A relative change of length in words: "4% longer"."""
-    if value is None:
-        return "of unknown length"
-    if abs(value) < 0.005:
-        return "as long"
-    return f"{abs(value):.0%} {'longer' if value > 0 else 'shorter'}"
-
-
-def relative(value: float | None) -> str:
-    """A relative change: "+4%"."""
-    return "–" if value is None else _minus(f"{value:+.0%}")
-
-
-FILTERS: dict[str, Callable[..., Any]] = {
-    "share": _with_interval("{:.1f}", 100, "%"),
-    "reward": _with_interval("{:+.2f}"),
-    "plain": _with_interval("{:.1f}"),
-    "points": _with_interval("{:+.1f}", 100),
-    "longer": longer,
-    "relative": relative,
-    "number": lambda value: _minus(f"{value:.2f}"),
-    "signed_number": lambda value: _minus(f"{value:+.2f}"),
-    "signed_points": lambda value: _minus(f"{100 * value:+.1f}"),
-}

@@ -210,3 +210,30 @@ def smooth(values: Sequence[float]) -> list[float]:
         for i in range(len(values))
         if (window := values[max(0, i - reach) : i + reach + 1])
     ]
+
+
+def reliability(panels: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
+    """How often right against how confident: each panel is (title, bins of `calibration`); a dot's area grows
+    with the share of the pairs in its bin."""
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(panels))
+        rows = -(-len(panels) // columns)
+        figure, axes = new_figure(rows, columns, 3.2 * columns, 3.0 * rows)
+        for axis in axes[len(panels) :]:
+            axis.set_visible(False)
+        for axis, (title, bins) in zip(axes, panels, strict=False):
+            total = sum(b["n"] for b in bins)
+            x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+            axis.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.9, linestyle=(0, (3, 3)))
+            sizes = [10 + 260 * b["n"] / total for b in bins]
+            axis.scatter(x, y, s=sizes, color=color(1), zorder=3, clip_on=False)
+            axis.set_title(title)
+            axis.set_xlabel("confidence")
+            axis.set_ylabel("share right")
+            axis.set_xlim(0.48, 1.02)
+            axis.set_xticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+            axis.set_ylim(min(0.3, *y) - 0.04, 1.04)
+            axis.yaxis.set_major_locator(MaxNLocator(5))
+            for ticks in (axis.xaxis, axis.yaxis):
+                _percent_axis(ticks)
+        return to_svg(figure)

@@ -1,4 +1,4 @@
-"""The short table that a run ends with."""
+"""The short tables that a run, or the evaluation of a reward model, ends with."""
 
 from __future__ import annotations
 
@@ -53,3 +53,86 @@ def signed(estimate: dict[str, Any] | None, absent: str = "–") -> str:
 def decimal(estimate: dict[str, Any] | None, absent: str = "–") -> str:
     """An estimate with one decimal: "12.3"."""
     return absent if estimate is None else f"{estimate['mean']:.1f}"
+
+
+def reward_tables(judged: dict[str, Any]) -> list[Table]:
+    """What `evaluate reward` ends with, from what `reward.json` holds: the benchmark's scores where it was one, a row a
+    head, and a row two heads."""
+    tables = [_scores_table(judged)] if judged.get("scores") else []
+    tables.append(_heads_table(judged))
+    pairs = dict.fromkeys([*judged["disagreement"], *judged["gradients"]])
+    if pairs:
+        table = _table("Between heads", "")
+        for name in ("heads", "disagree", "gradients' cosine"):
+            table.add_column(name, justify="left" if name == "heads" else "right")
+        for pair in pairs:
+            table.add_row(
+                pair, percent(judged["disagreement"].get(pair)), signed(judged["gradients"].get(pair))
+            )
+        tables.append(table)
+    return tables
+
+
+def _table(title: str, caption: str) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        caption=caption or None,
+        caption_justify="left",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+    )
+
+
+def _scores_table(judged: dict[str, Any]) -> Table:
+    """A row a score of the benchmark, a column a head: benchmarks have more scores than models have heads."""
+    left_out = judged["rejected"]["rows"]
+    table = _table(
+        judged["benchmark"]["title"], f"{left_out} rows are left out, see reward.json" if left_out else ""
+    )
+    table.add_column("score", style="bold", no_wrap=True)
+    for objective in judged["scores"]:
+        table.add_column(objective, justify="right")
+    table.add_column("n", justify="right")
+    for name in dict.fromkeys(name for of in judged["scores"].values() for name in of):
+        row = [of.get(name) for of in judged["scores"].values()]
+        table.add_row(name, *(percent_within(e) for e in row), str(max(e["n"] for e in row if e is not None)))
+    return table
+
+
+def _heads_table(judged: dict[str, Any]) -> Table:
+    table = _table(
+        f"The reward model on {judged['records']} records",
+        "Share of pairs right by what is shown. flips: both of a pair (blind: 0%).\n"
+        "blind-wrong: right with the image, where it is wrong without.",
+    )
+    table.add_column("head", style="bold", no_wrap=True)
+    shown = [name for name in ("true", "none", "swapped", "crop", "noise") if name in judged["conditions"]]
+    for name in ("text", *shown, "flips", "blind-\nwrong", "ECE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    blind = judged["blind_wrong"].get("itself", {})
+    for name in judged["objectives"]:
+        accuracy = judged["accuracy"].get(name, {})
+        if not accuracy:
+            continue  # nothing was judged on it
+        estimates = [
+            accuracy.get("text", {}).get("true"),
+            *(accuracy.get("image-text", {}).get(which) for which in shown),
+            judged["flip_heads"].get(name, {}).get("true"),
+            blind.get(name, {}).get("accuracy"),
+        ]
+        error = percent(judged["calibration"].get(name, {}).get("ece"))
+        table.add_row(name, *(whole_percent(e) for e in estimates), error)
+    return table
+
+
+def whole_percent(estimate: dict[str, Any] | None, absent: str = "–") -> str:
+    """An estimate of a share without decimals: "71%"."""
+    return absent if estimate is None else f"{estimate['mean']:.0%}"
+
+
+def percent_within(estimate: dict[str, Any] | None, absent: str = "–") -> str:
+    """An estimate of a share with its interval: "71.3% (66-76)"."""
+    if estimate is None:
+        return absent
+    return f"{estimate['mean']:.1%} ({100 * estimate['low']:.0f}-{100 * estimate['high']:.0f})"

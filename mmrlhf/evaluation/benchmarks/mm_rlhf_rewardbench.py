@@ -1,0 +1,79 @@
+"""MM-RLHF-RewardBench (Zhang et al. 2025, "MM-RLHF: The Next Step Forward in Multimodal LLM Alignment"): a pair a row,
+`id, image, prompt, chosen, rejected`; rows of one id belong to one sample. Rows with a video are refused.
+
+Scores: `acc` over pairs, `acc_plus` over samples, which are right where all their pairs are, and both of each kind of
+task, which is read from the image's path as in the published script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.schema import PreferenceRecord
+from mmrlhf.evaluation.benchmarks.base import (
+    Benchmark,
+    Outcome,
+    RowError,
+    Scores,
+    path_of,
+    question,
+    take_images,
+    take_name,
+    take_text,
+    two_answers,
+)
+from mmrlhf.evaluation.intervals import clustered_mean
+
+KINDS = ("mcq", "long", "short", "safety")
+OTHER = "other"
+
+
+def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
+    if row.get("image") is None and row.get("video") is not None:
+        raise RowError("shows a video")
+    responses, comparisons = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
+    shown = take_images(row.get("image"), images)
+    name = take_name(row, "id")
+    return PreferenceRecord(
+        id=f"mm_rlhf_rewardbench-{where}",
+        source="mm_rlhf_rewardbench",
+        prompt=question(take_text(row, "prompt"), shown),
+        images=shown,
+        responses=responses,
+        comparisons=comparisons,
+        split="test",
+        provenance={"row": name, "sample": name, "group": _kind(row.get("image"))},
+    )
+
+
+def _kind(image: object) -> str:
+    path = path_of(image)
+    return next((kind for kind in KINDS if path and kind in path), OTHER)
+
+
+def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
+    scores = _pairs_and_samples(outcomes, "", seed)
+    kinds = sorted({outcome.record.provenance["group"] for outcome in outcomes})
+    for kind in kinds if kinds != [OTHER] else []:
+        part = [outcome for outcome in outcomes if outcome.record.provenance["group"] == kind]
+        scores |= _pairs_and_samples(part, f"{kind}/", seed)
+    return scores
+
+
+def _pairs_and_samples(outcomes: Sequence[Outcome], prefix: str, seed: int) -> Scores:
+    samples: dict[str, bool] = {}
+    for outcome in outcomes:
+        name = outcome.record.provenance["sample"]
+        samples[name] = samples.get(name, True) and outcome.right
+    pairs = clustered_mean(
+        [float(outcome.right) for outcome in outcomes],
+        [outcome.record.provenance["sample"] for outcome in outcomes],
+        seed,
+    )
+    whole = clustered_mean([float(right) for right in samples.values()], list(samples), seed)
+    return {f"{prefix}acc": pairs, f"{prefix}acc_plus": whole} if pairs and whole else {}
+
+
+MM_RLHF_REWARDBENCH = Benchmark("mm_rlhf_rewardbench", "MM-RLHF-RewardBench", _convert, _score)

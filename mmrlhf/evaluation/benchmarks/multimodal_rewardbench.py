@@ -1,0 +1,65 @@
+"""Multimodal RewardBench (Yasunaga et al. 2025, "Multimodal RewardBench: Holistic Evaluation of Reward Models for
+Vision Language Models"): `ID, Text, Image, Output1, Output2, Better, Category`.
+
+Scores: `overall` over all rows, and one a category; as in the published script, safety and reasoning are told apart by
+how the ID begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from data_tools.schema import PreferenceRecord
+from mmrlhf.evaluation.benchmarks.base import (
+    Benchmark,
+    Outcome,
+    RowError,
+    Scores,
+    group_scores,
+    question,
+    share_right,
+    take_images,
+    take_name,
+    take_text,
+    two_answers,
+)
+
+# category -> how the ID begins, what the row is then, and what it is else
+PARTED = {
+    "safety": ("pairs", "safety/bias", "safety/toxicity"),
+    "reasoning": ("math", "reasoning/math", "reasoning/coding"),
+}
+
+
+def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
+    better = row.get("Better")
+    if better not in ("Output1", "Output2"):
+        raise RowError("Better is neither Output1 nor Output2")
+    responses, comparisons = two_answers(
+        take_text(row, "Output1"), take_text(row, "Output2"), better=0 if better == "Output1" else 1
+    )
+    shown = take_images(row.get("Image"), images)
+    name, category = take_name(row, "ID"), take_text(row, "Category")
+    if category in PARTED:
+        start, one, other = PARTED[category]
+        category = one if name.lower().startswith(start) else other
+    return PreferenceRecord(
+        id=f"multimodal_rewardbench-{where}",
+        source="multimodal_rewardbench",
+        prompt=question(take_text(row, "Text"), shown),
+        images=shown,
+        responses=responses,
+        comparisons=comparisons,
+        split="test",
+        provenance={"row": name, "group": category},
+    )
+
+
+def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
+    overall = share_right([outcome.right for outcome in outcomes], seed)
+    return ({"overall": overall} if overall else {}) | group_scores(outcomes, seed)
+
+
+MULTIMODAL_REWARDBENCH = Benchmark("multimodal_rewardbench", "Multimodal RewardBench", _convert, _score)

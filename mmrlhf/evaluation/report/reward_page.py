@@ -1,0 +1,39 @@
+"""What was measured of a reward model as a page of its own; a run's report has the same section."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from data_tools.atomic import write_text
+from mmrlhf.evaluation.report import figures
+from mmrlhf.evaluation.report.filters import environment
+
+READERS = {"itself": "itself, blind", "text_model": "text-only model"}
+
+
+def write_reward_page(path: Path, judged: dict[str, Any], title: str) -> Path:
+    """Writes the page and returns its path. `judged` is what `reward.json` holds."""
+    page = environment().get_template("reward_page.html")
+    write_text(path, page.render(title=title, judged=judged, **reward_context(judged)))
+    return path
+
+
+def reward_context(judged: dict[str, Any]) -> dict[str, Any]:
+    """What the section's template needs beside `judged`."""
+
+    def conditions(kind: str) -> list[str]:
+        measured = {name for of in judged[kind].values() for name in of}
+        return [name for name in figures.SHOWN if name in measured]
+
+    return {
+        "plots": {name: Markup(svg) for name, svg in figures.reward_plots(judged).items()},
+        "shown": figures.SHOWN,
+        "degraded": conditions("gains"),
+        "preferred": conditions("image_preference"),
+        "readers": [(key, name) for key, name in READERS.items() if key in judged["blind_wrong"]],
+        "score_names": list(dict.fromkeys(name for of in judged.get("scores", {}).values() for name in of)),
+        "between": list(dict.fromkeys([*judged["agreement"], *judged["disagreement"], *judged["gradients"]])),
+    }

@@ -1,0 +1,253 @@
+"""Rewards of every answer under each condition: with its true image, none, another one, a part of it, noise.
+
+Left out on purpose: keeping images. A changed image is made for the batch that shows it, and made anew where it is
+asked for again; it is drawn from the seed and the record alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_tools.schema import Comparison, PreferenceRecord
+from mmrlhf.models.batch import PromptUnreadable, encode_answer, encode_prompt
+from mmrlhf.rewards.model import RewardModel
+from mmrlhf.rewards.variants import Kind, variant
+from mmrlhf.terminal import Bar
+from mmrlhf.types import Row
+
+TRUE, SWAPPED, NONE, CROP, NOISE = "true", "swapped", "none", "crop", "noise"
+CONDITIONS = (TRUE, NONE, SWAPPED, CROP, NOISE)
+KINDS: dict[str, Kind] = {NONE: "blind", SWAPPED: "swap", CROP: "crop", NOISE: "noise"}
+DEGRADED = (SWAPPED, CROP, NOISE)  # an image is shown, but not the one that the answer is about
+MEAN = "mean"  # the column that holds the mean of the heads
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the heads say of one record's R responses."""
+
+    mean_RK: Tensor
+    std_RK: Tensor  # deviation over an ensemble; 0 where the model doesn't tell
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What was scored: `shown[condition][i]` is of record i; None where it has no image, or couldn't be shown so."""
+
+    records: tuple[PreferenceRecord, ...]
+    objectives: tuple[str, ...]  # K columns
+    applies: dict[str, frozenset[str]]  # objective -> modalities on which its head was trained
+    shown: dict[str, list[Scored | None]] = field(default_factory=dict)
+
+    def left_out(self, condition: str) -> int:
+        """Records with an image that weren't scored under a condition."""
+        return sum(
+            bool(r.images) and s is None for r, s in zip(self.records, self.shown[condition], strict=True)
+        )
+
+    def gap(self, index: int, objective: str, pair: tuple[int, int], condition: str = TRUE) -> float | None:
+        """The reward of the first response of the pair minus the second's; None where it wasn't scored."""
+        scored = self.shown.get(condition, [None] * len(self.records))[index]
+        if scored is None:
+            return None
+        k = self.objectives.index(objective)
+        return float(scored.mean_RK[pair[0], k] - scored.mean_RK[pair[1], k])
+
+
+@dataclass(frozen=True)
+class Decided:
+    """One comparison that its judge decided."""
+
+    record: PreferenceRecord
+    objective: str
+    pair: tuple[int, int]  # better, worse
+    gaps: dict[str, float]  # condition -> reward of the better response minus the worse one's
+    better: dict[str, float]  # condition -> reward of the better response
+    deviation: float  # of the gap with the true image, as if both responses' were independent
+
+    @property
+    def right(self) -> bool:
+        """The better response has the strictly higher reward, with the true image."""
+        return self.gaps[TRUE] > 0
+
+    @property
+    def length_gap(self) -> int:
+        """Characters that the better response has more."""
+        better, worse = (len(self.record.responses[i].text) for i in self.pair)
+        return better - worse
+
+    @property
+    def cluster(self) -> Hashable:
+        """What is drawn together for an interval: a flip pair, a sample of several pairs, or a record."""
+        provenance = self.record.provenance
+        for key in ("flip", "sample"):
+            if isinstance(provenance.get(key), str):
+                return self.record.source, key, provenance[key]
+        return id(self.record)  # two records of one source may share an id
+
+
+class Scorer:
+    """Rewards of many records' responses, some at a time, so that few images are in memory."""
+
+    def __init__(
+        self,
+        reward_model: RewardModel,
+        batch_size: int,
+        max_answer_tokens: int | None = None,
+        mean_of_heads: bool = False,
+    ) -> None:
+        self.reward_model, self.batch_size = reward_model, batch_size
+        self.max_answer_tokens, self.mean_of_heads = max_answer_tokens, mean_of_heads
+        # without an image both records of a flip pair hold the same rows; scored once, they can't differ by
+        # the rounding of another batch
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], Scored] = {}
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The columns of what is scored."""
+        return (*self.reward_model.card.objectives, *([MEAN] if self.mean_of_heads else []))
+
+    @property
+    def applies(self) -> dict[str, frozenset[str]]:
+        """By column, the modalities on which its head, or any, was trained."""
+        norms = self.reward_model.card.norms
+        found = {name: frozenset[str](norms.get(name, {})) for name in self.reward_model.card.objectives}
+        return found | ({MEAN: frozenset[str]().union(*found.values())} if self.mean_of_heads else {})
+
+    def score(
+        self,
+        records: Sequence[PreferenceRecord],
+        conditions: Sequence[str],
+        seed: int,
+        bar: Bar | None = None,
+    ) -> Scores:
+        """The records' responses under some conditions. Text-only records are scored under `true` alone.
+
+        Raises:
+            NonFiniteReward: a reward isn't finite.
+            ImageError: an image can't be read; the message names the record.
+        """
+        scores = Scores(tuple(records), self.objectives, self.applies)
+        for number, condition in enumerate(conditions):
+            found = scores.shown[condition] = []
+            for start in range(0, len(records), self.batch_size):
+                part = records[start : start + self.batch_size]
+                found += self._scored(list(self._shown(part, condition, seed, records)))
+                if bar:
+                    bar(number * len(records) + len(found), condition)
+        return scores
+
+    def _shown(
+        self,
+        part: Sequence[PreferenceRecord],
+        condition: str,
+        seed: int,
+        pool: Sequence[PreferenceRecord],
+    ) -> Iterator[tuple[PreferenceRecord, list[Row]] | None]:
+        """Some records' rows under a condition; None where there are none."""
+        for record in part:
+            shown = record if condition == TRUE else variant(record, KINDS[condition], seed, pool)
+            try:
+                yield None if shown is None else (record, self._rows(shown))
+            except PromptUnreadable:
+                if condition != NONE:
+                    raise
+                yield None  # some processors take no prompt without an image
+
+    def _rows(self, record: PreferenceRecord) -> list[Row]:
+        vlm = self.reward_model.vlm
+        prompt = encode_prompt(vlm, record)
+        return [Row(prompt, encode_answer(vlm, r.text, self.max_answer_tokens)) for r in record.responses]
+
+    def _scored(self, part: Sequence[tuple[PreferenceRecord, list[Row]] | None]) -> list[Scored | None]:
+        read = iter(self._read([row for item in part if item for row in item[1]]))
+        found: list[Scored | None] = []
+        for item in part:
+            if item is None:
+                found.append(None)
+                continue
+            rows = [next(read) for _ in item[1]]
+            scored = self._normalised(item[0], rows)
+            found.append(self._with_mean(item[0], scored) if self.mean_of_heads else scored)
+        return found
+
+    def _normalised(self, record: PreferenceRecord, rows: Sequence[Scored]) -> Scored:
+        """In deviations of the training answers to prompts like the record's, whatever is shown of it: a prompt whose
+        image was taken away is told on the same scale."""
+        card = self.reward_model.card
+        norms = [card.norms.get(name, {}).get(record.modality, (0.0, 1.0)) for name in card.objectives]
+        mean_K, scale_K = torch.tensor(norms).unbind(-1)
+        raw_RK = torch.stack([row.mean_RK for row in rows])
+        return Scored((raw_RK - mean_K) / scale_K, torch.stack([row.std_RK for row in rows]))
+
+    def _with_mean(self, record: PreferenceRecord, scored: Scored) -> Scored:
+        """With the mean of the heads that were trained on prompts like the record's (of all, where none was)."""
+        heads = self.reward_model.card.objectives
+        apply = [k for k, name in enumerate(heads) if record.modality in self.applies[name]]
+        chosen = apply or list(range(len(heads)))
+        mean = scored.mean_RK[:, chosen].mean(1, keepdim=True)
+        # as if the heads' errors had nothing in common
+        std = scored.std_RK[:, chosen].square().sum(1, keepdim=True).sqrt() / len(chosen)
+        return Scored(torch.cat([scored.mean_RK, mean], 1), torch.cat([scored.std_RK, std], 1))
+
+    def _read(self, rows: list[Row]) -> list[Scored]:
+        """The raw rewards of each row and their normalised deviations, (K,) each."""
+        keys = [None if row.prompt.vision else _key(row) for row in rows]
+        fresh: dict[Any, int] = {}  # key, or the row's own index -> a row that holds it
+        for index, key in enumerate(keys):
+            if key is None or key not in self._known:
+                fresh.setdefault(index if key is None else key, index)
+        found: dict[Any, Scored] = {}
+        if fresh:
+            mean_BK, std_BK = self._ask([rows[i] for i in fresh.values()])
+            found = {key: Scored(m, s) for key, m, s in zip(fresh, mean_BK, std_BK, strict=True)}
+        self._known |= {key: found[key] for key in keys if key in found and key is not None}
+        return [found[index] if key is None else self._known[key] for index, key in enumerate(keys)]
+
+    def _ask(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
+        """Raw rewards and, of an ensemble, their normalised deviations: (B, K) each."""
+        # not `judge`: it silences a head on prompts of a kind that it wasn't trained on, such as a blind one
+        mean_BK = self.reward_model.score(rows, self.batch_size, normalised=False)
+        if getattr(self.reward_model.card, "members", 1) == 1:
+            return mean_BK, torch.zeros_like(mean_BK)
+        return mean_BK, self.reward_model.judge(rows, self.batch_size).std_BK
+
+
+def _key(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(row.prompt.input_ids.tolist()), tuple(row.answer_ids.tolist())
+
+
+def judged_pairs(record: PreferenceRecord) -> list[Comparison]:
+    """What was judged between two of a record's responses, also by a ranking of several."""
+    rankings = getattr(record, "rankings", ())
+    return [*record.comparisons, *(c for ranking in rankings for c in ranking.comparisons())]
+
+
+def decided(scores: Scores) -> list[Decided]:
+    """The comparisons on the scored objectives that were decided, in the order of the records."""
+    found = []
+    for index, record in enumerate(scores.records):
+        shown = {name: part[index] for name, part in scores.shown.items()}
+        at_work = {name: scored for name, scored in shown.items() if scored is not None}
+        for c in judged_pairs(record):
+            if c.objective not in scores.objectives or c.tie:
+                continue
+            k = scores.objectives.index(c.objective)
+            means = {name: scored.mean_RK[:, k] for name, scored in at_work.items()}
+            std_R = at_work[TRUE].std_RK[:, k]
+            found.append(
+                Decided(
+                    record,
+                    c.objective,
+                    (c.better, c.worse),
+                    {name: float(mean_R[c.better] - mean_R[c.worse]) for name, mean_R in means.items()},
+                    {name: float(mean_R[c.better]) for name, mean_R in means.items()},
+                    float((std_R[c.better] ** 2 + std_R[c.worse] ** 2).sqrt()),
+                )
+            )
+    return found
