@@ -20,6 +20,7 @@ from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConf
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import EngineConfig, EvaluateConfig, RewardConfig, SftConfig
 from mmrlhf.rewards.scalarizers import ScalarizerBase
+from mmrlhf.rewards.scalarizers.asking import wish
 
 __all__ = [
     "BEFORE_PPO",
@@ -67,7 +68,12 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
-        mistakes = [*self._missing_sections(), *self._wrong_models(), *self._wrong_scalarizers()]
+        mistakes = [
+            *self._missing_sections(),
+            *self._wrong_models(),
+            *self._wrong_scalarizers(),
+            *self._wrong_wishes(),
+        ]
         if mistakes:
             raise ValidationError.from_exception_data("RunConfig", mistakes)
         return self
@@ -103,6 +109,16 @@ class RunConfig(Config):
                 own.check(self.reward.objectives)
             except UserError as error:
                 yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
+
+    def _wrong_wishes(self) -> Iterator[InitErrorDetails]:
+        """Weights that no policy of the run could be asked for are told of before it is trained."""
+        if not (self.evaluate and self.reward):
+            return
+        for index, weights in enumerate(self.evaluate.weights):
+            try:
+                wish(weights, self.reward.objectives, "weights")
+            except UserError as error:
+                yield _mistake(str(error), "evaluate", "weights", index)
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:
         """The model settings in force for a stage: the run's, with what the stage's own section sets (of `lora` too).
