@@ -29,6 +29,7 @@ from mmrlhf.config.stages import (
 )
 from mmrlhf.rewards.objectives import ObjectiveBase
 from mmrlhf.rewards.scalarizers import ScalarizerBase
+from mmrlhf.rewards.scalarizers.asking import wish
 
 __all__ = [
     "BEFORE_PPO",
@@ -82,7 +83,7 @@ class RunConfig(Config):
         mistakes = [
             *self._missing_sections(),
             *self._wrong_models(),
-            *(self._wrong_objectives() or self._wrong_scalarizers()),
+            *(self._wrong_objectives() or (*self._wrong_scalarizers(), *self._wrong_wishes())),
         ]
         if mistakes:
             raise ValidationError.from_exception_data("RunConfig", mistakes)
@@ -149,6 +150,16 @@ class RunConfig(Config):
                 own.check(self.objectives)
             except UserError as error:
                 yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
+
+    def _wrong_wishes(self) -> Iterator[InitErrorDetails]:
+        """Weights that no policy of the run could be asked for are told of before it is trained."""
+        if not (self.evaluate and self.objectives):
+            return
+        for index, weights in enumerate(self.evaluate.weights):
+            try:
+                wish(weights, self.objectives, "weights")
+            except UserError as error:
+                yield _mistake(str(error), "evaluate", "weights", index)
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:
         """The model settings in force for a stage: the run's, with what the stage's own section sets (of `lora` too).

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.config import parse_config
 from data_tools.errors import UserError
 from data_tools.schema import ImageRef, Message, Part, PreferenceRecord, assistant, user
+from mmrlhf.config import RunConfig
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import in_tenths, read_asks, save_asks, wish, with_weights
 from mmrlhf.rewards.scalarizers.preference_conditioned import draw
@@ -78,6 +80,12 @@ def test_wishes() -> None:
     ):
         with pytest.raises(UserError, match=why):
             wish(weights, ["a", "b"], "x")
+
+
+def test_wishes_are_checked_before_a_run() -> None:
+    row = {"name": "x", "data": "d", "reward": {}, "evaluate": {"weights": [{"safety": 1}, {"beauty": 1}]}}
+    with pytest.raises(UserError, match=r"evaluate\.weights\.1: weights: no objective beauty"):
+        parse_config(row, RunConfig, "test")
 
 
 def test_objectives_that_cannot_be_told() -> None:

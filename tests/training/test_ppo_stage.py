@@ -14,7 +14,8 @@ from mmrlhf.config import EngineConfig, LoraSettings, ModelConfig, PpoConfig, Pp
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.rewards.panel import Panel
-from mmrlhf.rewards.scalarizers import WeightedSum
+from mmrlhf.rewards.scalarizers import Lagrangian, ScalarizerBase, Standardised, WeightedSum
+from mmrlhf.training.checkpoint import latest_checkpoint
 from mmrlhf.training.engine import Engine, make_accelerator
 from mmrlhf.training.ppo import PpoStage
 
@@ -35,7 +36,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def stage(data: str, folder: Path, lora: bool = True, **settings: Any) -> PpoStage:
+def stage(
+    data: str, folder: Path, lora: bool = True, scalarizer: ScalarizerBase | None = None, **settings: Any
+) -> PpoStage:
     config = PpoConfig.model_validate(
         {
             "steps": 2,
@@ -50,7 +53,7 @@ def stage(data: str, folder: Path, lora: bool = True, **settings: Any) -> PpoSta
     torch.manual_seed(0)
     judge = RewardModel(load_vlm(ModelConfig()), RewardCard(list(NORMS), NORMS)).requires_grad_(False)
     torch.nn.init.normal_(judge.heads.weight, std=0.05)
-    scalarizer = WeightedSum(weights={"brevity": 2.0, "truth": 1.0})
+    scalarizer = scalarizer or WeightedSum(weights={"brevity": 2.0, "truth": 1.0})
     return PpoStage(
         load_vlm(model, trainable=True),
         None if lora else load_vlm(ModelConfig()),
@@ -142,6 +145,33 @@ def test_passes_end_early_once_the_policy_has_moved_too_far(data: str, tmp_path:
     assert [row["updates"] for row in far] == [2.0, 2.0]
     near = run(stage(data, tmp_path / "near", num_ppo_epochs=3, max_update_kl=1e9), tmp_path / "near")
     assert [row["updates"] for row in near] == [6.0, 6.0]
+
+
+def test_multipliers_are_logged_and_saved(data: str, tmp_path: Path) -> None:
+    """A bound that no answer can meet: the violation is the bound less the mean reward, and the multiplier grows. What
+    it learns is the stage's, not the config's."""
+    bound = Lagrangian(at_least={"truth": 4.0}, kp=0.0, ki=0.1)
+    made = stage(data, tmp_path, scalarizer=bound)
+    first, second = run(made, tmp_path)
+    violations = [row["scalarizer/violation/truth"] for row in (first, second)]
+    assert violations == [
+        pytest.approx(4 - row["reward/truth/image-text"], abs=1e-4) for row in (first, second)
+    ]
+    assert first["scalarizer/multiplier/truth"] == pytest.approx(0.1 * violations[0])
+    assert second["scalarizer/multiplier/truth"] == pytest.approx(0.1 * sum(violations))
+    saved = latest_checkpoint(tmp_path / "checkpoints")
+    assert saved is not None
+    multiplier = second["scalarizer/multiplier/truth"]
+    assert saved.stage["scalarizer"]["multipliers"] == {"truth": pytest.approx(multiplier)}
+    assert bound.state_dict()["multipliers"] == {}
+
+
+def test_groups_are_standardised_objective_by_objective(data: str, tmp_path: Path) -> None:
+    """The scores of a group sum to 0, whatever its prompt."""
+    settings = {"algorithm": {"type": "grpo"}, "answers_per_prompt": 4}
+    rows = run(stage(data, tmp_path, scalarizer=Standardised(over="group"), **settings), tmp_path)
+    assert [row["score"] for row in rows] == [pytest.approx(0.0, abs=1e-5)] * 2
+    assert all(row["alike"] < 1 for row in rows)
 
 
 def test_answers_of_one_token(data: str, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_prompts_tell_the_weights_and_the_judge_reads_none(data: str, tmp_path: 
         assert text_of(made, row).count("[weights:") == 1
         # what the oracle, the tables and the messages read
         assert not any("[weights" in message.text for message in row.prompt.record.prompt)
-    judge: Any = made.reward_model
+    judge: Any = made.panel.model
     assert len(judge.seen) == 12
     assert not any("weights" in text_of(made, row) for row in judge.seen)
     assert [decode(made.vlm, row.answer_ids) for row in judge.seen] == list(rollout.texts)
