@@ -274,7 +274,7 @@ def test_nothing_is_trained_where_the_data_lacks_something(tmp_path: Path) -> No
     path.write_text(yaml.safe_dump(row))
     starts: list[Callable[[], object]] = [opened(path).all, opened(path).sft]
     for start in starts:
-        with pytest.raises(UserError, match=r"reward\.objectives: .* on safety; compared are factuality"):
+        with pytest.raises(UserError, match=r"reward\.objectives: .* on safety; judged are factuality"):
             start()
     assert not (tmp_path / "r" / "sft").exists()
 
