@@ -20,6 +20,7 @@ from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
 from mmrlhf.models.vision_cache import VisionCache, keep_features
 from mmrlhf.models.vlm import VLM
+from mmrlhf.rewards.card import GateCard
 from mmrlhf.rewards.model import CARD, RewardCard, RewardModel, load_reward_model
 from mmrlhf.rewards.shared import load_within, why_apart
 
@@ -76,6 +77,19 @@ def test_rewards_are_those_of_a_reward_model_of_its_own(saved: Path) -> None:
         other = RewardModel(dataclasses.replace(judge.vlm, adapter=adapter), apart.card)
         other.heads = judge.heads
         assert (other.score(rows, 4) - expected).abs().max() > 0.1
+
+
+def test_an_ensemble_and_its_gate_are_those_of_a_reward_model_of_its_own(tmp_path: Path) -> None:
+    trained = make(JUDGE, members=2, hidden=4, gate=GateCard("overall"))
+    disturb(trained, 1)
+    assert trained.gate is not None
+    nn.init.normal_(trained.gate.weigh.weight)
+    trained.save(tmp_path / "reward")
+    apart = load_reward_model(tmp_path / "reward")
+    rows = rows_of(apart)
+    ours, theirs = load_within(tmp_path / "reward", policy()).judge(rows, 4), apart.judge(rows, 4)
+    for name in ("mean_BK", "std_BK", "gate_BK"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-4, atol=1e-4)
 
 
 def test_the_policy_is_none_the_wiser(saved: Path) -> None:
