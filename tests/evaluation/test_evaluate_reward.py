@@ -9,7 +9,6 @@ from mmrlhf.evaluation.reward import Extent, evaluate_reward, scoring
 from mmrlhf.evaluation.reward.scoring import Scorer
 from mmrlhf.models.batch import PromptUnreadable
 from mmrlhf.rewards.variants import swap_images
-from mmrlhf.types import Rewards
 
 
 def test_a_blind_scorer_gets_no_flip_pair(tiny):
@@ -159,18 +158,19 @@ def test_a_family_that_reads_no_prompt_without_an_image(tiny, monkeypatch):
 
 def test_the_deviation_of_an_ensemble_is_linked_to_errors(tiny):
     class Ensemble(RuleModel):
-        def judge(self, rows, micro_batch_size, finite=True, micro_batch_tokens=None):
-            mean_BK = self.score(rows, micro_batch_size)
-            # the longer answer is unsure
-            std_BK = mean_BK / 100
-            return Rewards(tuple(self.card.objectives), mean_BK, mean_BK > 0, std_BK)
+        """Its members are the less of one mind the longer an answer is."""
+
+        def read(self, rows, micro_batch_size, micro_batch_tokens=None):
+            rewards_BK1, _ = super().read(rows, micro_batch_size)
+            return rewards_BK1 + rewards_BK1**2 * torch.tensor([-0.01, 0.0, 0.01]), None
 
     judge = Ensemble(tiny, longest)
     judge.card.members = 3
     records = [pair(0, "aaa", "aaaa"), pair(1, "aa", "a")]  # 3 and 4 long: wrong; 2 and 1: right
     found = evaluate_reward(judge, records, 8, 0).deviation["helpfulness"]
-    assert found["wrong"].mean == pytest.approx(0.05)  # sqrt(0.03^2 + 0.04^2)
-    assert found["right"].mean == pytest.approx(0.02236, abs=1e-4)
+    # gaps of -1 - 0.07, -1, -1 + 0.07, and of 1 + 0.03, 1, 1 - 0.03
+    assert found["wrong"].mean == pytest.approx(0.07)
+    assert found["right"].mean == pytest.approx(0.03)
     assert found["auroc"].mean == 1.0
 
 

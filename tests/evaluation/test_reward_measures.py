@@ -183,7 +183,7 @@ def test_heads_that_disagree():
         [[1.0, 2.0], [0.0, 2.0]],
         [[0.0, 1.0], [1.0, 0.0]],
     ]
-    shown = {"true": [Scored(torch.tensor(mean), torch.zeros(2, 2)) for mean in means]}
+    shown = {"true": [Scored(torch.tensor(mean).unsqueeze(-1)) for mean in means]}
     image = frozenset({"image-text"})
     scores = Scores(records, ("a", "b"), {"a": image, "b": image | {"text"}}, shown)
     found = heads.disagreement(scores, 0)["a & b"]

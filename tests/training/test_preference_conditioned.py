@@ -18,6 +18,7 @@ from mmrlhf.config import EngineConfig, LoraSettings, ModelConfig, PpoConfig, Pp
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vlm import decode
 from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.rewards.panel import Panel
 from mmrlhf.training.engine import Engine, make_accelerator
 from mmrlhf.training.ppo import PpoStage
 from mmrlhf.types import Rewards, Rollout, Row
@@ -67,7 +68,7 @@ def stage(data: str, folder: Path, **settings: Any) -> PpoStage:
     return PpoStage(
         load_vlm(ModelConfig(lora=LoraSettings(r=2)), trainable=True),
         None,
-        judge,
+        Panel(judge),
         config,
         PpoVariant.model_validate({"name": "test", "scalarizer": {"type": "preference_conditioned"}}),
         data,

@@ -200,7 +200,7 @@ def _to_logits(reward_model: RewardModel) -> tuple[dict[str, dict[str, float]], 
     """By head and modality, what a normalised gap is multiplied by to be a logit: the deviation that it was divided by,
     over the head's temperature, where the card has one; and these temperatures."""
     card = reward_model.card
-    temperatures = {name: float(of.temperature) for name, of in getattr(card, "calibration", {}).items()}
+    temperatures = {name: float(of.temperature) for name, of in card.calibration.items()}
     factors = {
         name: {str(modality): std / temperatures.get(name, 1.0) for modality, (_, std) in of.items()}
         for name, of in card.norms.items()

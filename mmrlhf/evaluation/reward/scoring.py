@@ -29,10 +29,14 @@ MEAN = "mean"  # the column that holds the mean of the heads
 
 @dataclass(frozen=True)
 class Scored:
-    """What the heads say of one record's R responses."""
+    """What the heads say of one record's R responses, each of their M members."""
 
-    mean_RK: Tensor
-    std_RK: Tensor  # deviation over an ensemble; 0 where the model doesn't tell
+    members_RKM: Tensor
+
+    @property
+    def mean_RK(self) -> Tensor:
+        """The heads' rewards."""
+        return self.members_RKM.mean(-1)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Decided:
     pair: tuple[int, int]  # better, worse
     gaps: dict[str, float]  # condition -> reward of the better response minus the worse one's
     better: dict[str, float]  # condition -> reward of the better response
-    deviation: float  # of the gap with the true image, as if both responses' were independent
+    deviation: float  # of the gap with the true image, over an ensemble's members; 0 of one
 
     @property
     def right(self) -> bool:
@@ -105,7 +109,7 @@ class Scorer:
         self.max_answer_tokens, self.mean_of_heads = max_answer_tokens, mean_of_heads
         # without an image both records of a flip pair hold the same rows; scored once, they can't differ by
         # the rounding of another batch
-        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], Scored] = {}
+        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -176,46 +180,38 @@ class Scorer:
             found.append(self._with_mean(item[0], scored) if self.mean_of_heads else scored)
         return found
 
-    def _normalised(self, record: PreferenceRecord, rows: Sequence[Scored]) -> Scored:
+    def _normalised(self, record: PreferenceRecord, rows: Sequence[Tensor]) -> Scored:
         """In deviations of the training answers to prompts like the record's, whatever is shown of it: a prompt whose
         image was taken away is told on the same scale."""
         card = self.reward_model.card
         norms = [card.norms.get(name, {}).get(record.modality, (0.0, 1.0)) for name in card.objectives]
         mean_K, scale_K = torch.tensor(norms).unbind(-1)
-        raw_RK = torch.stack([row.mean_RK for row in rows])
-        return Scored((raw_RK - mean_K) / scale_K, torch.stack([row.std_RK for row in rows]))
+        return Scored((torch.stack(list(rows)) - mean_K.unsqueeze(-1)) / scale_K.unsqueeze(-1))
 
     def _with_mean(self, record: PreferenceRecord, scored: Scored) -> Scored:
         """With the mean of the heads that were trained on prompts like the record's (of all, where none was)."""
         heads = self.reward_model.card.objectives
         apply = [k for k, name in enumerate(heads) if record.modality in self.applies[name]]
         chosen = apply or list(range(len(heads)))
-        mean = scored.mean_RK[:, chosen].mean(1, keepdim=True)
-        # as if the heads' errors had nothing in common
-        std = scored.std_RK[:, chosen].square().sum(1, keepdim=True).sqrt() / len(chosen)
-        return Scored(torch.cat([scored.mean_RK, mean], 1), torch.cat([scored.std_RK, std], 1))
+        mean_R1M = scored.members_RKM[:, chosen].mean(1, keepdim=True)
+        return Scored(torch.cat([scored.members_RKM, mean_R1M], 1))
 
-    def _read(self, rows: list[Row]) -> list[Scored]:
-        """The raw rewards of each row and their normalised deviations, (K,) each."""
+    def _read(self, rows: list[Row]) -> list[Tensor]:
+        """The raw rewards of each row, (K, M) each."""
         keys = [None if row.prompt.vision else _key(row) for row in rows]
         fresh: dict[Any, int] = {}  # key, or the row's own index -> a row that holds it
         for index, key in enumerate(keys):
             if key is None or key not in self._known:
                 fresh.setdefault(index if key is None else key, index)
-        found: dict[Any, Scored] = {}
+        found: dict[Any, Tensor] = {}
         if fresh:
-            mean_BK, std_BK = self._ask([rows[i] for i in fresh.values()])
-            found = {key: Scored(m, s) for key, m, s in zip(fresh, mean_BK, std_BK, strict=True)}
+            chosen = [rows[i] for i in fresh.values()]
+            # not `judge`: it silences a head on prompts of a kind that it wasn't trained on, such as a blind one
+            rewards_BKM, _ = self.reward_model.read(chosen, self.batch_size)
+            self.reward_model.check_finite(chosen, rewards_BKM.mean(-1))
+            found = dict(zip(fresh, rewards_BKM, strict=True))
         self._known |= {key: found[key] for key in keys if key in found and key is not None}
         return [found[index] if key is None else self._known[key] for index, key in enumerate(keys)]
-
-    def _ask(self, rows: list[Row]) -> tuple[Tensor, Tensor]:
-        """Raw rewards and, of an ensemble, their normalised deviations: (B, K) each."""
-        # not `judge`: it silences a head on prompts of a kind that it wasn't trained on, such as a blind one
-        mean_BK = self.reward_model.score(rows, self.batch_size, normalised=False)
-        if getattr(self.reward_model.card, "members", 1) == 1:
-            return mean_BK, torch.zeros_like(mean_BK)
-        return mean_BK, self.reward_model.judge(rows, self.batch_size).std_BK
 
 
 def _key(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -224,8 +220,7 @@ def _key(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def judged_pairs(record: PreferenceRecord) -> list[Comparison]:
     """What was judged between two of a record's responses, also by a ranking of several."""
-    rankings = getattr(record, "rankings", ())
-    return [*record.comparisons, *(c for ranking in rankings for c in ranking.comparisons())]
+    return [*record.comparisons, *(c for ranking in record.rankings for c in ranking.comparisons())]
 
 
 def decided(scores: Scores) -> list[Decided]:
@@ -239,7 +234,7 @@ def decided(scores: Scores) -> list[Decided]:
                 continue
             k = scores.objectives.index(c.objective)
             means = {name: scored.mean_RK[:, k] for name, scored in at_work.items()}
-            std_R = at_work[TRUE].std_RK[:, k]
+            better_M, worse_M = at_work[TRUE].members_RKM[[c.better, c.worse], k]
             found.append(
                 Decided(
                     record,
@@ -247,7 +242,7 @@ def decided(scores: Scores) -> list[Decided]:
                     (c.better, c.worse),
                     {name: float(mean_R[c.better] - mean_R[c.worse]) for name, mean_R in means.items()},
                     {name: float(mean_R[c.better]) for name, mean_R in means.items()},
-                    float((std_R[c.better] ** 2 + std_R[c.worse] ** 2).sqrt()),
+                    float((better_M - worse_M).std()) if len(better_M) > 1 else 0.0,
                 )
             )
     return found
