@@ -128,9 +128,9 @@ def test_a_text_model_tells_where_the_image_is_needed(tiny):
 
 def test_the_mean_of_the_heads(tiny):
     class Heads(RuleModel):
-        def score(self, rows, micro_batch_size, normalised=True, finite=True, micro_batch_tokens=None):
-            length_B1 = super().score(rows, micro_batch_size)[:, :1]
-            return length_B1 * torch.tensor([[1.0, 2.0, 6.0]])  # factuality, helpfulness, safety
+        def read(self, rows, micro_batch_size, micro_batch_tokens=None):
+            length_BK1, _ = super().read(rows, micro_batch_size)
+            return length_BK1 * torch.tensor([[[1.0], [2.0], [6.0]]]), None  # factuality, helpfulness, safety
 
     record = pair(0, "four", "six wo")
     scores = Scorer(Heads(tiny, longest), 4, mean_of_heads=True).score([record], ["true"], 0)

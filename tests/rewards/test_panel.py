@@ -11,7 +11,7 @@ import torch
 
 from data_tools.errors import RunError
 from mmrlhf.config import ModelConfig, PpoConfig
-from mmrlhf.models.batch import encode_prompt
+from mmrlhf.models.batch import encode_prompt, encode_told
 from mmrlhf.models.generate import uniforms
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import NonFiniteReward, RewardCard, RewardModel
@@ -196,9 +196,8 @@ def test_what_is_judged_may_be_another_record_than_the_prompt(model: RewardModel
     vlm = model.vlm
     asked_with_more = made.picture("red", "red", asked="[short: 2] Describe the picture.")
     panel = Panel(model, [Shown(name="size")])
-    found = roll_out(
-        vlm, [encode_prompt(vlm, asked_with_more)], [0], uniforms([1], 1, 4), panel, config, records=[RED]
-    )
+    prompt = encode_told(vlm, RED, asked_with_more)
+    found = roll_out(vlm, [prompt], [0], uniforms([1], 1, 4), panel, config)
     expected = panel.score([RED], found.texts, 4).mean_BK
     torch.testing.assert_close(found.rewards_BK, expected)
     other = panel.score([asked_with_more], found.texts, 4).mean_BK

@@ -18,7 +18,6 @@ from mmrlhf.evaluation.reward.scoring import (
     Decided,
     Scorer,
     decided,
-    judged_pairs,
 )
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.terminal import Bar
@@ -130,7 +129,7 @@ def evaluate_comparisons(
         gains=measures.gains(found, names, seed),
         image_preference=measures.image_preference(found, names, seed),
         ties={
-            name: sum(c.tie and c.objective == name for record in records for c in judged_pairs(record))
+            name: sum(c.tie and c.objective == name for record in records for c in record.pairs())
             for name in names
         },
         flip=measures.flip_shares(found, seed),
@@ -187,7 +186,7 @@ def _text_gaps(
     scores = scorer.score(records, [NONE], seed, bar)
     gaps = {}
     for index, record in enumerate(records):
-        for c in judged_pairs(record):
+        for c in record.pairs():
             if c.objective in scores.objectives and not c.tie:
                 pair = (c.better, c.worse)
                 gap = scores.gap(index, c.objective, pair, NONE)

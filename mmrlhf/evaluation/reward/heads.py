@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.intervals import Estimate, clustered_mean
-from mmrlhf.evaluation.reward.scoring import MEAN, TRUE, Decided, Scores, judged_pairs
+from mmrlhf.evaluation.reward.scoring import MEAN, TRUE, Decided, Scores
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import VLM
@@ -66,7 +66,7 @@ def disagreement(scores: Scores, seed: int) -> dict[str, Estimate]:
 
 def _pairs(record: PreferenceRecord) -> list[tuple[int, int]]:
     """The pairs of responses that any judge compared, each once."""
-    return sorted({(min(c.better, c.worse), max(c.better, c.worse)) for c in judged_pairs(record)})
+    return sorted({(min(c.better, c.worse), max(c.better, c.worse)) for c in record.pairs()})
 
 
 def gradient_cosines(

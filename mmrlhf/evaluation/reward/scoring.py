@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_tools.schema import Comparison, PreferenceRecord
+from data_tools.schema import PreferenceRecord
 from mmrlhf.models.batch import PromptUnreadable, encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rewards.variants import Kind, variant
@@ -218,18 +218,13 @@ def _key(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(row.prompt.input_ids.tolist()), tuple(row.answer_ids.tolist())
 
 
-def judged_pairs(record: PreferenceRecord) -> list[Comparison]:
-    """What was judged between two of a record's responses, also by a ranking of several."""
-    return [*record.comparisons, *(c for ranking in record.rankings for c in ranking.comparisons())]
-
-
 def decided(scores: Scores) -> list[Decided]:
     """The comparisons on the scored objectives that were decided, in the order of the records."""
     found = []
     for index, record in enumerate(scores.records):
         shown = {name: part[index] for name, part in scores.shown.items()}
         at_work = {name: scored for name, scored in shown.items() if scored is not None}
-        for c in judged_pairs(record):
+        for c in record.pairs():
             if c.objective not in scores.objectives or c.tie:
                 continue
             k = scores.objectives.index(c.objective)
