@@ -4,22 +4,26 @@
     python examples/ablate_reward.py --out look --tasks scenes --seeds 0 --size 0.1     # a look at how it goes
 
 Each setting trains the bundled model on the same records, seed by seed. Most of them obey a shortcut: a rule that reads
-only words names the better answer in 19 of 20. The rest are image-flip pairs, on which no such rule does better than
-chance. Two tasks:
+only words names the answer that was preferred in 19 of 20. The rest are image-flip pairs, on which no such rule does
+better than chance. Two tasks:
 
-- scenes: captions that differ in one word; the right one mostly has the more of some common words.
-- nlvr: human statements, true or false of a picture (Cornell NLVR, from `--nlvr`); those of a tower are mostly true.
+- scenes: two captions that differ in one word, judged by annotators who mostly don't look: they take the one with the
+  more of some common words, which is the right one in half of all records. Flip pairs are judged by the picture.
+- nlvr: human statements, true or false of a picture (Cornell NLVR, from `--nlvr`), all judged by the picture; but the
+  records were chosen so that those of a tower are mostly true and all others mostly false.
 
-Every model is then measured on pictures that it hasn't seen: where the shortcut holds as in training ("same"), where
-it always misleads ("reversed"), on whole flip pairs, right only if both halves are (blind: 0 %), and on scenes also on
-other edits than in training and on captions of another recipe. Writes `ablation.json` and prints two tables; what is
-done is kept, so a study that was stopped goes on.
+Every model is then measured on pictures that it hasn't seen: where judgements are as in training ("same"); and, always
+judged by the picture, where the shortcut misleads ("reversed"), on whole flip pairs, right only if both halves are
+(blind: 0 %), and on scenes also on other edits than in training and on captions of another recipe. On scenes a model
+that only looks gets about half of "same". Writes `ablation.json` and prints two tables; what is done is kept, so
+a study that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import random
@@ -60,7 +64,7 @@ TRAINING: dict[str, Any] = {
     "optim": {"lr": 5e-4},
     "max_answer_tokens": 64,
 }
-OBEYS = 0.95  # of the records that aren't flip pairs
+OBEYS = 0.95  # share of the records that aren't flip pairs
 COMMON = re.compile(r"\b(circle|square|red|green|blue|large|top|center)s?\b")
 KNOWN_EDITS = ("object", "attribute")
 SAME = "same"  # the test in which the shortcut holds as in training; all others are out of distribution
@@ -94,16 +98,24 @@ def main() -> None:
     for task in options.tasks:
         for seed in options.seeds:
             prepare(data_folder(options.out, task, seed), TASKS[task](seed, options.size, options.nlvr))
-    # processes of their own, so that trainings share no thread, and none inherits a started torch
-    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
-        rows = []
-        for row in pool.map(train_and_measure, *zip(*jobs, strict=True)):
-            rows.append(row)
-            shown = ", ".join(f"{name} {value:.1%}" for name, value in row["accuracy"].items())
-            print(f"{row['task']}, {row['setting']}, seed {row['seed']}: {shown}", flush=True)
+    rows = []
+    for row in run_all(jobs, options.jobs):
+        rows.append(row)
+        shown = ", ".join(f"{name} {value:.1%}" for name, value in row["accuracy"].items())
+        print(f"{row['task']}, {row['setting']}, seed {row['seed']}: {shown}", flush=True)
     write_text(options.out / "ablation.json", json.dumps(rows, indent=1) + "\n")
     for task in options.tasks:
         print(f"\n{task}\n\n{table([row for row in rows if row['task'] == task])}")
+
+
+def run_all(jobs: Sequence[tuple[Any, ...]], count: int) -> Iterator[dict[str, Any]]:
+    """What `train_and_measure` gives for each job, `count` of them at a time."""
+    if count == 1:
+        yield from itertools.starmap(train_and_measure, jobs)
+        return
+    # none of the processes inherits a torch that has started its threads
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(train_and_measure, *zip(*jobs, strict=True))
 
 
 def data_folder(out: Path, task: str, seed: int) -> Path:
@@ -127,9 +139,9 @@ def scenes(seed: int, size: float, nlvr: Path) -> Iterator[PreferenceRecord]:
 
     rng = random.Random(f"{seed}/ablation")
     yield from put("train", flips("pairs", 200))
-    yield from put("train", halves(flips("prior", 2600), common_words, OBEYS, rng))
-    yield from put(SAME, halves(flips("same", 500), common_words, OBEYS, rng))
-    yield from put("reversed", halves(flips("reversed", 500), common_words, 0.0, rng))
+    yield from put("train", careless(flips("prior", 1600), common_words, rng))
+    yield from put(SAME, careless(flips("same", 500), common_words, rng))
+    yield from put("reversed", misleading(flips("reversed", 500), common_words))
     yield from put("flips", flips("flips", 200))
     yield from put("other_edits", flips("other", 200, ("count", "relation")))
     untrue = CoveragePairs(name="captions", count=3 * round(300 * size)).generate(seed)
@@ -141,7 +153,7 @@ def scenes(seed: int, size: float, nlvr: Path) -> Iterator[PreferenceRecord]:
 def nlvr(seed: int, size: float, path: Path) -> Iterator[PreferenceRecord]:
     """Statements of NLVR: records in their splits; pictures and sentences of one group are all in one."""
     rng = random.Random(f"{seed}/ablation")
-    source = NlvrConfig(name="nlvr", path=path, permutations=6, limit=round(989 * size))
+    source = NlvrConfig(name="nlvr", path=path, permutations=4, limit=round(989 * size))
     shares = {"train": 0.7, "test": 0.3}
     by_split: Records = {"train": [], "test": []}
     for record in source.generate(seed):
@@ -152,9 +164,9 @@ def nlvr(seed: int, size: float, path: Path) -> Iterator[PreferenceRecord]:
     known = {record.id for records in whole.values() for record in records}
     rest = {split: [record for record in of if record.id not in known] for split, of in by_split.items()}
     yield from put("train", whole["train"])
-    yield from put("train", thinned(rest["train"], of_a_tower, OBEYS, rng))
-    yield from put(SAME, thinned(rest["test"], of_a_tower, OBEYS, rng))
-    yield from put("reversed", thinned(rest["test"], of_a_tower, 0.0, rng))
+    yield from put("train", thinned(rest["train"], of_a_tower, rng))
+    yield from put(SAME, thinned(rest["test"], of_a_tower, rng))
+    yield from put("reversed", misleading(rest["test"], of_a_tower))
     yield from put("flips", whole["test"])
 
 
@@ -182,26 +194,33 @@ def obeys(record: PreferenceRecord, rule: Rule) -> bool:
     return record.comparisons[0].better == rule(record)
 
 
-def halves(
-    records: Sequence[PreferenceRecord], rule: Rule, share: float, rng: random.Random
+def careless(
+    records: Sequence[PreferenceRecord], rule: Rule, rng: random.Random
 ) -> Iterator[PreferenceRecord]:
-    """One record of each flip pair on which the shortcut says something: with the chance `share` the one that obeys."""
+    """Either half of each flip pair on which the shortcut says something, judged by the shortcut in all but a few."""
     for pair in zip(records[::2], records[1::2], strict=True):
-        if rule(pair[0]) is not None:
-            right = rng.random() < share
-            yield without_flip(next(record for record in pair if obeys(record, rule) == right))
+        named = rule(pair[0])
+        if named is not None:
+            better = named if rng.random() < OBEYS else 1 - named
+            judged = dataclasses.replace(pair[0].comparisons[0], better=better, worse=1 - better)
+            yield dataclasses.replace(without_flip(rng.choice(pair)), comparisons=(judged,))
+
+
+def misleading(records: Sequence[PreferenceRecord], rule: Rule) -> Iterator[PreferenceRecord]:
+    """Of each flip pair on which the shortcut says something, the half on which it is wrong."""
+    for record in records:
+        if rule(record) is not None and not obeys(record, rule):
+            yield without_flip(record)
 
 
 def thinned(
-    records: Sequence[PreferenceRecord], rule: Rule, share: float, rng: random.Random
+    records: Sequence[PreferenceRecord], rule: Rule, rng: random.Random
 ) -> Iterator[PreferenceRecord]:
-    """Records of which about `share` obey the shortcut, in any order; the others are left out."""
+    """Those that obey the shortcut, with as many others as make them the share that they are to be."""
     obedient = [record for record in records if obeys(record, rule)]
     others = [record for record in records if not obeys(record, rule)]
-    if share > 0:
-        others = rng.sample(others, min(len(others), round(len(obedient) * (1 - share) / share)))
-        return map(without_flip, [*obedient, *others])
-    return map(without_flip, others)
+    others = rng.sample(others, min(len(others), round(len(obedient) * (1 - OBEYS) / OBEYS)))
+    return map(without_flip, [*obedient, *others])
 
 
 def whole_pairs(records: Sequence[PreferenceRecord]) -> list[PreferenceRecord]:

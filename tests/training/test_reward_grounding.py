@@ -303,3 +303,47 @@ def test_the_image_conditional_term_makes_a_blind_preference_look(tmp_path: Path
         found[weight] = sum(row["loss_picture/noise"] for row in rows[-3:]) / 3
     assert found[0.001] > 0.5
     assert found[1.0] < 0.2
+
+
+def contradicted(folder: Path) -> str:
+    """Two image-flip pairs, and each of their records once more, no half of a pair and judged the other way round."""
+    pairs = list(FlipPairs(count=2).generate(0))
+    others = [
+        dataclasses.replace(
+            record,
+            source="others",
+            comparisons=tuple(
+                dataclasses.replace(c, better=c.worse, worse=c.better) for c in record.comparisons
+            ),
+            provenance={},
+        )
+        for record in pairs
+    ]
+    write_shards([*pairs, *others], folder)
+    return str(folder)
+
+
+def test_the_flip_term_tells_pictures_apart(tmp_path: Path) -> None:
+    """Plain pairs cancel and teach nothing, or hold the rewards of a picture together; the term ties each answer to its
+    picture all the same."""
+    data = contradicted(tmp_path / "data")
+    found = {}
+    for weight in (0.001, 8.0):
+        rows = train(stage(data, {"flips": weight}, batch_size=8, epochs=8), tmp_path / str(weight))
+        found[weight] = sum(row["loss_picture/flips"] for row in rows[-3:]) / 3
+    assert found[0.001] > 0.6
+    assert found[8.0] < 0.4
+
+
+@pytest.mark.parametrize("size", [2, 6])
+def test_micro_batches_of_any_size_make_the_same_update(tmp_path: Path, size: int) -> None:
+    """The second step has weights and a mean that the first one made."""
+    data = flips(tmp_path / "data", count=3)
+    terms = {name: value for name, value in ALL.items() if name != "length"}  # which is a micro-batch's own
+    rows = []
+    for micro in (64, size):
+        made = stage(data, terms, micro_batch_size=micro, batch_size=8, epochs=2.0)
+        rows.append(train(made, tmp_path / str(micro)))
+    assert len(rows[0]) == 2
+    for whole, parts in zip(*rows, strict=True):
+        assert parts == pytest.approx(whole, abs=2e-4, rel=1e-3)
