@@ -36,6 +36,7 @@ from mmrlhf.rewards.variants import variant
 from mmrlhf.training.feed import Refusals
 from mmrlhf.training.processes import total
 from mmrlhf.training.reward_labels import Item, Labels, label_batch, unit_of
+from mmrlhf.training.sharding import idle_batch
 from mmrlhf.types import PairBatch, Row, Sums, TokenBatch
 
 Lenders = Mapping[int, Sequence[PreferenceRecord]]  # by how many images they have
@@ -218,6 +219,13 @@ class Grounding:
             rows += [Row(prompt, row.answer_ids) for row in own]
         batch = collate(self.vlm, rows, self.vlm.device)
         return Blind(hidden_states(self.vlm, batch)[batch.row_B, batch.last_B].float(), place_B)
+
+    @torch.no_grad()
+    def read_nothing(self, accelerator: Accelerator) -> None:
+        """In place of reading, for a process whose share of an update shows no image, where there are several: FSDP's
+        backward pass fetches layers in the order of all forwards, which must end alike everywhere."""
+        if accelerator.num_processes > 1:
+            hidden_states(self.vlm, idle_batch(self.vlm))
 
     def reweighted(
         self, out: RewardOutput, blind_SK: Tensor | None, batch: GroundedBatch

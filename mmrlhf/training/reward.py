@@ -84,6 +84,8 @@ class RewardStage(Stage):
         units.sort(key=lambda unit: len(unit.rows[0].prompt.input_ids))
         with self._reading():
             batches = [self.grounding.batch(part) for part in self._parts(units)]
+            if self.grounding.branch and not any(batch.blind for batch in batches):
+                self.grounding.read_nothing(self.accelerator)
         batches = [batch for batch in batches if batch.weight]
         if not total(self.accelerator, len(items)):
             raise self.refusals.none_left()

@@ -41,7 +41,6 @@ CONFIG: dict[str, Any] = {
         "objectives": ["helpfulness", "factuality"],
         "batch_size": 6,
         "max_answer_tokens": 12,
-        # a record without an image and one with, so that a process may have none that is read blind
         "grounding": {
             "flips": 1.0,
             "image_conditional": {"weight": 0.5},
