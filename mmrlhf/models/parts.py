@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.adapters import OWN
+from mmrlhf.models.lora_linear import fuse_adapters
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
@@ -126,6 +127,7 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
     # peft holds the names in a set, whose order, and so the saved file, would be another in every process
     own = peft_model.peft_config[OWN]
     own.target_modules = sorted(own.target_modules)
+    fuse_adapters(peft_model)
     return peft_model
 
 
