@@ -124,13 +124,14 @@ class PpoStage(Stage):
         if not len(outcomes.group_B):
             raise (self.unscored if self.unscored.refused else self.refusals).none_left()
         # 3. what the updates need to know
-        rewards = outcomes.rewards(self.objectives)
-        scores_B, weights_BK = scalarize(self.scalarizer, rewards, self.config.score_clip)
-        scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
+        rewards, clip = outcomes.rewards(self.objectives), self.config.score_clip
+        seen = self.scalarizer.seen(rewards, clip)
+        scores_B, weights_BK = scalarize(self.scalarizer, seen)
+        scored = score_tokens(outcomes, seen, scores_B, weights_BK, self.config, self.kl.coef)
         advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
         self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
-        learnt = self.scalarizer.update(rewards.clipped(self.config.score_clip))
+        learnt = self.scalarizer.learn(rewards, clip)
         if self.accelerator.is_main_process:
             self._measured |= {f"scalarizer/{name}": (value, 1) for name, value in learnt.items()}
         if self._samples_due(step):
@@ -344,7 +345,6 @@ class PpoStage(Stage):
         return self.alarms.lr_scale
 
     def state_dict(self) -> dict[str, Any]:
-        # what the scalarizer keeps from step to step (multipliers, running means) belongs here too
         return {
             "kl_coef": self.kl.coef,
             "refusals": self.refusals.state_dict(self.accelerator),

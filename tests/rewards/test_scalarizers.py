@@ -174,7 +174,7 @@ def test_standardised_counts_only_what_is_judged() -> None:
 def test_running_statistics_are_those_of_all_answers_so_far() -> None:
     """1, 3, and this step's 5: mean 3, deviation 2."""
     running = Standardised()
-    assert running.update(rewards_of([[1.0], [3.0]])) == {"mean/a": 2.0, "std/a": pytest.approx(math.sqrt(2))}
+    assert running.learn(rewards_of([[1.0], [3.0]])) == {"mean/a": 2.0, "std/a": pytest.approx(math.sqrt(2))}
     assert scores(running, rewards_of([[5.0]])) == pytest.approx([1.0], abs=1e-4)
     assert scores(running, rewards_of([[5.0]])) == pytest.approx(
         [1.0], abs=1e-4
@@ -182,7 +182,7 @@ def test_running_statistics_are_those_of_all_answers_so_far() -> None:
     again = Standardised()
     again.load_state_dict(running.state_dict())
     for part in (running, again):
-        assert part.update(rewards_of([[5.0]])) == {"mean/a": 3.0, "std/a": pytest.approx(2.0)}
+        assert part.learn(rewards_of([[5.0]])) == {"mean/a": 3.0, "std/a": pytest.approx(2.0)}
     assert running.state_dict() == again.state_dict() == {"moments": {"a": [3.0, 3.0, 8.0]}}
 
 
@@ -272,8 +272,58 @@ def test_multipliers_go_on_exactly() -> None:
 def test_pessimism_holds_for_constraints_and_statistics() -> None:
     """A mean of 1 with a deviation of 0.5 counts as 0, so that the bound of 1 is unmet by 1."""
     unsure = replace(rewards_of([[1.0, 0.0]]), std_BK=torch.tensor([[0.5, 0.0]]))
-    assert Lagrangian(at_least={"a": 1.0}, pessimism=2.0).update(unsure)["violation/a"] == 1.0
-    assert Standardised(pessimism=2.0).update(unsure)["mean/a"] == 0.0
+    assert Lagrangian(at_least={"a": 1.0}, pessimism=2.0).learn(unsure)["violation/a"] == 1.0
+    assert Standardised(pessimism=2.0).learn(unsure)["mean/a"] == 0.0
+
+
+def test_pessimism_takes_an_unsure_cost_for_more_than_it_is() -> None:
+    """Harm of 0.5 counts as 0.5 + 2 * 1: (0 - 2.5) / 2, where a sure one gives (0 - 0.5) / 2."""
+    bound = Lagrangian(weights={"a": 1.0}, at_most={"b": 0.0}, initial=1.0, pessimism=2.0)
+    sure = rewards_of([[0.0, 0.5]])
+    unsure = replace(sure, std_BK=torch.tensor([[0.0, 1.0]]))
+    assert scores(bound, sure) == [-0.25]
+    assert scores(bound, unsure) == [-1.25]
+    assert bound.learn(unsure)["violation/b"] == 2.5
+    # what is maximised, and what is to be at least its bound, count for less
+    more = Lagrangian(weights={"a": 1.0}, at_least={"b": 0.0}, initial=1.0, pessimism=2.0)
+    assert scores(more, replace(sure, std_BK=torch.ones(1, 2))) == [-1.75]
+
+
+def test_pessimism_comes_before_the_bound() -> None:
+    """20 - 2 * 3 = 14 is 5 once bounded, and 6 - 2 * 0.9 = 4.2; 0 - 2 * 10 is -5, and a cost of 4 + 2 * 3 is 5."""
+    rewards = replace(rewards_of([[20.0], [6.0], [0.0]]), std_BK=torch.tensor([[3.0], [0.9], [10.0]]))
+    cautious = WeightedSum(pessimism=2.0)
+    assert cautious(rewards, 5.0).tolist() == close(5.0, 4.2, -5.0)
+    assert scalarize(cautious, cautious.seen(rewards, 5.0))[0].tolist() == close(5.0, 4.2, -5.0)
+    cost = replace(rewards_of([[0.0, 4.0]]), std_BK=torch.tensor([[0.0, 3.0]]))
+    bound = Lagrangian(at_most={"b": 0.0}, pessimism=2.0)
+    assert bound.learn(cost, 5.0)["violation/b"] == 5.0  # what it learns from is what it combines
+    inner = PreferenceConditioned(pessimism=1.0, inner=WeightedSum(pessimism=1.0))
+    assert inner(replace(rewards, asked_BK=torch.ones(3, 1)), 5.0).tolist() == close(5.0, 4.2, -5.0)
+
+
+def test_pessimism_leaves_what_does_not_apply() -> None:
+    judged = torch.tensor([[True, False]])
+    unsure = replace(rewards_of([[1.0, 0.0]], judged), std_BK=torch.tensor([[0.5, math.nan]]))
+    assert WeightedSum(pessimism=1.0).seen(unsure, 5.0).mean_BK.tolist() == [[0.5, 0.0]]
+
+
+def test_standardised_rewards_are_bounded_and_not_before() -> None:
+    """One 0 after 5,031 times 1 lies 5031 / 5032 from a mean with the deviation 1 / sqrt(5032). Lengths of 100 to 300
+    words lie beyond a bound of 5, and tell answers apart all the same: mean 200, deviation 100."""
+    running = Standardised()
+    running.learn(rewards_of([[1.0]] * 5000), 5.0)
+    step = rewards_of([[1.0]] * 31 + [[0.0]])
+    assert running(step)[31].item() == pytest.approx(-0.999801 / (0.0140970 + 1e-4), abs=0.01)
+    assert running(step, 5.0)[31].item() == -5.0
+    lengths = rewards_of([[100.0], [200.0], [300.0]])
+    for over in ("batch", "running", "group"):
+        grouped = replace(lengths, group_B=torch.zeros(3, dtype=torch.int64))
+        assert Standardised(over=over)(grouped, 5.0).tolist() == close(-1.0, 0.0, 1.0)
+    assert Standardised().learn(lengths, 5.0) == {"mean/a": 200.0, "std/a": 100.0}
+    judged = torch.tensor([[True], [True], [False]])
+    seen = Standardised(over="batch").seen(rewards_of([[1.0], [3.0], [0.0]], judged), 5.0)
+    assert seen.mean_BK[:, 0].tolist() == pytest.approx([-0.70711, 0.70711, 0.0], abs=1e-4)
 
 
 def test_gated() -> None:
@@ -344,7 +394,7 @@ def test_gradients_by_finite_differences(scalarizer: ScalarizerBase) -> None:
     rewards = replace(rewards_of(values, judged), gate_BK=shares, asked_BK=shares)
     if isinstance(scalarizer, SafetyGate):
         rewards = replace(rewards, asked_BK=None)
-    _, ours = scalarize(scalarizer, rewards, clip=5.0)
+    _, ours = scalarize(scalarizer, scalarizer.seen(rewards, 5.0))
     step, found = 1e-6, torch.zeros_like(values)
     for k in range(3):
         apart = torch.zeros_like(values)
@@ -355,14 +405,14 @@ def test_gradients_by_finite_differences(scalarizer: ScalarizerBase) -> None:
     assert ours.abs().sum() > 1
 
 
-def test_the_gradient_of_standardised_rewards_is_their_weight_over_their_deviation() -> None:
-    """a: 1, 3, 5 have the deviation 2; b: 0, 0, 3 have sqrt(3). Three quarters of the weight is a's."""
+def test_the_gradient_by_standardised_rewards_is_their_weight() -> None:
+    """Three quarters of it a's; what is derived by is already divided by the deviation, as critics learn it."""
     rewards = rewards_of([[1.0, 0.0], [3.0, 0.0], [5.0, 3.0]])
     for over in ("batch", "running", "group"):
         grouped = replace(rewards, group_B=torch.zeros(3, dtype=torch.int64))
-        _, weights_BK = scalarize(Standardised(over=over, weights={"a": 3.0}), grouped, clip=9.0)
-        expected = torch.tensor([0.375, 0.144338]).expand(3, 2)
-        torch.testing.assert_close(weights_BK, expected, rtol=0, atol=1e-4)
+        scalarizer = Standardised(over=over, weights={"a": 3.0})
+        _, weights_BK = scalarize(scalarizer, scalarizer.seen(grouped, 9.0))
+        torch.testing.assert_close(weights_BK, torch.tensor([0.75, 0.25]).expand(3, 2))
 
 
 @pytest.mark.parametrize(
@@ -374,6 +424,10 @@ def test_the_gradient_of_standardised_rewards_is_their_weight_over_their_deviati
             "a: stands in at_least and in at_most",
         ),
         ({"type": "lagrangian", "at_least": {"a": 0}, "kp": 0, "ki": 0}, "the multipliers would never move"),
+        (
+            {"type": "lagrangian", "weights": {"a": 1}, "at_most": {"a": 1}, "pessimism": 1},
+            "pessimism: a is maximised by weights and bounded by at_most",
+        ),
         ({"type": "lexicographic", "order": ["a", "b", "a"]}, "scalarizer.order: a stands twice"),
         ({"type": "lexicographic", "order": ["a"]}, "scalarizer.order"),
         ({"type": "threshold", "thresholds": {}}, "scalarizer.thresholds"),
