@@ -101,8 +101,13 @@ class ScalarizerBase(Config):
         """Raises UserError where the settings name an objective that isn't there."""
 
     def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
-        """What is asked of the answers to one prompt beside the prompt itself; None: nothing. `seed` belongs to the
-        prompt's place in the feed, so that a resumed run, on any number of processes, asks the same."""
+        """What is asked of the answers to one prompt beside the prompt itself; None: nothing, each objective weighs 1.
+        `seed` belongs to the prompt's place in the feed, so that a resumed run, on any number of processes, asks the
+        same.
+
+        Raises:
+            PromptRefused: it can't be asked of this prompt, which is left out.
+        """
         return None
 
 
@@ -130,9 +135,3 @@ def weights_of(weights: Mapping[str, float], rewards: Rewards) -> Tensor:
 def weighted_mean(values_BK: Tensor, weights_BK: Tensor) -> Tensor:
     """sum_k w_k v_k / sum_k w_k; 0 where all weights are 0: (B,)."""
     return (weights_BK * values_BK).sum(-1) / weights_BK.sum(-1).clamp(min=1e-8)
-
-
-def above_zero(values: Tensor) -> Tensor:
-    """An increasing map onto numbers above 0 that leaves differences above 0 as they are: 1 + x there and 1 / (1 - x)
-    below, with the slope 1 on both sides of 0."""
-    return (1 + values).where(values >= 0, 1 / (1 - values.clamp(max=0)))
