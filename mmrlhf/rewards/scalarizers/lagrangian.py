@@ -48,14 +48,15 @@ class Lagrangian(ScalarizerBase):
         description="of what is maximised, by objective; where none is given, 1 for all without a constraint",
     )
     at_least: dict[str, float] = Field(
-        {}, description="lower bounds on the mean reward by objective, in deviations"
+        {},
+        description="lower bounds on the mean reward, by objective, in its units (a head's are deviations)",
     )
     at_most: dict[str, float] = Field(
         {}, description="upper bounds on the mean, by objective: of costs, such as a harm that is scored"
     )
-    kp: Gain = Field(0.5, description="multiplier for each deviation of (smoothed) violation")
-    ki: Gain = Field(0.1, description="growth of the multiplier a step, for each deviation of violation")
-    kd: Gain = Field(0.0, description="multiplier for each deviation by which the violation rises a step")
+    kp: Gain = Field(0.5, description="multiplier for each unit of (smoothed) violation")
+    ki: Gain = Field(0.1, description="growth of the multiplier a step, for each unit of violation")
+    kd: Gain = Field(0.0, description="multiplier for each unit by which the violation rises a step")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.5, description="of the violation that kp and kd see: share of its earlier mean that is kept a step"
     )
