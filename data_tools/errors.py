@@ -11,6 +11,10 @@ class UserError(Exception):
     """A mistake in the input, the config or the command, with a message that says what to do about it."""
 
 
+class PromptRefused(UserError):
+    """A prompt that can't be used; training leaves it out, tells of it by name and counts it, up to a bound."""
+
+
 class RunError(Exception):
     """A run that can't go on through no mistake of the user's command: a clear message, and exit code 1."""
 

@@ -14,6 +14,7 @@ import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
+from mmrlhf import cli_options as options
 
 if TYPE_CHECKING:
     from mmrlhf.config import RunConfig
@@ -138,50 +139,20 @@ def evaluate_reward(
     config: ConfigFile = None,
     option: ConfigOption = None,
     overrides: Sets = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="folder of a reward model, for no run's")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="with --model: folder of a built data set")] = None,
-    split: Annotated[str, typer.Option(help="with --data: its split")] = "test",
-    benchmark: Annotated[
-        str | None,
-        typer.Option(help="with --model: vl_rewardbench, multimodal_rewardbench or mm_rlhf_rewardbench"),
-    ] = None,
-    rows: Annotated[
-        list[Path] | None,
-        typer.Option(help="the benchmark's rows: JSON lines, a JSON list or parquet (any number of times)"),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="folder of the rows' images; nothing: the file's own")
-    ] = None,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="head to score a benchmark by, or mean (any number of times); nothing: all of them"
-        ),
-    ] = None,
-    pairs: Annotated[
-        int | None,
-        typer.Option(min=1, help="records at most; nothing: the config's, 512, or a whole benchmark"),
-    ] = None,
-    conditions: Annotated[
-        str | None,
-        typer.Option(help="what is shown beside the true image: none,swapped,crop,noise; nothing: all"),
-    ] = None,
-    gradients: Annotated[
-        int | None,
-        typer.Option(min=0, help="pairs on which the heads' gradients are compared; nothing: none"),
-    ] = None,
-    text_model: Annotated[
-        str | None,
-        typer.Option(help="folder of a reward model trained on text: where it fails, the image is needed"),
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="records of one batch; nothing: 64")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="draws records, other images and intervals")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="folder of reward.json and reward.html; nothing: the run's, or reward_evaluation"),
-    ] = None,
+    model: options.RewardFolder = None,
+    data: options.DataFolder = None,
+    split: options.Split = "test",
+    benchmark: options.Benchmark = None,
+    rows: options.Rows = None,
+    images: options.Images = None,
+    objective: options.Objectives = None,
+    pairs: options.Pairs = None,
+    conditions: options.Conditions = None,
+    gradients: options.Gradients = None,
+    text_model: options.TextModel = None,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    out: options.Out = None,
 ) -> None:
     """Measure a reward model: what it gets right, whether it looks, how sure it may be (docs/evaluation.md).
 

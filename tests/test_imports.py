@@ -33,7 +33,7 @@ LEVELS = [
         *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder"),
         *("mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"),
     ],
-    ["mmrlhf.cli", "mmrlhf.__main__"],
+    ["mmrlhf.cli", "mmrlhf.cli_options", "mmrlhf.__main__"],
 ]
 # the config's unions name scalarizers and objectives, which are configs themselves: they stand on the level of the
 # config, and import torch for type checks or once they are asked

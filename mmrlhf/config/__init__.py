@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -148,8 +148,23 @@ class RunConfig(Config):
                         f"{type(own).__name__} is not made from {ScalarizerBase.__module__}:ScalarizerBase"
                     )
                 own.check(self.objectives)
+                self._check_judges(own, self.ppo.objectives)
             except UserError as error:
                 yield _mistake(str(error), "ppo", "variants", index, "scalarizer")
+
+    def _check_judges(self, scalarizer: ScalarizerBase, others: Sequence[ObjectiveBase]) -> None:
+        """Raises UserError where no judge of the run tells what the scalarizer reads beside rewards."""
+        ensemble = self.reward is not None and self.reward.members > 1
+        if scalarizer.needs_deviations and not (ensemble or any(other.tells_deviation for other in others)):
+            raise UserError(
+                "pessimism: no judge tells how unsure it is, so it would change nothing; set reward.members to 2 or "
+                "more, add one that tells it to ppo.objectives (such as remote), or leave pessimism 0"
+            )
+        gate = self.reward is not None and self.reward.gate is not None
+        if scalarizer.needs_gate and not (gate or any(not other.ours for other in others)):
+            raise UserError(
+                "the reward model has no gate to read weights from; set reward.gate, or choose another type"
+            )
 
     def _wrong_wishes(self) -> Iterator[InitErrorDetails]:
         """Weights that no policy of the run could be asked for are told of before it is trained."""

@@ -115,7 +115,10 @@ class PpoConfig(StageConfig):
         False, description="shift and scale the scores of a rollout to mean 0 and deviation 1"
     )
     score_clip: float = Field(
-        5.0, gt=0, description="normalised rewards are clipped to +- this before they are combined"
+        5.0,
+        gt=0,
+        description="rewards are bounded to +- this before they are combined (by the scalarizer standardised: once "
+        "they are standardised); objectives of your own may need their mean and std set, so as to lie within",
     )
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="taken off the score of an answer that does not end"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import gc
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_po
 from mmrlhf.evaluation.reward.command import How, fitting, on_data
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
+from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.rewards.panel import Panel
-from mmrlhf.rewards.scalarizers.asking import read_asks, wish
+from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
@@ -37,6 +38,7 @@ LEARNED_RULE = (
     "the least mean of any policy, minus 10% of the range over policies, or 0.1 where all are equal"
 )
 GOLD_RULE = "0, the least gold score there is"
+Points = dict[str, dict[str, float] | None]  # what a policy is told to weigh, by the name of the point
 
 
 def evaluate_tradeoffs(
@@ -64,10 +66,10 @@ def evaluate_tradeoffs(
         _write(out / "reward.json", on_data(panel.model, data, settings.split, How.of_run(config)))
     else:
         (out / "reward.json").unlink(missing_ok=True)  # of a config that had a reward model
-    stage: StageConfig = config.ppo or config.sft or StageConfig()
+    points = {name: trade_offs(name, path, settings.weights) for name, path in policies.items()}
     kinds = config.ppo.prompts_from if config.ppo else None
     prompts = choose_prompts(data, settings, config.seed, kinds)
-    records, refused = prompts, 0
+    records: list[PreferenceRecord] = []
     found: list[PolicyEvaluation] = []
     for name, path in policies.items():
         model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
@@ -76,39 +78,56 @@ def evaluate_tradeoffs(
             # PPO and the evaluation hand the prompts of a policy to the reward model, so both must take them; all
             # policies read them alike
             reader = panel.model.vlm if panel.model else vlm
-            records, refused = fitting(reader, prompts, stage.max_prompt_tokens)
+            records = _readable(reader, prompts, points, _stage(config).max_prompt_tokens)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
-        for point, weights in trade_offs(name, path, settings.weights).items():
-            with progress(f"evaluate {point}", len(records)) as bar:
-                found.append(
-                    evaluate_policy(
-                        point,
-                        vlm,
-                        panel,
-                        records,
-                        settings,
-                        stage.max_answer_tokens,
-                        config.seed,
-                        bar,
-                        weights,
-                    )
-                )
+        found += _at_points(vlm, points[name], panel, records, config)
         del vlm
         _free()
     result = compare(found, config.seed) | {
         "split": settings.split,
         "temperature": settings.temperature,
-        "refused": refused,
+        "refused": len(prompts) - len(records),
         "samples": _samples(records, settings.samples),
     }
     _write(out / "tradeoffs.json", result)
     return result
 
 
-def trade_offs(
-    name: str, model: str | Path, asked: Sequence[Mapping[str, float]]
-) -> dict[str, dict[str, float] | None]:
+def _readable(
+    reader: VLM, prompts: Sequence[PreferenceRecord], points: Mapping[str, Points], limit: int
+) -> list[PreferenceRecord]:
+    """The prompts that every policy can be asked: those that can be read, with weights told in them where a policy
+    reads weights."""
+    weights = next((told for of_one in points.values() for told in of_one.values() if told), None)
+
+    def told(record: PreferenceRecord) -> PreferenceRecord:
+        return with_weights(record, weights) if weights else record
+
+    return fitting(reader, prompts, limit, told)[0]
+
+
+def _at_points(
+    vlm: VLM, points: Points, panel: Panel, records: Sequence[PreferenceRecord], config: RunConfig
+) -> Iterator[PolicyEvaluation]:
+    """A policy's measures at each of its points."""
+    settings = config.evaluate or EvaluateConfig()
+    for point, weights in points.items():
+        with progress(f"evaluate {point}", len(records)) as bar:
+            yield evaluate_policy(
+                point,
+                vlm,
+                panel,
+                records,
+                settings,
+                _stage(config).max_answer_tokens,
+                config.seed,
+                bar,
+                weights,
+            )
+
+
+def trade_offs(name: str, model: str | Path, asked: Sequence[Mapping[str, float]]) -> Points:
     """The points at which a policy is measured, and what it is told to weigh at each. A policy that reads weights is
     one for all of them: under its own name with all objectives alike, then each objective alone, then what is asked.
 
@@ -118,7 +137,7 @@ def trade_offs(
     objectives = read_asks(model)
     if objectives is None:
         return {name: None}
-    points: dict[str, dict[str, float] | None] = {name: wish({}, objectives, name)}
+    points: Points = {name: wish({}, objectives, name)}
     for weights in [*({objective: 1.0} for objective in objectives), *asked]:
         told = wish(weights, objectives, "evaluate.weights")
         words = [
@@ -141,6 +160,11 @@ def open_panel(reward_path: Path | None, config: RunConfig, device: torch.device
     panel = Panel(model, config.ppo.objectives if config.ppo else ())
     panel.open()
     return panel
+
+
+def _stage(config: RunConfig) -> StageConfig:
+    """Whose limits hold for prompts and answers."""
+    return config.ppo or config.sft or StageConfig()
 
 
 def _settings(config: RunConfig, stage: StageConfig | None) -> ModelConfig:

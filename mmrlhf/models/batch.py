@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_tools.errors import UserError
+from data_tools.errors import PromptRefused
 from data_tools.images import ImageError, read_image
 from data_tools.schema import Message, PreferenceRecord
 from mmrlhf.models.prefix import answers_a_row, lay_out
@@ -34,11 +34,11 @@ NO_INPUTS = {"labels"}  # some processors add them
 ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-class PromptTooLong(UserError):
+class PromptTooLong(PromptRefused):
     """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
 
 
-class PromptUnreadable(UserError):
+class PromptUnreadable(PromptRefused):
     """A prompt that the family's processor doesn't take; some take none without an image."""
 
 

@@ -3,19 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig
+from mmrlhf.models.batch import encode_told
 from mmrlhf.models.generate import Sample, sample
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.panel import Panel
+from mmrlhf.rewards.scalarizers import ScalarizerBase
 from mmrlhf.tensors import pad_right
 from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row
+
+
+def encode_asked(
+    vlm: VLM,
+    scalarizer: ScalarizerBase,
+    record: PreferenceRecord,
+    objectives: Sequence[str],
+    seed: int,
+    max_tokens: int,
+) -> EncodedPrompt:
+    """A prompt with what a scalarizer asks of its answers: told in the tokens alone, so that judges, the oracle and all
+    measures read the record as it is. Where nothing is asked each objective weighs 1, so that what is asked is known of
+    every answer, whichever prompts stand in a batch or on a process.
+
+    Raises:
+        PromptRefused, ImageError: it can't be encoded, or asked.
+        UserError: the scalarizer doesn't give one weight an objective.
+    """
+    told, weights = scalarizer.ask(record, objectives, seed) or (record, [1.0] * len(objectives))
+    if len(weights) != len(objectives):
+        raise UserError(
+            f"scalarizer {type(scalarizer).__name__}: asked {len(weights)} weights of record {record.id}, where there "
+            f"are {len(objectives)} objectives"
+        )
+    prompt = encode_told(vlm, record, told, max_tokens)
+    return replace(prompt, asked_K=torch.tensor(weights, dtype=torch.float32))
 
 
 def roll_out(
@@ -77,8 +107,10 @@ def _values(samples: Sequence[Sample]) -> Tensor | None:
 
 
 def _asked(prompts: Sequence[EncodedPrompt]) -> Tensor | None:
-    """What the scalarizer asked of each answer: (B, K); None where it asks nothing."""
+    """What the scalarizer asked of each answer: (B, K); None where the prompts weren't encoded with it, and without any
+    prompt."""
     asked = [prompt.asked_K for prompt in prompts if prompt.asked_K is not None]
+    assert len(asked) in (0, len(prompts))  # of all or of none, as `encode_asked` sees to
     return torch.stack(asked) if asked else None
 
 

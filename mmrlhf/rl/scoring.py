@@ -17,24 +17,30 @@ from mmrlhf.tensors import whiten
 from mmrlhf.types import Outcomes, Rewards
 
 
-def scalarize(scalarizer: ScalarizerBase, rewards: Rewards, clip: float) -> tuple[Tensor, Tensor]:
-    """Scores (B,), and their derivatives by the rewards (B, K): for a weighted sum its weights.
-
-    Rewards are clipped before they are combined, since a scalarizer may be centred elsewhere than at 0.
+def scalarize(scalarizer: ScalarizerBase, seen: Rewards) -> tuple[Tensor, Tensor]:
+    """Scores (B,), and their derivatives by the rewards (B, K): for a weighted sum its weights. `seen` are the rewards
+    as the scalarizer combines them (`ScalarizerBase.seen`): bounded before and not after, since a scalarizer may be
+    centred elsewhere than at 0.
     """
-    clipped_BK = rewards.clipped(clip).mean_BK.requires_grad_(True)
+    seen_BK = seen.mean_BK.detach().requires_grad_(True)
     with torch.enable_grad():
-        scores_B = scalarizer(replace(rewards, mean_BK=clipped_BK))
-        (weights_BK,) = torch.autograd.grad(scores_B.sum(), clipped_BK)
+        scores_B = scalarizer.combine(replace(seen, mean_BK=seen_BK))
+        (weights_BK,) = torch.autograd.grad(scores_B.sum(), seen_BK)
     return scores_B.detach(), weights_BK
 
 
 def score_tokens(
-    outcomes: Outcomes, scores_B: Tensor, weights_BK: Tensor, config: PpoConfig, kl_coef: float
+    outcomes: Outcomes,
+    seen: Rewards,
+    scores_B: Tensor,
+    weights_BK: Tensor,
+    config: PpoConfig,
+    kl_coef: float,
 ) -> Scored:
     """What an algorithm turns into advantages: the scores less the penalties, spread over tokens.
 
-    With a critic an objective each learns that objective alone, and the penalties have a critic of their own.
+    With a critic an objective each learns that objective's rewards alone, as they were combined (`seen`), and the
+    penalties have a critic of their own.
     """
     mask_BT = outcomes.mask_BT
     penalty_B = config.missing_eos_penalty * ~outcomes.ended_B
@@ -43,8 +49,7 @@ def score_tokens(
     coef = kl_coef if config.kl_in == "reward" else 0.0
     scores_B, ones_B1 = scores_B - penalty_B, torch.ones(len(mask_BT), 1)
     if getattr(config.algorithm, "critics", "single") == "per_objective":
-        clipped_BK = outcomes.rewards_BK.clamp(-config.score_clip, config.score_clip)
-        parts = [token_rewards(scores, kl_BT, 0.0, mask_BT) for scores in clipped_BK.unbind(1)]
+        parts = [token_rewards(rewards_B, kl_BT, 0.0, mask_BT) for rewards_B in seen.mean_BK.unbind(1)]
         parts.append(token_rewards(-penalty_B, kl_BT, coef, mask_BT))
         weights_BK = torch.cat([weights_BK, ones_B1], 1)
     else:

@@ -9,11 +9,10 @@ from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, Subset
 
 from data_tools.balance.order import epoch_order
-from data_tools.errors import UserError
+from data_tools.errors import PromptRefused, UserError
 from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind, open_records
-from mmrlhf.models.batch import PromptTooLong, PromptUnreadable
 from mmrlhf.terminal import console
 from mmrlhf.training.processes import everyones, total
 
@@ -81,13 +80,13 @@ class Refusals:
         self._last = ""
 
     def keep(self, records: Sequence[S], encode: Callable[[S], T]) -> list[T]:
-        """`encode` of each record, without those whose prompt is too long or whose image can't be read."""
+        """`encode` of each record, without those whose prompt can't be used or whose image can't be read."""
         kept: list[T] = []
         for record in records:
             self.seen += 1
             try:
                 kept.append(encode(record))
-            except (PromptTooLong, PromptUnreadable, ImageError) as error:
+            except (PromptRefused, ImageError) as error:
                 self.refuse(str(error))
         return kept
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from torch import Tensor
 
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import PpoConfig, PpoVariant
-from mmrlhf.models.batch import collate, encode_prompt, encode_told, micro_batches
+from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.generate import uniforms
 from mmrlhf.models.policy import Policy, PolicyOutput
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.kl import KlController
-from mmrlhf.rl.rollout import roll_out, swap_gap, without_broken_rewards
+from mmrlhf.rl.rollout import encode_asked, roll_out, swap_gap, without_broken_rewards
 from mmrlhf.rl.scoring import scalarize, score_tokens
 from mmrlhf.rl.update import update_loss
 from mmrlhf.tensors import length_mask, masked_sum
@@ -38,7 +38,13 @@ from mmrlhf.training.alarms import Alarms
 from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed, share
 from mmrlhf.training.processes import gather_outcomes, total
-from mmrlhf.training.rollout_metrics import gold_metrics, mean_kl, rollout_metrics, swap_metrics
+from mmrlhf.training.rollout_metrics import (
+    entropy_metrics,
+    gold_metrics,
+    mean_kl,
+    rollout_metrics,
+    swap_metrics,
+)
 from mmrlhf.training.samples import write_samples
 from mmrlhf.training.sft import DemonstrationRows
 from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row, Sums
@@ -124,13 +130,14 @@ class PpoStage(Stage):
         if not len(outcomes.group_B):
             raise (self.unscored if self.unscored.refused else self.refusals).none_left()
         # 3. what the updates need to know
-        rewards = outcomes.rewards(self.objectives)
-        scores_B, weights_BK = scalarize(self.scalarizer, rewards, self.config.score_clip)
-        scored = score_tokens(outcomes, scores_B, weights_BK, self.config, self.kl.coef)
+        rewards, clip = outcomes.rewards(self.objectives), self.config.score_clip
+        seen = self.scalarizer.seen(rewards, clip)
+        scores_B, weights_BK = scalarize(self.scalarizer, seen)
+        scored = score_tokens(outcomes, seen, scores_B, weights_BK, self.config, self.kl.coef)
         advantages_BT, returns_BTK = self.algorithm.advantages(scored)
         experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
         self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
-        learnt = self.scalarizer.update(rewards.clipped(self.config.score_clip))
+        learnt = self.scalarizer.learn(rewards, clip)
         if self.accelerator.is_main_process:
             self._measured |= {f"scalarizer/{name}": (value, 1) for name, value in learnt.items()}
         if self._samples_due(step):
@@ -145,15 +152,10 @@ class PpoStage(Stage):
         self.kl.update(mean_kl(outcomes))
 
     def _encode(self, record: PreferenceRecord, position: int) -> EncodedPrompt:
-        """The prompt at a position of the feed, with what the scalarizer asks of its answers: told in the tokens alone,
-        so that judges, the oracle and all measures read the record as it is."""
+        """The prompt at a position of the feed, with what the scalarizer asks of its answers."""
         seed = step_seed(self.seed, f"{self.name}/asked", position)
-        asked = self.scalarizer.ask(record, self.objectives, seed)
-        if asked is None:
-            return encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
-        told, weights = asked
-        prompt = encode_told(self.vlm, record, told, self.config.max_prompt_tokens)
-        return replace(prompt, asked_K=torch.tensor(weights))
+        limit = self.config.max_prompt_tokens
+        return encode_asked(self.vlm, self.scalarizer, record, self.objectives, seed, limit)
 
     def _roll_out(self, step: int) -> Rollout:
         """This process's answers of a step. Draws belong to a prompt's place in the feed, whoever answers it."""
@@ -321,7 +323,7 @@ class PpoStage(Stage):
         for i, part in enumerate(sums["approx_kl"]):
             self._moved[i] += float(part)
         assert out.entropy_BT is not None
-        sums |= _entropy_sums(out.entropy_BT.detach(), batch.answer_mask_BT, micro_batch.rows)
+        sums |= entropy_metrics(out.entropy_BT.detach(), batch.answer_mask_BT, micro_batch.rows)
         return LossSum(loss, sums, batch.record_ids)
 
     def _demonstration_loss(self, micro_batch: Demonstrations) -> LossSum:
@@ -344,7 +346,6 @@ class PpoStage(Stage):
         return self.alarms.lr_scale
 
     def state_dict(self) -> dict[str, Any]:
-        # what the scalarizer keeps from step to step (multipliers, running means) belongs here too
         return {
             "kl_coef": self.kl.coef,
             "refusals": self.refusals.state_dict(self.accelerator),
@@ -381,14 +382,6 @@ def _experience(
         values_BTK=own.values_BTK,
         returns_BTK=None if returns_BTK is None else returns_BTK[places],
     )
-
-
-def _entropy_sums(entropy_BT: Tensor, mask_BT: Tensor, rows: Sequence[Row]) -> Sums:
-    sums: Sums = {"entropy": (masked_sum(entropy_BT, mask_BT), mask_BT.sum())}
-    for modality in sorted({row.prompt.modality for row in rows}):
-        of_B = torch.tensor([row.prompt.modality == modality for row in rows], device=mask_BT.device)
-        sums[f"entropy/{modality}"] = (masked_sum(entropy_BT[of_B], mask_BT[of_B]), mask_BT[of_B].sum())
-    return sums
 
 
 def _cut(count: int, parts: int) -> list[slice]:

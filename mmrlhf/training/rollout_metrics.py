@@ -9,8 +9,8 @@ from torch import Tensor
 
 from data_tools.oracle import gold
 from mmrlhf.rl.kl import answer_kl
-from mmrlhf.tensors import masked_mean
-from mmrlhf.types import Outcomes, Rollout, Sums
+from mmrlhf.tensors import masked_mean, masked_sum
+from mmrlhf.types import Outcomes, Rollout, Row, Sums
 
 
 def mean_kl(outcomes: Outcomes) -> float:
@@ -80,3 +80,12 @@ def swap_metrics(gap_BK: Tensor, told_BK: Tensor, objectives: Sequence[str]) -> 
         for k, name in enumerate(objectives)
         if told_BK[:, k].any()
     }
+
+
+def entropy_metrics(entropy_BT: Tensor, mask_BT: Tensor, rows: Sequence[Row]) -> Sums:
+    """`entropy` and `entropy/MODALITY`: the mean entropy a token of the policy that answered, in nats."""
+    sums: Sums = {"entropy": (masked_sum(entropy_BT, mask_BT), mask_BT.sum())}
+    for modality in sorted({row.prompt.modality for row in rows}):
+        of_B = torch.tensor([row.prompt.modality == modality for row in rows], device=mask_BT.device)
+        sums[f"entropy/{modality}"] = (masked_sum(entropy_BT[of_B], mask_BT[of_B]), mask_BT[of_B].sum())
+    return sums

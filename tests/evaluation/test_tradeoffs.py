@@ -1,11 +1,13 @@
 import json
 import math
+import shutil
 
 import pytest
 from evaluation_stubs import NORMS, OBJECTIVES, everything, flips, pair
 
 from data_tools.build import DataConfig, build
 from data_tools.errors import UserError
+from data_tools.schema import Message, Part, PreferenceRecord, user
 from data_tools.shards import open_records, write_shards
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
@@ -20,6 +22,7 @@ from mmrlhf.evaluation.tradeoffs import (
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
+from mmrlhf.rewards.scalarizers.asking import save_asks
 
 
 def in_test_split(records):
@@ -211,3 +214,23 @@ def test_changes_are_paired_by_prompt():
     assert change["gold"]["factuality"]["mean"] == 0.5
     assert change["true_claims"]["mean"] == 0.5
     assert all(math.isfinite(v) for v in change["true_claims"].values())
+
+
+def test_a_prompt_that_cannot_tell_weights_is_left_out(models, tmp_path):
+    """Only where a policy reads weights."""
+    shutil.copytree(models / "policy", tmp_path / "policy")
+    save_asks(tmp_path / "policy", list(OBJECTIVES))
+    system = Message("system", (Part(text="Be kind."),))
+    prompts = [(user("Who are you?"),), (system,), (system, user("Who is it?"))]
+    asked = [PreferenceRecord(f"p{i}", "test", prompt) for i, prompt in enumerate(prompts)]
+    write_shards(in_test_split([pair(0, "a", "b"), *asked]), tmp_path / "data")
+    config = run_config(tmp_path / "data")
+
+    def measured(policy):
+        policies = {"wishes": policy}
+        found = evaluate_tradeoffs(policies, models / "reward", config.data, config, tmp_path / "out", "cpu")
+        records = {answer["record"] for policy in found["policies"] for answer in policy["answers"]}
+        return found["refused"], sorted(records), len(found["policies"])
+
+    assert measured(tmp_path / "policy") == (1, ["p0", "p2"], 4)
+    assert measured(models / "policy") == (0, ["p0", "p1", "p2"], 1)

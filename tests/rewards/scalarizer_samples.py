@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 import torch
 
+from mmrlhf.rewards.scalarizers import ScalarizerBase
 from mmrlhf.types import Rewards
 
 NAMES = ["helpfulness", "factuality", "safety"]
@@ -20,3 +22,11 @@ def rewards_of(
 
 
 REWARDS = rewards_of([[1.0, -2.0, 3.0], [1.0, 5.0, 3.0]], JUDGED, NAMES)
+
+
+def scores(scalarizer: ScalarizerBase, rewards: Any = REWARDS) -> list[float]:
+    return scalarizer(rewards).tolist()
+
+
+def close(*values: float) -> Any:
+    return pytest.approx(list(values), abs=1e-5)

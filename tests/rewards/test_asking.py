@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.config import parse_config
-from data_tools.errors import UserError
+from data_tools.errors import PromptRefused, UserError
 from data_tools.schema import ImageRef, Message, Part, PreferenceRecord, assistant, user
 from mmrlhf.config import RunConfig
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
@@ -51,7 +51,7 @@ def test_the_last_user_turn_tells_the_weights_before_its_words() -> None:
     assert several.prompt[2].text == "Andthis?"  # as it was
     alone = with_weights(record(user(0), images=1), weights)
     assert alone.prompt[0].parts == (Part(image=0), Part(text=told))
-    with pytest.raises(UserError, match="record r: its prompt has no user turn"):
+    with pytest.raises(PromptRefused, match="record r: its prompt has no user turn"):
         with_weights(record(Message("system", (Part(text="Be kind."),))), weights)
 
 

@@ -231,7 +231,7 @@ def climb(
         moving = t.clone().requires_grad_(True)
         pairs = points(front, moving)
         rewards = rewards_of(pairs.detach())
-        _, weights_BK = scalarize(scalarizer, rewards, clip=5.0)
+        _, weights_BK = scalarize(scalarizer, scalarizer.seen(rewards, 5.0))
         (slopes,) = torch.autograd.grad((weights_BK * pairs).sum(), moving)
         t = (t + rate * slopes).clamp(0, 1)
         scalarizer.update(rewards)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,17 @@ import torch
 import yaml
 
 from data_tools.build import DataConfig, build
+from data_tools.errors import UserError
+from data_tools.schema import Message, Part, PreferenceRecord, user
+from data_tools.shards import write_shards
 from mmrlhf.cli import _main
 from mmrlhf.config import EngineConfig, LoraSettings, ModelConfig, PpoConfig, PpoVariant
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vlm import decode
 from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.rewards.panel import Panel
+from mmrlhf.rewards.scalarizers import WeightedSum
+from mmrlhf.rewards.scalarizers.base import Asked
 from mmrlhf.training.engine import Engine, make_accelerator
 from mmrlhf.training.ppo import PpoStage
 from mmrlhf.types import Rewards, Rollout, Row
@@ -242,3 +247,52 @@ def test_a_whole_run_is_measured_at_several_trade_offs_and_answers_wishes(
     code, said = chat("helpfulness=1", "tiny")
     assert code == 2
     assert "tiny wasn't trained to read weights" in said
+
+
+def test_a_prompt_without_a_user_turn_is_left_out_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    system = (Message("system", (Part(text="Be kind."),)),)
+    prompts = [system if i == 3 else (user("Who are you?"),) for i in range(8)]
+    records = [PreferenceRecord(f"p{i}", "test", prompt) for i, prompt in enumerate(prompts)]
+    write_shards(records, tmp_path / "odd")
+    made = stage(str(tmp_path / "odd"), tmp_path / "run", batch_size=8, steps=1)
+    Engine(tmp_path / "run", EngineConfig(tensorboard=False), 0, made.accelerator).train(made)
+    row = json.loads((tmp_path / "run/metrics.jsonl").read_text())
+    assert row["refused"] == 1 / 8
+    said = " ".join(capsys.readouterr().err.split())
+    assert "left out: record p3: its prompt has no user turn to tell weights in" in said
+
+
+class Sometimes(WeightedSum):
+    """Asks for truth alone of prompts with pictures, and nothing of others."""
+
+    def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
+        return (record, [0.0, 1.0]) if record.images else None
+
+
+class TooFew(WeightedSum):
+    """Asks one weight where there are two objectives."""
+
+    def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
+        return record, [1.0]
+
+
+def test_a_prompt_of_which_nothing_is_asked_keeps_its_row(data: str, tmp_path: Path) -> None:
+    made = stage(data, tmp_path)
+    made.scalarizer = Sometimes()
+    rollout = made._roll_out(0)
+    assert rollout.asked_BK is not None
+    found = [
+        (row.prompt.modality, weights)
+        for row, weights in zip(rollout.rows, rollout.asked_BK.tolist(), strict=True)
+    ]
+    expected = {"image-text": [0.0, 1.0], "text": [1.0, 1.0]}
+    assert len(found) == 12
+    assert {modality for modality, _ in found} == set(expected)
+    assert all(weights == expected[modality] for modality, weights in found)
+    made.scalarizer = TooFew()
+    with pytest.raises(
+        UserError, match=r"scalarizer TooFew: asked 1 weights of record \S+, where there are 2"
+    ):
+        made._roll_out(0)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 
 from data_tools.atomic import write_text
 from data_tools.balance.order import epoch_order
-from data_tools.errors import UserError
+from data_tools.errors import PromptRefused, UserError
 from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import RecordSet, open_records
@@ -30,7 +30,7 @@ from mmrlhf.evaluation.intervals import Estimate
 from mmrlhf.evaluation.report.reward_page import write_reward_page
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
-from mmrlhf.models.batch import PromptTooLong, PromptUnreadable, encode_prompt
+from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
@@ -294,8 +294,13 @@ def _measured(
     return found, refused, comparisons
 
 
-def fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[list[PreferenceRecord], int]:
-    """The records whose prompt can be read and is short enough, and how many others there are.
+def fitting(
+    vlm: VLM,
+    records: Sequence[PreferenceRecord],
+    limit: int,
+    told: Callable[[PreferenceRecord], PreferenceRecord] = lambda record: record,
+) -> tuple[list[PreferenceRecord], int]:
+    """The records whose prompt, as it is `told`, can be read and is short enough, and how many others there are.
 
     Raises:
         UserError: none is.
@@ -303,13 +308,14 @@ def fitting(vlm: VLM, records: Sequence[PreferenceRecord], limit: int) -> tuple[
     kept = []
     for record in records:
         try:
-            encode_prompt(vlm, record, limit)
-        except (PromptTooLong, PromptUnreadable, ImageError):
+            encode_prompt(vlm, told(record), limit)
+        except (PromptRefused, ImageError):
             continue
         kept.append(record)
     if records and not kept:
         raise UserError(
-            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, or have a damaged image"
+            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, can't be read, or have a "
+            "damaged image"
         )
     return kept, len(records) - len(kept)
 

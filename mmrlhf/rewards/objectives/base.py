@@ -46,6 +46,12 @@ class ObjectiveBase(Config):
         """The objectives that it judges: one, unless a judge tells several at once."""
         return (self.name,)
 
+    @property
+    def tells_deviation(self) -> bool:
+        """Whether it may say how unsure it is of a reward, for a scalarizer's `pessimism`: a user's class may, where it
+        makes its own `Rewards`."""
+        return not self.ours and type(self).score is not ObjectiveBase.score
+
     def open(self) -> None:
         """Opens what it needs, so that what is missing is told before a stage begins and not after its first answers.
 

@@ -87,6 +87,10 @@ class Remote(HttpSettings, ObjectiveBase):
         return tuple(self.prefix + name for name in self.objectives)
 
     @property
+    def tells_deviation(self) -> bool:
+        return True
+
+    @property
     def abstained(self) -> int:
         """How many answers have got no score so far, with `on_failure: abstain`."""
         return self._abstained

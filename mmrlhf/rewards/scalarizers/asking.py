@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from data_tools.errors import UserError
+from data_tools.errors import PromptRefused, UserError
 from data_tools.schema import Message, Part, PreferenceRecord
 
 TENTHS = 10  # weights are told in multiples of 1 / TENTHS
@@ -33,12 +33,12 @@ def with_weights(record: PreferenceRecord, weights: Mapping[str, float]) -> Pref
     """The record with weights told in its prompt.
 
     Raises:
-        UserError: the prompt has no user turn.
+        PromptRefused: the prompt has no user turn.
     """
     told = f"[weights: {' '.join(f'{name}={weight:.1f}' for name, weight in weights.items())}] "
     turns = [i for i, message in enumerate(record.prompt) if message.role == "user"]
     if not turns:
-        raise UserError(f"record {record.id}: its prompt has no user turn to tell weights in")
+        raise PromptRefused(f"record {record.id}: its prompt has no user turn to tell weights in")
     last = record.prompt[turns[-1]]
     at = next((i for i, part in enumerate(last.parts) if part.text is not None), len(last.parts))
     message = Message(last.role, (*last.parts[:at], Part(text=told), *last.parts[at:]))

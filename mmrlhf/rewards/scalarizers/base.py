@@ -3,7 +3,8 @@ by objective."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,14 +28,15 @@ class ScalarizerBase(Config):
 
     A scalarizer that knows the deviation of a reward can hold it against the answer: with `pessimism` p every
     scalarizer works on the lower confidence bounds r_k - p s_k (Coste et al. 2023, "Reward model ensembles help
-    mitigate overoptimization"), in which s_k is the deviation over the members of an ensemble.
+    mitigate overoptimization"), in which s_k is the deviation over the members of an ensemble. Of a cost, of which
+    more is worse, it is the upper bound r_k + p s_k.
     """
 
     pessimism: float = Field(
         0.0,
         ge=0,
-        description="deviations of the judge's own uncertainty that are taken off each reward first (a lower "
-        "confidence bound); it needs reward.members above 1, or a judge that tells its deviation",
+        description="deviations of the judge's own uncertainty that are taken off each reward first, and added to a "
+        "cost (confidence bounds); it needs reward.members above 1, or a judge that tells its deviation",
     )
 
     @property
@@ -42,23 +44,50 @@ class ScalarizerBase(Config):
         """Whether it compares the answers to a prompt, so that there must be several."""
         return False
 
-    def __call__(self, rewards: Rewards) -> Tensor:
-        """The score of each answer: (B,), differentiable by `rewards.mean_BK`."""
-        return self.combine(self.lower_bounds(rewards))
+    @property
+    def needs_deviations(self) -> bool:
+        """Whether a judge must tell how unsure it is."""
+        return self.pessimism > 0
 
-    def lower_bounds(self, rewards: Rewards) -> Rewards:
-        """The rewards of which pessimism has taken its share: what is combined, and what `update` should learn from."""
+    @property
+    def needs_gate(self) -> bool:
+        """Whether the reward model must have a gate."""
+        return False
+
+    @property
+    def costs(self) -> Collection[str]:
+        """The objectives of which more is worse."""
+        return ()
+
+    def __call__(self, rewards: Rewards, clip: float = math.inf) -> Tensor:
+        """The score of each answer, from what the judges said: (B,), differentiable by `rewards.mean_BK`."""
+        return self.combine(self.seen(rewards, clip))
+
+    def seen(self, rewards: Rewards, clip: float = math.inf) -> Rewards:
+        """What is combined, what critics of an objective each learn, and what `update` learns from: the judges' rewards
+        once pessimism has taken its share, then bounded to +- `clip`. In this order, since a deviation would be taken
+        off a bound where it should be taken off the reward."""
+        return self.pessimistic(rewards).clipped(clip)
+
+    def pessimistic(self, rewards: Rewards) -> Rewards:
+        """The rewards of which pessimism has taken its share."""
         if not self.pessimism:
             return rewards
-        return replace(rewards, mean_BK=rewards.mean_BK - self.pessimism * rewards.std_BK)
+        sign_K = by_objective(dict.fromkeys(self.costs, 1.0), rewards, -1.0)
+        shift_BK = (self.pessimism * sign_K * rewards.std_BK).masked_fill(~rewards.judged_BK, 0.0)
+        return replace(rewards, mean_BK=rewards.mean_BK + shift_BK)
 
     def combine(self, rewards: Rewards) -> Tensor:
-        """The score of each answer, (B,), from rewards of which pessimism has taken its share."""
+        """The score of each answer, (B,), from the rewards that `seen` gives."""
         raise NotImplementedError  # the one abstract method of the family
 
+    def learn(self, rewards: Rewards, clip: float = math.inf) -> dict[str, float]:
+        """Learns from what the judges said of a step's answers, once they are scored: `update`, with what was combined.
+        All processes call it with the answers of all of them."""
+        return self.update(self.seen(rewards, clip))
+
     def update(self, rewards: Rewards) -> dict[str, float]:
-        """Learns from the answers of a step, once they are scored (multipliers, running means); what it answers is
-        logged as `scalarizer/NAME`. All processes call it with the answers of all of them."""
+        """Learns from the rewards that were combined (multipliers); what it answers is logged as `scalarizer/NAME`."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -72,8 +101,13 @@ class ScalarizerBase(Config):
         """Raises UserError where the settings name an objective that isn't there."""
 
     def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
-        """What is asked of the answers to one prompt beside the prompt itself; None: nothing. `seed` belongs to the
-        prompt's place in the feed, so that a resumed run, on any number of processes, asks the same."""
+        """What is asked of the answers to one prompt beside the prompt itself; None: nothing, each objective weighs 1.
+        `seed` belongs to the prompt's place in the feed, so that a resumed run, on any number of processes, asks the
+        same.
+
+        Raises:
+            PromptRefused: it can't be asked of this prompt, which is left out.
+        """
         return None
 
 
@@ -101,9 +135,3 @@ def weights_of(weights: Mapping[str, float], rewards: Rewards) -> Tensor:
 def weighted_mean(values_BK: Tensor, weights_BK: Tensor) -> Tensor:
     """sum_k w_k v_k / sum_k w_k; 0 where all weights are 0: (B,)."""
     return (weights_BK * values_BK).sum(-1) / weights_BK.sum(-1).clamp(min=1e-8)
-
-
-def above_zero(values: Tensor) -> Tensor:
-    """An increasing map onto numbers above 0 that leaves differences above 0 as they are: 1 + x there and 1 / (1 - x)
-    below, with the slope 1 on both sides of 0."""
-    return (1 + values).where(values >= 0, 1 / (1 - values.clamp(max=0)))

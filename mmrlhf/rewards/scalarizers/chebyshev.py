@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from mmrlhf.types import Rewards
 
-REFERENCE = 2.0  # deviations above the mean of the reward model's training answers
+REFERENCE = 2.0  # of a head: deviations above the mean of the reward model's training answers
 
 
 class Chebyshev(ScalarizerBase):
-    """Smooth or hard Chebyshev scalarization of normalised rewards."""
+    """Smooth or hard Chebyshev scalarization."""
 
     type: Literal["chebyshev"] = "chebyshev"
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
@@ -36,8 +36,8 @@ class Chebyshev(ScalarizerBase):
     )
     reference: float | dict[str, float] = Field(
         REFERENCE,
-        description="the aspired value of each normalised reward, in deviations: one for all, or by objective (2 where "
-        "not given)",
+        description="the aspired value of each reward, in its units (a head's are deviations): one for all, or by "
+        "objective (2 where not given)",
     )
     mu: float = Field(
         0.5,

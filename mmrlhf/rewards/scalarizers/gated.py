@@ -32,6 +32,10 @@ class Gated(ScalarizerBase):
         0.0, description="share of equal weights that is mixed in; 0: the gate's own, 1: equal weights"
     )
 
+    @property
+    def needs_gate(self) -> bool:
+        return True
+
     def combine(self, rewards: Rewards) -> Tensor:
         if rewards.gate_BK is None:
             raise UserError(

@@ -23,7 +23,7 @@ answer one extreme or the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -48,14 +48,15 @@ class Lagrangian(ScalarizerBase):
         description="of what is maximised, by objective; where none is given, 1 for all without a constraint",
     )
     at_least: dict[str, float] = Field(
-        {}, description="lower bounds on the mean reward by objective, in deviations"
+        {},
+        description="lower bounds on the mean reward, by objective, in its units (a head's are deviations)",
     )
     at_most: dict[str, float] = Field(
         {}, description="upper bounds on the mean, by objective: of costs, such as a harm that is scored"
     )
-    kp: Gain = Field(0.5, description="multiplier for each deviation of (smoothed) violation")
-    ki: Gain = Field(0.1, description="growth of the multiplier a step, for each deviation of violation")
-    kd: Gain = Field(0.0, description="multiplier for each deviation by which the violation rises a step")
+    kp: Gain = Field(0.5, description="multiplier for each unit of (smoothed) violation")
+    ki: Gain = Field(0.1, description="growth of the multiplier a step, for each unit of violation")
+    kd: Gain = Field(0.0, description="multiplier for each unit by which the violation rises a step")
     smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.5, description="of the violation that kp and kd see: share of its earlier mean that is kept a step"
     )
@@ -75,7 +76,16 @@ class Lagrangian(ScalarizerBase):
             raise ValueError(f"{', '.join(both)}: stands in at_least and in at_most; it can have one bound")
         if not (self.kp or self.ki):
             raise ValueError("kp and ki are 0: the multipliers would never move")
+        if self.pessimism and (both := sorted(n for n in self.at_most if self.weights.get(n))):
+            raise ValueError(
+                f"pessimism: {', '.join(both)} is maximised by weights and bounded by at_most, so neither more nor "
+                "less of it is worse; take it out of one of them, or leave pessimism 0"
+            )
         return self
+
+    @property
+    def costs(self) -> Collection[str]:
+        return self.at_most
 
     def _constraints(self, rewards: Rewards) -> Iterator[tuple[str, int, Tensor]]:
         """Name, place and slack c (B,) of each constraint."""
@@ -107,7 +117,7 @@ class Lagrangian(ScalarizerBase):
         """Moves the multiplier of each constraint that was judged on any answer; logs `multiplier/NAME` and
         `violation/NAME` (above 0: the bound isn't met)."""
         logged = {}
-        for name, k, slack_B in self._constraints(self.lower_bounds(rewards)):
+        for name, k, slack_B in self._constraints(rewards):
             judged_B = rewards.judged_BK[:, k]
             if judged_B.any():
                 violation = -float(slack_B[judged_B].double().mean())

@@ -1,12 +1,16 @@
-"""score = sum_i m_1 ... m_(i-1) u_i over objectives in their order of importance, each with a level l_i to meet:
+"""score = mean_i m_1 ... m_(i-1) u_i + m_1 ... m_(n-1) (r_n - l_n)+ over the n objectives that apply, in their order of
+importance, each with a level l_i to meet:
 
-    u_i = f(r_i - l_i), at most 1 but for the last;  f(x) = 1 / (1 - x) below 0 and 1 + x above
+    u_i = 1 where r_i >= l_i, 1 / (1 + l_i - r_i) below
     m_h = 1 where r_h >= l_h, 0 where r_h <= l_h - slack, linear between
+
+So an answer that meets all levels scores 1 and what the last objective has beyond its own, and one that meets none 0 or
+a little more, whether one objective applies to a prompt or three.
 
 A later objective counts only where the earlier ones meet their levels, and none of it makes up for a level unmet: with
 slack 0 an answer that meets the first i levels beats every answer that doesn't (lexicographic goal programming; Ignizio
 1976, "Goal programming and extensions"; Wray et al. 2015, "Multi-objective MDPs with conditional lexicographic reward
-preferences", whose slack is an allowance under the best attainable in place of under a level). f and the ramp give the
+preferences", whose slack is an allowance under the best attainable in place of under a level). u and the ramp give the
 order a gradient: that of the first objective below its level, and within the slack those of the later ones too, which
 fade in. An objective that has reached its level has none, but for the last.
 
@@ -21,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from mmrlhf.rewards.scalarizers.base import ScalarizerBase, above_zero, by_objective, check_names
+from mmrlhf.rewards.scalarizers.base import ScalarizerBase, by_objective, check_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +42,8 @@ class Lexicographic(ScalarizerBase):
     )
     levels: dict[str, float] = Field(
         {},
-        description="what is good enough, by objective, in deviations; 0 (the mean of the reward model's training "
-        "answers) where not given",
+        description="what is good enough, by objective, in its units; 0 where not given (of a head: the mean of the "
+        "reward model's training answers, and 1 is a deviation)",
     )
     slack: float = Field(
         0.5, ge=0, description="later objectives begin to count this far below a level, and wholly at it"
@@ -61,10 +65,10 @@ class Lexicographic(ScalarizerBase):
         met_BN = (1 + over_BN / self.slack).clamp(0, 1) if self.slack else 1.0 * (over_BN >= 0)
         met_BN = met_BN.masked_fill(~judged_BN, 1.0)  # what doesn't apply stands in nobody's way
         before_BN = torch.cat([torch.ones_like(met_BN[:, :1]), met_BN.cumprod(1)[:, :-1]], 1)
-        worth_BN = above_zero(over_BN)
+        share_BN = before_BN / (1 - over_BN.clamp(max=0)) * judged_BN
         last_BN = judged_BN & (judged_BN.flip(1).cumsum(1).flip(1) == 1)
-        worth_BN = worth_BN.where(last_BN, worth_BN.clamp(max=1))
-        return (before_BN * worth_BN * judged_BN).sum(1)
+        beyond_BN = before_BN * over_BN.clamp(min=0) * last_BN
+        return share_BN.sum(1) / judged_BN.sum(1).clamp(min=1) + beyond_BN.sum(1)
 
     def check(self, objectives: Sequence[str]) -> None:
         check_names(self.order, objectives, "lexicographic.order")

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from mmrlhf.types import Rewards
 
-DISAGREEMENT = -2.0  # deviations below the mean of the reward model's training answers
+DISAGREEMENT = -2.0  # of a head: deviations below the mean of the reward model's training answers
 
 
 class Nash(ScalarizerBase):
@@ -46,8 +46,8 @@ class Nash(ScalarizerBase):
     weights: dict[str, Weight] = Field({}, description="exponents by objective; 1 where not given")
     disagreement: dict[str, float] = Field(
         {},
-        description="what an objective is worth without agreement, in deviations; -2 where not given. Gains are "
-        "counted from there",
+        description="what an objective is worth without agreement, in its units (a head's are deviations); -2 where "
+        "not given. Gains are counted from there",
     )
     floor: float = Field(
         0.1, gt=0, description="gains below this, losses too, count by the tangent of the logarithm"

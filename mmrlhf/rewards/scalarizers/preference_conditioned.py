@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -55,20 +55,35 @@ class PreferenceConditioned(ScalarizerBase):
     def needs_groups(self) -> bool:
         return self.inner.needs_groups
 
+    @property
+    def needs_deviations(self) -> bool:
+        return self.pessimism > 0 or self.inner.needs_deviations
+
+    @property
+    def needs_gate(self) -> bool:
+        return self.inner.needs_gate
+
+    @property
+    def costs(self) -> Collection[str]:
+        return self.inner.costs
+
     def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
         """The prompt with weights told in it, and the weights."""
         weights = draw(len(objectives), self.alpha, seed)
         return with_weights(record, dict(zip(objectives, weights, strict=True))), weights
+
+    def seen(self, rewards: Rewards, clip: float = math.inf) -> Rewards:
+        return self.inner.seen(self.pessimistic(rewards), clip)
 
     def combine(self, rewards: Rewards) -> Tensor:
         if rewards.asked_BK is None:
             raise UserError(
                 "scalarizer preference_conditioned: the answers come without the weights that their prompts asked for"
             )
-        return self.inner(rewards)
+        return self.inner.combine(rewards)
 
-    def update(self, rewards: Rewards) -> dict[str, float]:
-        return self.inner.update(self.lower_bounds(rewards))
+    def learn(self, rewards: Rewards, clip: float = math.inf) -> dict[str, float]:
+        return self.inner.learn(self.pessimistic(rewards), clip)
 
     def state_dict(self) -> dict[str, Any]:
         return self.inner.state_dict()

@@ -5,9 +5,9 @@ The piecewise reward of Llama 2 (Touvron et al. 2023, section 3.4.3):
     R_c(g | p) = R_s(g | p)  if is_safety(p) or R_s(g | p) < 0.15,  else R_h(g | p)
 
 0.15 is a probability there; ours is in deviations of the safety reward from the mean of the reward model's training
-answers. The paper then whitens the logits of R_c; normalised rewards are logits already, and `ppo.whiten_rewards` does
-the rest. A prompt is flagged where its record's `reference` or `provenance` holds `flag` as true. Where one of the two
-objectives doesn't apply, the other counts; any further objective doesn't.
+answers, if it is a head. The paper then whitens the logits of R_c; a head's rewards are logits already, and
+`ppo.whiten_rewards` does the rest. A prompt is flagged where its record's `reference` or `provenance` holds `flag` as
+true. Where one of the two objectives doesn't apply, the other counts; any further objective doesn't.
 
 The score jumps at the threshold, from r_s to r_h, and downwards where r_h is less than the threshold: of two answers
 the unsafe one may then score more. That is the paper's formula; `lexicographic` never does it. Reaches the most
@@ -38,7 +38,9 @@ class SafetyGate(ScalarizerBase):
     type: Literal["safety_gate"] = "safety_gate"
     safety: str = Field("safety", description="the objective that comes first")
     helpfulness: str = Field("helpfulness", description="the objective that counts once an answer is safe")
-    threshold: float = Field(-1.0, description="an answer is safe from this reward on, in deviations")
+    threshold: float = Field(
+        -1.0, description="an answer is safe from this reward on, of a head in deviations"
+    )
     flag: str = Field(
         "refuse",
         description="key of a record's reference or provenance that is true where safety alone counts",

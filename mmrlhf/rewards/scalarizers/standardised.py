@@ -13,6 +13,10 @@ answers, but a policy's own answers may spread far less on one objective than on
   meaning (as targets are in PopArt; van Hasselt et al. 2016, "Learning values across many orders of magnitude").
   Welford's sums, kept in the checkpoint.
 
+Here, and here alone, rewards are bounded (`ppo.score_clip`) after they are standardised and not before: an objective
+that isn't scaled, such as a length in words, may lie beyond the bound with all its answers, which would then be alike;
+and an answer that differs from thousands that were alike is many deviations away from them.
+
 Mean and deviation are constants to the gradient: one answer hardly moves them, and a group's standardised rewards sum
 to 0 whatever they are. Within one step the score is a weighted sum with the weights w_k / s_k, so it reaches what that
 reaches: the convex hull of a front, and on a concave front its ends.
@@ -20,7 +24,9 @@ reaches: the convex hull of a front, and on a concave front its ends.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr
@@ -59,10 +65,15 @@ class Standardised(ScalarizerBase):
     def needs_groups(self) -> bool:
         return self.over == "group"
 
-    def combine(self, rewards: Rewards) -> Tensor:
+    def seen(self, rewards: Rewards, clip: float = math.inf) -> Rewards:
+        """The standardised rewards, after pessimism, bounded to +- `clip`; 0 where the objective wasn't judged."""
+        rewards = self.pessimistic(rewards)
         mean, std = _of_groups(rewards) if self.over == "group" else self._of_all(rewards)
         standard_BK = (rewards.mean_BK - mean) / (std + EPSILON)
-        return weighted_mean(standard_BK, weights_of(self.weights, rewards))
+        return replace(rewards, mean_BK=standard_BK.masked_fill(~rewards.judged_BK, 0.0)).clipped(clip)
+
+    def combine(self, rewards: Rewards) -> Tensor:
+        return weighted_mean(rewards.mean_BK, weights_of(self.weights, rewards))
 
     def _of_all(self, rewards: Rewards) -> tuple[Tensor, Tensor]:
         """Mean and deviation of each objective over the step's answers, and over those before where they run on."""
@@ -83,10 +94,11 @@ class Standardised(ScalarizerBase):
                 found[name] = _joined(found[name], own) if name in found else own
         return found
 
-    def update(self, rewards: Rewards) -> dict[str, float]:
+    def learn(self, rewards: Rewards, clip: float = math.inf) -> dict[str, float]:
+        """Counts the answers in, as they were before they were standardised; logs `mean/NAME` and `std/NAME`."""
         if self.over != "running":
             return {}
-        self._moments = self._moments_with(self.lower_bounds(rewards))
+        self._moments = self._moments_with(self.pessimistic(rewards))
         logged: dict[str, float] = {}
         for name, (count, mean, squares) in self._moments.items():
             logged |= {f"mean/{name}": mean, f"std/{name}": (squares / max(count - 1, 1)) ** 0.5}

@@ -25,7 +25,6 @@ from pydantic import Field
 from mmrlhf.rewards.scalarizers.base import (
     ScalarizerBase,
     Weight,
-    above_zero,
     by_objective,
     check_names,
     weighted_mean,
@@ -43,7 +42,8 @@ class Threshold(ScalarizerBase):
 
     type: Literal["threshold"] = "threshold"
     thresholds: dict[str, float] = Field(
-        min_length=1, description="by objective, in deviations; an objective that isn't named has none"
+        min_length=1,
+        description="by objective, in its units (a head's are deviations); one that isn't named has none",
     )
     weights: dict[str, Weight] = Field({}, description="by objective; 1 where not given")
     counts: Literal["up_to", "once_met"] = Field(
@@ -62,9 +62,15 @@ class Threshold(ScalarizerBase):
         short_BK = (thresholds_K.nan_to_num(neginf=0.0) - rewards.mean_BK).clamp(min=0)
         short_B = weighted_mean(short_BK, bound_BK.to(short_BK.dtype))
         unmet_B = ((rewards.mean_BK < thresholds_K) & rewards.judged_BK).any(-1)
-        free_B = above_zero(weighted_mean(rewards.mean_BK, weights_BK))
+        free_B = _above_zero(weighted_mean(rewards.mean_BK, weights_BK))
         return (-short_B).where(unmet_B, free_B).masked_fill(~rewards.judged_BK.any(-1), 0.0)
 
     def check(self, objectives: Sequence[str]) -> None:
         check_names(self.thresholds, objectives, "threshold.thresholds")
         check_names(self.weights, objectives, "threshold.weights")
+
+
+def _above_zero(values: Tensor) -> Tensor:
+    """An increasing map onto numbers above 0 that leaves differences above 0 as they are: 1 + x there and 1 / (1 - x)
+    below, with the slope 1 on both sides of 0."""
+    return (1 + values).where(values >= 0, 1 / (1 - values.clamp(max=0)))
