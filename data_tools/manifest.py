@@ -28,7 +28,8 @@ class ShardInfo:
     """One finished shard.
 
     `bytes` is the size of the file; by objective, `objectives` counts comparisons, `ratings` ratings of either kind and
-    `rankings` rankings.
+    `rankings` rankings; `binaries` counts those of the ratings that are yes or no (None: an older manifest, which
+    doesn't tell).
     """
 
     name: str
@@ -42,6 +43,7 @@ class ShardInfo:
     objectives: dict[str, int] = field(default_factory=dict)
     ratings: dict[str, int] = field(default_factory=dict)
     rankings: dict[str, int] = field(default_factory=dict)
+    binaries: dict[str, int] | None = None
 
     @property
     def judged(self) -> set[str]:

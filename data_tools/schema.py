@@ -216,6 +216,10 @@ def _check_labels(record: PreferenceRecord, fail: Callable[[str], None]) -> None
     for rating in record.ratings:
         if not 0 <= rating.response < count:
             fail(f"a {rating.objective} rating names a response that is not there ({count} responses)")
+        if not math.isfinite(rating.high - rating.low):
+            fail(
+                f"a {rating.objective} rating has a scale from {rating.low} to {rating.high}; both must be finite"
+            )
         if not rating.low <= rating.value <= rating.high:
             fail(f"a {rating.objective} rating of {rating.value} is outside {rating.low} to {rating.high}")
         if rating.kind not in RATINGS:

@@ -82,6 +82,7 @@ class _Group:
         self.objectives: Counter[str] = Counter()
         self.ratings: Counter[str] = Counter()
         self.rankings: Counter[str] = Counter()
+        self.binaries: Counter[str] = Counter()
 
     def add(self, record: PreferenceRecord) -> None:
         """Appends a record, images and all."""
@@ -103,6 +104,7 @@ class _Group:
         self.objectives.update(comparison.objective for comparison in record.comparisons)
         self.ratings.update(rating.objective for rating in record.ratings)
         self.rankings.update(ranking.objective for ranking in record.rankings)
+        self.binaries.update(rating.objective for rating in record.ratings if rating.kind == "binary")
 
     def finish(self) -> None:
         """Gives the tar its final name, if it holds anything, and gets ready for the next."""
@@ -122,6 +124,7 @@ class _Group:
                 objectives=dict(sorted(self.objectives.items())),
                 ratings=dict(sorted(self.ratings.items())),
                 rankings=dict(sorted(self.rankings.items())),
+                binaries=dict(sorted(self.binaries.items())),
             )
         )
         self._start()

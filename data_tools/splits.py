@@ -84,6 +84,15 @@ def held_out(records: Sequence[PreferenceRecord], share: float) -> list[bool]:
     return out
 
 
+def components(records: Sequence[PreferenceRecord]) -> list[int]:
+    """A number for each record, the same for all that hang together."""
+    out = [0] * len(records)
+    for number, (_, members) in enumerate(_components(records)):
+        for index in members:
+            out[index] = number
+    return out
+
+
 def _components(records: Sequence[PreferenceRecord]) -> list[tuple[str, list[int]]]:
     """All that hangs together, by index, each with the smallest image hash or question among it."""
     content = [_content_keys(record) for record in records]

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 LEFT_OUT = ("rejected", "duplicates", "merged", "dropped", "leaks")  # what a build tells of in the manifest
-JUDGED = ("comparisons", "ties", "ratings", "rankings")
+JUDGED = ("comparisons", "ties", "ratings", "yes or no", "rankings")
 
 
 def stats(directory: str | Path) -> dict[str, Any]:
     """Counts and audits as plain values.
 
     - counts: rows of split, kind, modality, source and the number of records;
-    - objectives: by split and objective, the numbers of comparisons, ties, ratings and rankings;
+    - objectives: by split and objective, the numbers of comparisons, ties, ratings, of these yes or no, and rankings;
     - length: by split and objective, of comparisons without ties, the mean length of the chosen and the
       rejected answer in characters and the share in which the chosen one is longer, or as long;
     - flip_pairs: by split, the pairs of which both records are there;
@@ -70,6 +70,8 @@ def _of_split(directory: Path, split: str) -> tuple[dict[str, Any], dict[str, An
                 lengths[comparison["objective"]].append((chosen, other))
         for rating in record["ratings"]:
             judged[rating["objective"]]["ratings"] += 1
+            # older files have only scales
+            judged[rating["objective"]]["yes or no"] += rating.get("kind") == "binary"
         for ranking in record.get("rankings", ()):  # older files have none
             judged[ranking["objective"]]["rankings"] += 1
     audit = {name: _length(pairs) for name, pairs in sorted(lengths.items())}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_tools.errors import UserError
-from data_tools.manifest import Manifest, read_manifest
-from mmrlhf.config import RunConfig
+from data_tools.manifest import Manifest, ShardInfo, read_manifest
+from mmrlhf.config import RewardConfig, RunConfig
 
 
 def check_data(config: RunConfig, data: Path) -> None:
@@ -34,20 +35,83 @@ def _kinds(config: RunConfig, manifest: Manifest) -> Iterator[str]:
 
 
 def _objectives(config: RunConfig, manifest: Manifest) -> Iterator[str]:
-    if not config.reward:
+    if not (reward := config.reward):
         return
     train = [shard for shard in manifest.shards if shard.split == "train"]
     judged = {name for shard in train for name in shard.judged}
-    if missing := [name for name in config.reward.objectives if name not in judged]:
+    if missing := [name for name in reward.objectives if name not in judged]:
         yield (
             f"reward.objectives: no training record judges anything on {', '.join(missing)}; judged are {_list(judged)}"
         )
+    learnt = _learnt(reward, train)
+    for name in reward.objectives:
+        if name in judged and name not in learnt:
+            kinds = {kind for kind, names in _labels(train).items() if name in names}
+            yield (
+                f"reward.weights: {name} can't be learnt; on it training records hold {_list(kinds)} labels, which "
+                "weigh 0"
+            )
+    yield from _cost_heads(reward, train)
+    yield from _grounding(reward, train)
     compared = {name for shard in train for name in (*shard.objectives, *shard.rankings)}
-    if (gate := config.reward.gate) and gate.objective not in compared:
+    if (gate := reward.gate) and gate.objective not in compared:
         yield (
             f"reward.gate.objective: no training record compares answers on {gate.objective}; compared are "
             f"{_list(compared)}"
         )
+
+
+def _cost_heads(reward: RewardConfig, train: Sequence[ShardInfo]) -> Iterator[str]:
+    """The 0 of a cost head is set by yes or no, on prompts with images and on those of text apart."""
+    for modality in sorted({shard.modality for shard in train}):
+        shards = [shard for shard in train if shard.modality == modality]
+        signed = _labels(shards)["binary"] if reward.weights.binary else set()
+        unsigned = [name for name in reward.cost_heads if name in _learnt(reward, shards) - signed]
+        if unsigned:
+            yield (
+                f"reward.cost_heads: no training record of modality {modality} says yes or no on "
+                f"{', '.join(unsigned)} with a weight (reward.weights.binary) above 0, so nothing says where its 0 "
+                "lies there; add such labels, or take it off the list"
+            )
+
+
+def _grounding(reward: RewardConfig, train: Sequence[ShardInfo]) -> Iterator[str]:
+    """Two of the terms are of comparisons alone."""
+    terms = {
+        "length": (reward.grounding.length, train, "training record"),
+        "reweight.weight": (
+            reward.grounding.reweight.weight,
+            [shard for shard in train if shard.modality == "image-text"],
+            "training record with images",
+        ),
+    }
+    for key, (weight, shards, what) in terms.items():
+        compared = _labels(shards)["pair"] if reward.weights.pair else set()
+        if weight and not compared & set(reward.objectives):
+            yield (
+                f"reward.grounding.{key}: must be 0, since no {what} compares two responses on a learnt objective with "
+                "a weight (reward.weights.pair) above 0; rankings don't count here"
+            )
+
+
+def _labels(shards: Sequence[ShardInfo]) -> dict[str, set[str]]:
+    """By the kinds of labels that `reward.weights` names: the objectives on which there may be any. A manifest of an
+    older version doesn't tell ratings on a scale from yes or no."""
+    found: dict[str, set[str]] = {"pair": set(), "ranking": set(), "rating": set(), "binary": set()}
+    for shard in shards:
+        found["pair"] |= set(shard.objectives)
+        found["ranking"] |= set(shard.rankings)
+        binaries = shard.ratings if shard.binaries is None else shard.binaries
+        scalars = shard.ratings if shard.binaries is None else Counter(shard.ratings) - Counter(binaries)
+        found["binary"] |= set(binaries)
+        found["rating"] |= set(scalars)
+    return found
+
+
+def _learnt(reward: RewardConfig, shards: Sequence[ShardInfo]) -> set[str]:
+    """The objectives on which there are labels of a kind that weighs something."""
+    weights = reward.weights.model_dump()
+    return {name for kind, names in _labels(shards).items() if weights[kind] for name in names}
 
 
 def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:

@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 from data_tools.build import DataConfig, build
 from data_tools.config import load_config
 from data_tools.errors import UserError
-from data_tools.schema import Comparison, PreferenceRecord, Response, user
+from data_tools.images import encode_png
+from data_tools.schema import (
+    Comparison,
+    ImageRef,
+    PreferenceRecord,
+    Ranking,
+    Rating,
+    Response,
+    user,
+)
 from data_tools.shards import write_shards
 from mmrlhf.cli import _main
 from mmrlhf.config import RunConfig
@@ -297,3 +307,85 @@ def test_differences_are_named_by_their_path() -> None:
     assert differences(old, {"a": {"b": 2, "c": [1, 2]}, "e": 0, "d": 0}) == ["a.b", "e"]
     assert differences(old, {"a": {"b": 1, "c": [2, 1]}, "d": 0}) == ["a.c"]
     assert differences(old, old) == []
+
+
+def labelled(number: int, images: int = 0, **labels: Any) -> PreferenceRecord:
+    picture = ImageRef.of_bytes(encode_png(Image.new("RGB", (8, 8), (number, 0, 0))))
+    prompt = (user(*range(images), f"{number}?"),)
+    answers = (Response("a"), Response("b"))
+    return PreferenceRecord(f"r{number}", "s", prompt, answers, (picture,) * images, **labels)
+
+
+LABELLED = [
+    labelled(0, comparisons=(Comparison("helpfulness", 0, 1),)),
+    labelled(1, rankings=(Ranking("truth", ((0,), (1,))),)),
+    labelled(2, ratings=(Rating("style", 0, 2, 0, 3),)),
+    labelled(3, ratings=(Rating("safety", 0, 1, 0, 1, kind="binary"),)),
+    labelled(4, images=1, rankings=(Ranking("safety", ((0,), (1,))),)),
+]
+
+
+@pytest.mark.parametrize(
+    ("reward", "messages"),
+    [
+        (
+            {"objectives": ["style", "helpfulness"], "weights": {"rating": 0}},
+            [
+                "reward.weights: style can't be learnt; on it training records hold rating labels, which weigh 0",
+            ],
+        ),
+        (
+            {"objectives": ["helpfulness", "style"], "cost_heads": ["helpfulness", "style"]},
+            [
+                "reward.cost_heads: no training record of modality text says yes or no on helpfulness, style with a "
+                "weight (reward.weights.binary) above 0, so nothing says where its 0 lies there; add such labels, or "
+                "take it off the list",
+            ],
+        ),
+        (
+            {"objectives": ["safety"], "cost_heads": ["safety"]},
+            [
+                "reward.cost_heads: no training record of modality image-text says yes or no on safety with a weight "
+                "(reward.weights.binary) above 0, so nothing says where its 0 lies there; add such labels, or take it "
+                "off the list",
+            ],
+        ),
+        (
+            {"objectives": ["truth"], "grounding": {"length": 0.1, "reweight": {"weight": 1.0}}},
+            [
+                "reward.grounding.length: must be 0, since no training record compares two responses on a learnt "
+                "objective with a weight (reward.weights.pair) above 0; rankings don't count here",
+                "reward.grounding.reweight.weight: must be 0, since no training record with images compares two "
+                "responses on a learnt objective with a weight (reward.weights.pair) above 0; rankings don't count "
+                "here",
+            ],
+        ),
+        ({"objectives": ["helpfulness"], "grounding": {"length": 0.1}}, []),
+        ({"objectives": ["truth", "style", "safety"], "weights": {"pair": 0}}, []),
+    ],
+)
+def test_what_a_head_could_not_learn_from_is_known_before_training(
+    tmp_path: Path, reward: dict[str, Any], messages: list[str]
+) -> None:
+    data = tmp_path / "data"
+    write_shards(LABELLED, data)
+    config = asked(str(data), reward=reward)
+    if not messages:
+        check_data(config, data)
+        return
+    with pytest.raises(UserError) as caught:
+        check_data(config, data)
+    assert [line.partition(" (data set")[0] for line in str(caught.value).splitlines()] == messages
+
+
+def test_an_older_manifest_may_hold_either_kind_of_rating(tmp_path: Path) -> None:
+    """It counts no yes or no apart; what can't be known isn't refused."""
+    data = tmp_path / "data"
+    write_shards([labelled(3, ratings=(Rating("safety", 0, 1, 0, 1, kind="binary"),))], data)
+    row = json.loads((data / "manifest.json").read_text())
+    for shard in row["shards"]:
+        assert shard.pop("binaries") == {"safety": 1}
+    (data / "manifest.json").write_text(json.dumps(row))
+    reward = {"objectives": ["safety"], "cost_heads": ["safety"]}
+    check_data(asked(str(data), reward=reward), data)
+    check_data(asked(str(data), reward={**reward, "weights": {"rating": 0}}), data)

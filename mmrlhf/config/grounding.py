@@ -33,7 +33,8 @@ class Reweight(Config):
 
     weight: Share = Field(
         0.0,
-        description="0: every pair counts 1; 1: as the share of its loss that the text alone leaves, over the mean; "
+        description="of comparisons of two responses, not of rankings. 0: every pair counts 1; "
+        "1: as the share of its loss that the text alone leaves, over the mean; "
         "between: a mixture. Above 0 each image record is read once more without its image, forward only",
     )
     lr: float = Field(
@@ -55,6 +56,6 @@ class GroundingConfig(Config):
     length: float = Field(
         0.0,
         ge=0,
-        description="squared correlation of reward gaps with length gaps over the pairs of a micro-batch, counted "
-        "once a pair; the larger the micro-batches, the better it is measured",
+        description="squared correlation of reward gaps with length gaps, measured over earlier updates, counted once "
+        "a comparison of two responses; rankings aren't penalised",
     )

@@ -8,6 +8,8 @@ means.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,19 +30,18 @@ class Calibration:
     error_after: float
 
 
-def calibrate(gap_N: Tensor) -> Calibration:
-    """From the raw rewards of better responses minus those of worse ones, of N held-out pairs without ties.
+def calibrate(gap_N: Tensor, groups: Sequence[int]) -> Calibration:
+    """From the raw rewards of better responses minus those of worse ones, of N held-out pairs without ties. Pairs of
+    one group (N numbers) hang together, such as those of one picture.
 
-    The error after is by two folds, each with the temperature of the other; the temperature that is kept is of all
-    pairs.
+    The error after is by two folds, each with the temperature of the other; a group is in one of them, so that neither
+    knows the other's pictures. The temperature that is kept is of all pairs.
 
     Raises:
-        ValueError: there are fewer than two pairs.
+        ValueError: there are fewer than two groups.
     """
     gap_N = gap_N.double()
-    if len(gap_N) < 2:
-        raise ValueError("a temperature needs two pairs or more")
-    first = torch.arange(len(gap_N)) % 2 == 0
+    first = torch.tensor(_first_fold(groups))
     scaled = torch.empty_like(gap_N)
     for fold in (first, ~first):
         scaled[fold] = gap_N[fold] / fit_temperature(gap_N[~fold])
@@ -50,6 +51,18 @@ def calibrate(gap_N: Tensor) -> Calibration:
         error_before=expected_calibration_error(gap_N),
         error_after=expected_calibration_error(scaled),
     )
+
+
+def _first_fold(groups: Sequence[int]) -> list[bool]:
+    """Which pairs are in the first of two folds: group by group, the largest first, each goes where fewer are."""
+    counts = Counter(groups)
+    if len(counts) < 2:
+        raise ValueError("a temperature needs pairs of two groups or more")
+    sizes, fold_of = [0, 0], dict[int, int]()
+    for group, size in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        fold_of[group] = sizes.index(min(sizes))
+        sizes[fold_of[group]] += size
+    return [fold_of[group] == 0 for group in groups]
 
 
 def fit_temperature(gap_N: Tensor) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,8 +30,7 @@ class CrossPair:
 
 def decided(record: PreferenceRecord) -> Iterator[Comparison]:
     """What a record judges of two responses, in its rankings too, without ties."""
-    ranked = (comparison for ranking in record.rankings for comparison in ranking.comparisons())
-    return (comparison for comparison in (*record.comparisons, *ranked) if not comparison.tie)
+    return (comparison for comparison in record.pairs() if not comparison.tie)
 
 
 def winners(record: PreferenceRecord, objective: str) -> list[int]:
@@ -82,16 +82,38 @@ def shortcut_weights(blind_N: Tensor, seeing_N: Tensor) -> Tensor:
     return blind / (blind + seeing)
 
 
-def length_penalty(gap: Tensor, length_N: Tensor) -> Tensor:
-    """c^2, where c correlates the reward gaps of pairs, (N, ...), with their length gaps: (...), in [0, 1).
+def length_sums(gap_NM: Tensor, length_N: Tensor) -> Tensor:
+    """Of N pairs, from the gaps between their rewards and between their lengths: the sums of g l, g^2 and l^2, and N:
+    (M, 4), float64. What `length_correlation` and `length_penalty` are told of."""
+    gap_NM, length_N1 = gap_NM.double(), length_N.double().unsqueeze(1)
+    parts = (gap_NM * length_N1, gap_NM**2, (length_N1**2).expand_as(gap_NM), torch.ones_like(gap_NM))
+    return torch.stack([part.sum(0) for part in parts], -1)
 
-    c = sum(g l) / sqrt((sum(g^2) + 0.01 N) sum(l^2)): each pair is taken in both orders, so no mean is subtracted, and
-    which answer stands first means nothing. The 0.01 keeps gaps that are hardly there, as before the first step, from
-    having a steep gradient. Chen et al. 2024 ("ODIN: Disentangled Reward Mitigates Hacking in RLHF") penalise |c| of
-    rewards and lengths, on a head beside one that may follow length; here there is no such head. 0 where all lengths
-    are equal.
+
+def length_correlation(sums_M4: Tensor) -> Tensor:
+    """c = sum(g l) / sqrt((sum(g^2) + 0.01 N) sum(l^2)), of each member: (M,), in (-1, 1); 0 of no pairs, or where all
+    lengths are equal.
+
+    Each pair is taken in both orders, so no mean is subtracted, and which answer stands first means nothing. The 0.01
+    keeps gaps that are hardly there, as before the first step, from counting as deviations.
     """
-    length = length_N.reshape(-1, *[1] * (gap.dim() - 1))
-    along = (gap * length).sum(0) ** 2
-    across = ((gap**2).sum(0) + SMALL_GAP**2 * len(gap)) * (length**2).sum(0)
-    return along / across.clamp(min=1e-12)
+    return sums_M4[:, 0] / _scale(sums_M4)
+
+
+def length_penalty(gap_NM: Tensor, length_N: Tensor, sums_M4: Tensor) -> Tensor:
+    """2 c g l / sqrt((mean(g^2) + 0.01) mean(l^2)), pair by pair: (N, M), with c and the means of earlier pairs
+    (`length_sums`).
+
+    Its slope is that of c^2 with the deviations held still: it pulls at what gaps have in common with lengths, and not
+    at the gap of a pair whose answers are as long as each other, nor at any gap where rewards don't follow length.
+    Held still, since a smaller share of a larger reward is no way out. Its mean over such pairs is 2 c^2. Chen et al.
+    2024 ("ODIN: Disentangled Reward Mitigates Hacking in RLHF") penalise |c| of rewards and lengths in a batch, on a
+    head beside one that may follow length; here there is no such head.
+    """
+    slope_M = 2 * sums_M4[:, 3] * length_correlation(sums_M4) / _scale(sums_M4)
+    return slope_M.to(gap_NM) * gap_NM * length_N.unsqueeze(1)
+
+
+def _scale(sums_M4: Tensor) -> Tensor:
+    gaps_M, lengths_M, pairs_M = sums_M4[:, 1:].unbind(-1)
+    return ((gaps_M + SMALL_GAP**2 * pairs_M) * lengths_M).sqrt().clamp(min=1e-6)

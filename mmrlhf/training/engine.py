@@ -56,6 +56,8 @@ class Update:
 
     micro_batches: Sequence[Any]
     denominator: float  # over the micro-batches of all processes
+    # weights that no process's micro-batches use, which have to stay as they are
+    unused: Sequence[nn.Parameter] = ()
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class Stage(Protocol):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for AdamW, each with its `peak_lr`."""
+
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        """Weights whose gradients are clipped together; the norm of the first of these is told in the metrics."""
+        return [list(self.module.parameters())]
 
     def updates(self, step: int) -> Iterator[Update]:
         """The updates of a step (PPO: first the rollout). It may read the weights between updates."""
@@ -290,15 +296,19 @@ class Engine:
                 f"{stage.name}: the loss is {found[0]}. A lower optim.lr, or leaving these records out, may help; the "
                 "last checkpoint is whole."
             )
-        trained = list(stage.module.parameters())
         if self.sharded:
-            forget_unused(stage.module, stage.vlm, self.accelerator)
+            forget_unused(stage.module, stage.vlm, update.unused, self.accelerator)
         else:
-            sum_gradients(trained, self.accelerator)
-        norm = float(whole(nn.utils.clip_grad_norm_(trained, stage.optim.max_grad_norm)))
-        if not math.isfinite(norm):
-            raise NonFiniteLoss(f"{stage.name}: the gradient is {norm} on records {', '.join(records)}")
-        means.add({"grad_norm": (norm, 1.0)})
+            sum_gradients(stage.module.parameters(), self.accelerator)
+        norms = [
+            float(whole(nn.utils.clip_grad_norm_(group, stage.optim.max_grad_norm)))
+            for group in stage.clip_groups()
+        ]
+        if broken_norms := [norm for norm in norms if not math.isfinite(norm)]:
+            raise NonFiniteLoss(
+                f"{stage.name}: the gradient is {broken_norms[0]} on records {', '.join(records)}"
+            )
+        means.add({"grad_norm": (norms[0], 1.0)})
         optimizer.step()
         optimizer.zero_grad()
 

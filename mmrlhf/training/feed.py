@@ -54,6 +54,10 @@ class Feed:
         """This process's share of batch number `step`."""
         return self.at(share(step, size, accelerator))
 
+    def epochs(self, step: int, size: int, accelerator: Accelerator) -> list[int]:
+        """Which pass over the data each record of `batch` is of."""
+        return [position // len(self) for position in share(step, size, accelerator)]
+
 
 def share(step: int, size: int, accelerator: Accelerator) -> range:
     """The positions of batch number `step` that are this process's: every n-th of it."""
@@ -73,17 +77,18 @@ def open_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> Feed
 class Refusals:
     """What can't be trained on is left out: told by name (the first few), counted, and bounded."""
 
-    def __init__(self, most: float, what: str = "record") -> None:
-        """`most`: the share that may be left out, of at least `AT_LEAST`."""
-        self.most, self.what = most, what
+    def __init__(self, most: float, what: str = "record", quiet: bool = False) -> None:
+        """`most`: the share that may be left out, of at least `AT_LEAST`; `quiet`: they were told of before."""
+        self.most, self.what, self.quiet = most, what, quiet
         self.refused = self.seen = 0
         self._last = ""
 
-    def keep(self, records: Sequence[S], encode: Callable[[S], T]) -> list[T]:
-        """`encode` of each record, without those whose prompt can't be used or whose image can't be read."""
+    def keep(self, records: Sequence[S], encode: Callable[[S], T], again: bool = False) -> list[T]:
+        """`encode` of each record, without those whose prompt can't be used or whose image can't be read. `again`: they
+        are among those that were counted before."""
         kept: list[T] = []
         for record in records:
-            self.seen += 1
+            self.seen += not again
             try:
                 kept.append(encode(record))
             except (PromptRefused, ImageError) as error:
@@ -93,7 +98,7 @@ class Refusals:
     def refuse(self, why: str) -> None:
         """Counts one that is left out."""
         self.refused, self._last = self.refused + 1, why
-        if self.refused <= SHOWN:
+        if self.refused <= SHOWN and not self.quiet:
             more = "; more are only counted, as a share in the metrics" if self.refused == SHOWN else ""
             console.print(f"left out: {why}{more}", style="yellow", markup=False)
 

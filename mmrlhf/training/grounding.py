@@ -28,20 +28,20 @@ from data_tools.schema import PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.models.batch import PromptUnreadable, collate, encode_prompt
 from mmrlhf.models.vlm import hidden_states, in_float32
-from mmrlhf.rewards.grounding import cross_pairs, length_penalty, prefer_picture, shortcut_weights, winners
+from mmrlhf.rewards.grounding import cross_pairs, prefer_picture, shortcut_weights, winners
 from mmrlhf.rewards.heads import Heads
 from mmrlhf.rewards.losses import bradley_terry
 from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.rewards.variants import variant
 from mmrlhf.training.feed import Refusals
-from mmrlhf.training.processes import total
-from mmrlhf.training.reward_labels import Item, Labels, label_batch, unit_of
-from mmrlhf.training.sharding import idle_batch
-from mmrlhf.types import PairBatch, Row, Sums, TokenBatch
+from mmrlhf.training.length import DECAY, LengthTerm
+from mmrlhf.training.processes import everyones
+from mmrlhf.training.reward_labels import Item, Labels, label_batch, learnt_part, unit_of
+from mmrlhf.training.sharding import idle_batch, idle_record
+from mmrlhf.types import EncodedPrompt, PairBatch, Row, Sums, TokenBatch
 
 Lenders = Mapping[int, Sequence[PreferenceRecord]]  # by how many images they have
 BRANCH_HIDDEN = 64  # width of the text-only branch: a linear one would miss what two words tell together
-DECAY = 0.9  # of the mean of weights, from update to update
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Unit:
 
     items: tuple[Item, ...]
     degraded: tuple[Degraded, ...] = ()
+    blind: tuple[tuple[int, EncodedPrompt], ...] = ()  # an item, and its prompt without the images
 
     @property
     def rows(self) -> list[Row]:
@@ -84,6 +85,11 @@ class GroundedBatch(PairBatch):
     # swap, noise
     pictures: dict[str, PairBatch]
     blind: Blind | None = None
+
+    @property
+    def compares_blind(self) -> bool:
+        """Whether it holds a comparison that the text-only branch learns from."""
+        return self.blind is not None and bool((self.blind.place_B[self.better_N] >= 0).any())
 
 
 class GroundedOutput(NamedTuple):
@@ -123,38 +129,66 @@ class Grounding:
         self.branch = WithBranch(reward_model) if self.terms.reweight.weight else None
         self._mean = 0.5  # of w over the last updates; before the first both losses are log 2
         self._seen = [0.0, 0.0]  # the sum of w, and the pairs, of the update at work
+        self._length = LengthTerm(config) if self.terms.length else None
 
-    def units(self, items: Sequence[Item], epoch: int, refusals: Refusals) -> list[Unit]:
-        """The items, both halves of a flip pair together where flips count, each with a row for every better answer
-        behind a degraded image where that counts. A lent image that makes a prompt too long, or can't be read, is
-        refused, not its borrower."""
-        together: dict[str, list[Item]] = {}
-        for number, item in enumerate(items):
-            flips = self.terms.flips and "flip" in item[0].provenance
-            together.setdefault(unit_of(item[0]) if flips else str(number), []).append(item)
-        units = [Unit(tuple(group)) for group in together.values()]
-        if not self.terms.image_conditional.weight:
-            return units
+    def check(self) -> None:
+        """Sees that a text-only branch, where there is one, has something to read.
 
-        def degraded(place: tuple[int, Item]) -> list[Degraded]:
-            return self._degraded(*place, epoch)
+        Raises:
+            UserError: the model's family takes no prompt without an image.
+        """
+        if self.branch:
+            try:
+                encode_prompt(self.vlm, idle_record(), images=[])
+            except PromptUnreadable as error:
+                raise UserError(f"reward.grounding.reweight.weight: must be 0, since {error}") from error
 
-        return [
-            dataclasses.replace(
-                unit,
-                degraded=tuple(
-                    each for found in refusals.keep(list(enumerate(unit.items)), degraded) for each in found
-                ),
-            )
-            for unit in units
-        ]
+    def units(self, items: Sequence[Item], epochs: Sequence[int], refusals: Refusals) -> list[Unit]:
+        """The items, the halves of a flip pair that follow one another together where flips count; `epochs` are the
+        passes over the data that they are of. Each has a row for every better answer behind a degraded image where that
+        counts, and is read without its images where a text-only branch learns. A lent image that makes a prompt too
+        long, or can't be read, is refused, not its borrower; so is a prompt that can't be read without its images,
+        whose record keeps its weight."""
+
+        def degraded(place: tuple[int, Item, int]) -> list[Degraded]:
+            return self._degraded(*place)
+
+        def blind(place: tuple[int, Item, int]) -> tuple[int, EncodedPrompt]:
+            return place[0], encode_prompt(self.vlm, place[1][0], images=[])
+
+        units: list[Unit] = []
+        for group in self._together(items):
+            unit = Unit(tuple(items[number] for number in group))
+            places = [(place, items[number], epochs[number]) for place, number in enumerate(group)]
+            if self.terms.image_conditional.weight:
+                rows = refusals.keep(places, degraded, again=True)
+                unit = dataclasses.replace(unit, degraded=tuple(row for found in rows for row in found))
+            if self.branch:
+                shown = [place for place in places if place[1][0].images]
+                unit = dataclasses.replace(unit, blind=tuple(refusals.keep(shown, blind, again=True)))
+            units.append(unit)
+        return units
+
+    def _together(self, items: Sequence[Item]) -> list[list[int]]:
+        """The items by number, the halves of a flip pair that follow one another as one where flips count. A small set
+        may come twice in a batch: then each of its pairs stands there twice."""
+        groups: list[list[int]] = []
+        for number, (record, _) in enumerate(items):
+            before = items[groups[-1][0]][0] if groups and len(groups[-1]) == 1 else None
+            halves = before is not None and before.id != record.id and unit_of(before) == unit_of(record)
+            if self.terms.flips and halves:
+                groups[-1].append(number)
+            else:
+                groups.append([number])
+        return groups
 
     def _degraded(self, place: int, item: Item, epoch: int) -> list[Degraded]:
         record, rows = item
         settings = self.terms.image_conditional
         best: dict[int, list[str]] = {}
+        learnt = learnt_part(record, self.config)
         for objective in settings.objectives or self.config.objectives:
-            for response in winners(record, objective):
+            for response in winners(learnt, objective):
                 best.setdefault(response, []).append(objective)
         if not best or not record.images:
             return []
@@ -170,51 +204,45 @@ class Grounding:
         ]
 
     def batch(self, units: Sequence[Unit]) -> GroundedBatch:
-        """A micro-batch of some units; reads them with the trunk, without their images, for a text-only branch.
-
-        Raises:
-            UserError: the model's family can't read a prompt without its images.
-        """
+        """A micro-batch of some units; reads them with the trunk, without their images, for a text-only branch."""
         items = [item for unit in units for item in unit.items]
         labels = label_batch(items, self.config, self.seed)
         begins = list(accumulate((len(rows) for _, rows in items), initial=0))
         first = iter(begins)
         rows = list(labels.rows)
         pictures: dict[str, Labels] = {}
+        blind: list[tuple[int, EncodedPrompt, list[Row]]] = []
         for unit in units:
             own = [next(first) for _ in unit.items]
             for kind, right, other, objective in self._across(unit, own, len(rows)):
                 pairs = pictures.setdefault(kind, Labels(self.config, self.seed))
-                pairs.compare(right, other, objective, unit_of(unit.items[0][0]))
+                # their weight is the term's
+                pairs.compare(right, other, objective, unit_of(unit.items[0][0]), 1.0)
             rows += [each.row for each in unit.degraded]
-        shown = [(begin, item) for begin, item in zip(begins, items, strict=False) if item[0].images]
+            blind += [(own[place], prompt, unit.items[place][1]) for place, prompt in unit.blind]
         return GroundedBatch(
             **{**vars(labels), "rows": tuple(rows)},
             pictures={kind: pairs.batch() for kind, pairs in pictures.items()},
-            blind=self._read_blind(len(rows), shown) if self.branch and shown else None,
+            blind=self._read_blind(len(rows), blind) if blind else None,
         )
 
     def _across(self, unit: Unit, first: Sequence[int], behind: int) -> Iterator[tuple[str, int, int, str]]:
         """Kind, row with the right picture, row with the other and objective of each of a unit's pairs across pictures;
         its records' rows begin at `first`, those with degraded images at `behind`."""
         if self.terms.flips:
-            for pair in cross_pairs([record for record, _ in unit.items]):
-                if pair.objective in self.config.objectives:
-                    right, other = (first[place] + index for place, index in (pair.better, pair.worse))
-                    yield "flips", right, other, pair.objective
+            for pair in cross_pairs([learnt_part(record, self.config) for record, _ in unit.items]):
+                right, other = (first[place] + index for place, index in (pair.better, pair.worse))
+                yield "flips", right, other, pair.objective
         for other, each in enumerate(unit.degraded, behind):
             for objective in each.objectives:
                 yield each.kind, first[each.item] + each.response, other, objective
 
     @torch.no_grad()
-    def _read_blind(self, count: int, shown: Sequence[tuple[int, Item]]) -> Blind:
+    def _read_blind(self, count: int, shown: Sequence[tuple[int, EncodedPrompt, list[Row]]]) -> Blind:
+        """From where their rows begin, their prompts and their rows with the images; `count` rows in all."""
         rows: list[Row] = []
         place_B = torch.full((count,), -1)
-        for begin, (record, own) in shown:
-            try:
-                prompt = encode_prompt(self.vlm, record, images=[])
-            except PromptUnreadable as error:
-                raise UserError(f"reward.grounding.reweight.weight: must be 0, since {error}") from error
+        for begin, prompt, own in shown:
             place_B[begin : begin + len(own)] = torch.arange(len(rows), len(rows) + len(own))
             rows += [Row(prompt, row.answer_ids) for row in own]
         batch = collate(self.vlm, rows, self.vlm.device)
@@ -277,40 +305,30 @@ class Grounding:
             right_N = right_NM.mean(1) > other_NM.mean(1)
             sums[f"accuracy_picture/{kind}"] = (right_N.sum(), len(right_N))
             sums[f"loss_picture/{kind}"] = (loss_NM.detach().mean(1).sum(), len(right_N))
-        if self.terms.length:
-            loss = loss + self.terms.length * self._length(rewards_BKM, batch, sums)
+        if self._length:
+            loss = loss + self.terms.length * self._length.loss(rewards_BKM, batch, sums)
         return loss, sums
 
-    def _length(self, rewards_BKM: Tensor, labels: PairBatch, sums: Sums) -> Tensor:
-        """The penalty of each objective's decided pairs, counted once a pair."""
-        found = rewards_BKM.sum() * 0.0
-        tokens_B = torch.tensor([float(len(row.answer_ids)) for row in labels.rows])
-        longer_N = (tokens_B[labels.better_N] - tokens_B[labels.worse_N]).to(found.device)
-        for k, objective in enumerate(self.config.objectives):
-            own = (labels.objective_N == k) & ~labels.tie_N
-            if own.any():
-                better, worse = labels.better_N[own], labels.worse_N[own]
-                gap_NM = rewards_BKM[better, k] - rewards_BKM[worse, k]
-                penalty = length_penalty(gap_NM, longer_N[own.to(found.device)]).mean()
-                found = found + labels.weight_N[own].sum().item() * penalty
-                sums[f"length_penalty/{objective}"] = (penalty.detach() * len(better), len(better))
-        return found
-
     def settle(self, accelerator: Accelerator) -> None:
-        """Takes an update's weights into their mean; every process calls it behind each update.
+        """Takes an update's weights into their mean, and its gaps into the sums of the length term; every process calls
+        it behind each update.
 
-        The mean is that of updates before, so an update's weights don't depend on how it is cut into micro-batches or
-        over processes.
+        Both are of updates before, so an update doesn't depend on how it is cut into micro-batches or over processes.
         """
-        share, pairs = (total(accelerator, value) for value in self._seen)
+        found = everyones(accelerator, (self._seen, self._length.take_own() if self._length else []))
+        share, pairs = (sum(seen[column] for seen, _ in found) for column in (0, 1))
         self._seen = [0.0, 0.0]
         if pairs:
             self._mean = DECAY * self._mean + (1 - DECAY) * share / pairs
+        if self._length:
+            self._length.settle([own for _, own in found])
 
     def state_dict(self) -> dict[str, Any]:
         """As JSON values; the branch's weights are among those of its module."""
-        return {"mean": self._mean}
+        return {"mean": self._mean, "length": self._length.state_dict() if self._length else None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self._mean = state["mean"]
+        if self._length:
+            self._length.load_state_dict(state["length"])

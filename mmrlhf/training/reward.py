@@ -9,23 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
 from data_tools.shards import RecordSet, open_records
-from data_tools.splits import held_out
+from data_tools.splits import components, held_out
 from mmrlhf.config import RewardConfig
 from mmrlhf.models.batch import collate, padded_tokens
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import GateCard, RewardCard
 from mmrlhf.rewards.model import RewardModel, RewardOutput
+from mmrlhf.terminal import console
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed
 from mmrlhf.training.grounding import GroundedBatch, Grounding, Lenders, Unit
 from mmrlhf.training.processes import everyones, total
-from mmrlhf.training.reward_finish import Reader, learn_gate, reference_norms, temperatures
+from mmrlhf.training.reward_finish import LEAST, Reader, learn_gate, reference_norms, temperatures
 from mmrlhf.training.reward_labels import (
     Item,
     LabelKind,
@@ -36,6 +37,10 @@ from mmrlhf.training.reward_labels import (
 from mmrlhf.training.reward_terms import label_loss
 from mmrlhf.training.units import open_unit_feed
 from mmrlhf.types import Sums
+
+# of the scale and offset of ratings, on every trunk: they are a few numbers of about 1, which the rate that suits a
+# trunk would leave where they start, so that rewards would take the scale of ratings instead
+RATING_SCALE_LR = 1e-2
 
 
 class RewardStage(Stage):
@@ -61,6 +66,7 @@ class RewardStage(Stage):
         )
         self.data = _Data(data, config, seed)
         self.grounding = Grounding(config, self.reward_model, self.data.lenders(), seed)
+        self.grounding.check()
         self.module: Any = self.reward_model if self.grounding.branch is None else self.grounding.branch
         self.feed = self.data.feed
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
@@ -69,14 +75,27 @@ class RewardStage(Stage):
         self.learnt: set[tuple[str, Modality, LabelKind]] = set()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        return weight_groups(self.module, self.optim, {"branch.": self.config.grounding.reweight.lr})
+        own = {"branch.": self.config.grounding.reweight.lr}
+        # beside the text-only branch the reward model's names have a prefix
+        own |= {f"{prefix}rating_scale.": RATING_SCALE_LR for prefix in ("", "reward_model.")}
+        return weight_groups(self.module, self.optim, own)
+
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        """The text-only branch apart, so that it doesn't shorten the reward model's own steps."""
+        branch = self.grounding.branch
+        groups = [self.reward_model, *([branch.branch] if branch else [])]
+        return [list(group.parameters()) for group in groups]
 
     def updates(self, step: int) -> Iterator[Update]:
         if self.vlm.vision:
             self.vlm.vision.cache.begin_step()
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
-        items = self.refusals.keep(records, self._encode)
-        units = self.grounding.units(items, step * self.config.batch_size // len(self.feed), self.refusals)
+        epochs = self.feed.epochs(step, self.config.batch_size, self.accelerator)
+        kept = self.refusals.keep(
+            list(zip(records, epochs, strict=True)), lambda each: (self._encode(each[0]), each[1])
+        )
+        items = [item for item, _ in kept]
+        units = self.grounding.units(items, [epoch for _, epoch in kept], self.refusals)
         self.refusals.check(self.accelerator)
         for record, _ in items:
             for label in labels_of(record, self.config):
@@ -89,8 +108,23 @@ class RewardStage(Stage):
         batches = [batch for batch in batches if batch.weight]
         if not total(self.accelerator, len(items)):
             raise self.refusals.none_left()
-        yield Update(batches, total(self.accelerator, sum(batch.weight for batch in batches)))
+        weight = total(self.accelerator, sum(batch.weight for batch in batches))
+        yield Update(batches, weight, self._unused(batches))
         self.grounding.settle(self.accelerator)
+
+    def _unused(self, batches: Sequence[GroundedBatch]) -> list[nn.Parameter]:
+        """The weights that hang on labels of which no process has any."""
+        parts: list[tuple[nn.Module, bool]] = [
+            (self.reward_model.rating_scale, any(len(batch.ratings.response_N) for batch in batches))
+        ]
+        if branch := self.grounding.branch:
+            parts.append((branch.branch, any(batch.compares_blind for batch in batches)))
+        return [
+            parameter
+            for part, used in parts
+            if not total(self.accelerator, used)
+            for parameter in part.parameters()
+        ]
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -163,25 +197,36 @@ class RewardStage(Stage):
         temperature; then the gate is learnt.
 
         Raises:
-            UserError: an objective was judged in no batch, a cost head never with yes or no, or the data hold nothing
-                that the gate could learn from.
+            UserError: an objective was judged in no batch, a cost head never with yes or no on a modality that it was
+                judged on, or the data hold nothing that the gate could learn from.
         """
         everywhere = set().union(*everyones(self.accelerator, self.learnt))
         judged = {o: sorted({m for name, m, _ in everywhere if name == o}) for o in self.config.objectives}
         if unlearnt := [name for name, modalities in judged.items() if not modalities]:
             raise UserError(
-                f"reward.objectives: training met no label on {', '.join(unlearnt)}; train for longer"
+                f"reward.objectives: training met nothing that {', '.join(unlearnt)} could learn from: labels of a "
+                "kind whose weight is above 0 (reward.weights), and no ratings on a scale of one value. Only if there "
+                "are such labels and they are rare, more reward.epochs help"
             )
-        signed = {name for name, _, kind in everywhere if kind == "binary"}
-        if unsigned := [name for name in self.config.cost_heads if name not in signed]:
+        signed = {(name, modality) for name, modality, kind in everywhere if kind == "binary"}
+        costs = [(name, modality) for name in self.config.cost_heads for modality in judged[name]]
+        if unsigned := [f"{name} ({modality})" for name, modality in costs if (name, modality) not in signed]:
             raise UserError(
                 f"reward.cost_heads: training met no yes-or-no label on {', '.join(unsigned)}, so nothing says where "
-                "its 0 lies; rate single responses on it, or take it off the list"
+                "its 0 lies there; say yes or no to single responses on such prompts, or take it off the list"
             )
         reader = Reader(self.reward_model, self.config, self._encode)
         card = self.reward_model.card
         card.norms = reference_norms(reader, judged, self.data.in_order())
-        card.calibration = temperatures(reader, self.data.held_out())
+        card.calibration, pairs = temperatures(reader, self.data.held_out(), self.data.held_together())
+        if self.config.calibrate and self.accelerator.is_main_process:
+            for name in [name for name in pairs if name not in card.calibration]:
+                console.print(
+                    f"reward.calibrate: {name} gets no temperature; of its held-out pairs {pairs[name]} are decided, "
+                    f"and it takes {LEAST} that don't all hang together",
+                    style="yellow",
+                    markup=False,
+                )
         if self.config.gate:
             learn_gate(reader, self.data.overall(), self.seed)
 
@@ -231,6 +276,14 @@ class _Data:
     def held_out(self) -> Iterable[PreferenceRecord]:
         """Those that nothing was trained on."""
         return (self._records[index] for index in self._held)
+
+    def held_together(self) -> dict[tuple[str, str], int]:
+        """Of those, by source and id, a number that all that hang together have in common."""
+        outlines = self._outlines()
+        held = [outlines.outline(index) for index in self._held]
+        return {
+            (record.source, record.id): number for record, number in zip(held, components(held), strict=True)
+        }
 
     def overall(self) -> Iterable[PreferenceRecord]:
         """Those that teach the gate, at most as many as it asks for, well mixed."""

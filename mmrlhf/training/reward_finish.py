@@ -16,10 +16,11 @@ from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.rewards import gate as gates
 from mmrlhf.rewards.calibration import Calibration, calibrate
+from mmrlhf.rewards.grounding import decided
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.training.engine import step_seed
 from mmrlhf.training.feed import Refusals
-from mmrlhf.training.reward_labels import Item, labels_of
+from mmrlhf.training.reward_labels import Item, judged_responses, labels_of
 
 REFERENCE_RECORDS = 128  # for each objective and modality
 AT_A_TIME = 64  # records in memory
@@ -39,9 +40,9 @@ class Reader:
     ) -> Iterator[tuple[PreferenceRecord, Tensor, Tensor | None]]:
         """Each record with the raw rewards (R, K) of its R responses and the states that the gate reads (R, D), but for
         those that can't be read; they were told of in training."""
-        left = iter(records)
+        left, refusals = iter(records), Refusals(1.0, quiet=True)
         while part := list(islice(left, AT_A_TIME)):
-            kept = Refusals(1.0).keep(part, self.encode)
+            kept = refusals.keep(part, self.encode)
             rows = [row for _, encoded in kept for row in encoded]
             rewards_BKM, prompt_BD = self.model.read(
                 rows, self.config.micro_batch_size, self.config.micro_batch_tokens
@@ -76,7 +77,10 @@ def reference_norms(
     norms: dict[str, dict[Modality, tuple[float, float]]] = {name: {} for name in judged}
     for (name, modality), own in chosen.items():
         k = reader.config.objectives.index(name)
-        found = [rewards_RK[:, k] for _, rewards_RK, _ in reader.read(own)]
+        found = [
+            rewards_RK[judged_responses(record, name, reader.config), k]
+            for record, rewards_RK, _ in reader.read(own)
+        ]
         if not found:
             raise UserError(f"none of the {modality} records that judge {name} can be read any more")
         rewards = torch.cat(found)
@@ -85,15 +89,25 @@ def reference_norms(
     return norms
 
 
-def temperatures(reader: Reader, records: Iterable[PreferenceRecord]) -> dict[str, Calibration]:
-    """Each head's calibration on held-out records; objectives of fewer than `LEAST` decided pairs have none."""
-    gaps: dict[str, list[float]] = {name: [] for name in reader.config.objectives}
+def temperatures(
+    reader: Reader, records: Iterable[PreferenceRecord], together: Mapping[tuple[str, str], int]
+) -> tuple[dict[str, Calibration], dict[str, int]]:
+    """Each head's calibration on held-out records, and how many decided pairs each has; objectives of fewer than
+    `LEAST`, or of such that all hang together, have none. `together`: the same number for records that do, by source
+    and id."""
+    gaps: dict[str, list[tuple[float, int]]] = {name: [] for name in reader.config.objectives}
     for record, rewards_RK, _ in reader.read(records):
-        for pair in record.pairs():
-            if pair.objective in gaps and not pair.tie:
+        for pair in decided(record):
+            if pair.objective in gaps:
                 k = reader.config.objectives.index(pair.objective)
-                gaps[pair.objective].append(float(rewards_RK[pair.better, k] - rewards_RK[pair.worse, k]))
-    return {name: calibrate(torch.tensor(of)) for name, of in gaps.items() if len(of) >= LEAST}
+                gap = float(rewards_RK[pair.better, k] - rewards_RK[pair.worse, k])
+                gaps[pair.objective].append((gap, together[record.source, record.id]))
+    found: dict[str, Calibration] = {}
+    for name, of in gaps.items():
+        groups = [group for _, group in of]
+        if len(of) >= LEAST and len(set(groups)) > 1:
+            found[name] = calibrate(torch.tensor([gap for gap, _ in of]), groups)
+    return found, {name: len(of) for name, of in gaps.items()}
 
 
 def learn_gate(reader: Reader, records: Iterable[PreferenceRecord], seed: int) -> None:

@@ -3,6 +3,7 @@ on an objective that isn't learnt goes nowhere."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -44,6 +45,30 @@ def labels_of(record: PreferenceRecord, config: RewardConfig) -> list[Comparison
     ]
 
 
+def learnt_part(record: PreferenceRecord, config: RewardConfig) -> PreferenceRecord:
+    """The record with the comparisons and rankings alone that are learnt."""
+    labels = labels_of(record, config)
+    return dataclasses.replace(
+        record,
+        comparisons=tuple(label for label in labels if isinstance(label, Comparison)),
+        rankings=tuple(label for label in labels if isinstance(label, Ranking)),
+    )
+
+
+def judged_responses(record: PreferenceRecord, objective: str, config: RewardConfig) -> list[int]:
+    """The responses of which something is learnt on an objective."""
+    found: set[int] = set()
+    for label in labels_of(record, config):
+        if label.objective == objective:
+            if isinstance(label, Rating):
+                found.add(label.response)
+            elif isinstance(label, Ranking):
+                found.update(index for group in label.order for index in group)
+            else:
+                found |= {label.better, label.worse}
+    return sorted(found)
+
+
 def unit_of(record: PreferenceRecord) -> str:
     """What bootstraps of the data draw as one: the two records of an image-flip pair, since one of them alone can be
     told without looking; else a record."""
@@ -83,7 +108,8 @@ class Labels:
             else:
                 margin = 0.0 if label.tie else label.margin or 0.0
                 pair = first + label.better, first + label.worse
-                self.compare(*pair, label.objective, unit, tie=label.tie, margin=margin)
+                weight = self.config.weights.pair
+                self.compare(*pair, label.objective, unit, weight, tie=label.tie, margin=margin)
         return first
 
     def compare(
@@ -92,12 +118,12 @@ class Labels:
         worse: int,
         objective: str,
         unit: str,
+        weight: float,
         tie: bool = False,
         margin: float = 0.0,
-        weight: float = 1.0,
     ) -> None:
-        """Adds a comparison of two responses. `weight` is beside other comparisons', `margin` in the judge's units;
-        what has the same `unit` (see `unit_of`) is in the same bootstraps."""
+        """Adds a comparison of two responses, `margin` in the judge's units; what has the same `unit` (see `unit_of`)
+        is in the same bootstraps."""
         self._pairs.append(
             (
                 better,
@@ -105,7 +131,7 @@ class Labels:
                 self.config.objectives.index(objective),
                 tie,
                 margin * self.config.margin_scale,
-                weight * self.config.weights.pair,
+                weight,
                 self._copies(unit),
             )
         )

@@ -12,7 +12,7 @@ together once, and the processes need not keep step until they are let go.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -88,9 +88,12 @@ def _loose(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad and id(p) not in inner]
 
 
-def forget_unused(module: Any, vlm: VLM, accelerator: Accelerator) -> None:
-    """Sets the gradients of tower and projector to None where no process met a picture in an update: an optimizer moves
-    a weight whose gradient is 0, by decay and by what it remembers, and leaves one alone that has none."""
+def forget_unused(module: Any, vlm: VLM, unused: Iterable[nn.Parameter], accelerator: Accelerator) -> None:
+    """Sets the gradients of `unused` to None, and those of tower and projector where no process met a picture in an
+    update: an optimizer moves a weight whose gradient is 0, by decay and by what it remembers, and leaves one alone
+    that has none."""
+    for parameter in unused:
+        parameter.grad = None
     if not any(everyones(accelerator, module.saw_a_picture)):
         parts = parts_of(vlm.core, vlm.path)
         seeing = [p for part in (*parts.towers, *parts.projectors) for p in part.parameters()]
@@ -121,9 +124,14 @@ def gathered(module: nn.Module) -> Iterator[None]:
             part.set_reshard_after_forward(part is not module, recurse=False)
 
 
+def idle_record() -> PreferenceRecord:
+    """A picture and a question, of no data set."""
+    return PreferenceRecord(*IDLE, "idle", (user(0, "What is it?"),), images=(picture((64, 48)),))
+
+
 def idle_batch(vlm: VLM) -> TokenBatch:
     """A picture with a short answer, for a forward whose loss counts nothing."""
-    record = PreferenceRecord(*IDLE, "idle", (user(0, "What is it?"),), images=(picture((64, 48)),))
+    record = idle_record()
     return collate(vlm, [Row(encode_prompt(vlm, record), encode_answer(vlm, "Nothing."))], vlm.device)
 
 

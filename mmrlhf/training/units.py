@@ -63,6 +63,11 @@ class UnitFeed(Feed):
         slots = [self.slot(position) for position in share(step, size // 2, accelerator)]
         return [self.records[index] for slot in slots for index in slot]
 
+    def epochs(self, step: int, size: int, accelerator: Accelerator) -> list[int]:
+        """Which pass over the data each record of `batch` is of."""
+        positions = share(step, size // 2, accelerator)
+        return [position // self.slots for position in positions for _ in self.slot(position)]
+
 
 def flip_units(strata: Sequence[tuple[str, str]], flips: Sequence[str | None]) -> list[Slot]:
     """The records by index, the two of a flip pair of one source together, at the place of the first; a half without

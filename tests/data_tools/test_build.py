@@ -210,7 +210,7 @@ def test_stats_audit_lengths_by_hand(tmp_path: Path) -> None:
         "same_length": 0.25,
     }
     found = row["objectives"]["train"]["helpfulness"]
-    assert found == {"comparisons": 4, "ties": 0, "ratings": 0, "rankings": 0}
+    assert found == {"comparisons": 4, "ties": 0, "ratings": 0, "yes or no": 0, "rankings": 0}
     assert row == json.loads((tmp_path / "d" / "stats.json").read_text())
 
 

@@ -93,6 +93,15 @@ def test_labels_come_back_from_json() -> None:
             {"ratings": (Rating("h", 0, 1, 1, 1, kind="binary"),)},
             "a binary h rating is 1, not one of 1 and 1",
         ),
+        (
+            {"ratings": (Rating("h", 0, 1, 0, float("inf")),)},
+            "a h rating has a scale from 0 to inf; both must be finite",
+        ),
+        ({"ratings": (Rating("h", 0, 1, float("-inf"), 5),)}, "a h rating has a scale from -inf to 5; both"),
+        ({"ratings": (Rating("h", 0, 1, float("nan"), 5),)}, "a h rating has a scale from nan to 5; both"),
+        # whose width no float holds
+        ({"ratings": (Rating("h", 0, 1, -1e308, 1e308),)}, r"scale from -1e\+308 to 1e\+308; both"),
+        ({"ratings": (Rating("h", 0, 1, 5, 1),)}, "a h rating of 1 is outside 5 to 1"),
         ({"ratings": (Rating("h", 0, 1, 1, 5, kind="odd"),)}, "a h rating of kind 'odd' is none of scalar, "),
         ({"comparisons": (Comparison("h", 0, 1, margin=-1.0),)}, r"margin -1\.0; it must be 0 or more"),
         ({"comparisons": (Comparison("h", 0, 1, margin=float("nan")),)}, "margin nan; it must be 0 or more"),

@@ -87,9 +87,14 @@ def test_a_rated_single_answer_is_a_preference() -> None:
 
 
 def test_comparisons_and_ratings_are_counted_apart(tmp_path: Path) -> None:
-    ratings = (Rating("h", 0, value=1, low=0, high=1), Rating("h", 1, value=0, low=0, high=1))
+    ratings = (
+        Rating("h", 0, value=1, low=0, high=1),
+        Rating("h", 1, value=0, low=0, high=1),
+        Rating("s", 1, value=0, low=0, high=1, kind="binary"),
+    )
     (info,) = write_shards([text_record(0, ratings=ratings), text_record(1)], tmp_path / "d")
-    assert (info.objectives, info.ratings) == ({"helpfulness": 2}, {"h": 2})
+    assert (info.objectives, info.ratings) == ({"helpfulness": 2}, {"h": 2, "s": 1})
+    assert info.binaries == {"s": 1}
     assert read_manifest(tmp_path / "d").shards == (info,)
 
 

@@ -34,11 +34,23 @@ def test_calibration_takes_back_what_is_too_sure() -> None:
     # gaps of 6 and of 3 that are right in 70 % and 60 % of all cases
     gaps = ([6.0] * 7 + [-6.0] * 3 + [3.0] * 6 + [-3.0] * 4) * 10
     order = torch.randperm(len(gaps), generator=torch.Generator().manual_seed(0))
-    found = calibrate(torch.tensor(gaps)[order])
+    found = calibrate(torch.tensor(gaps)[order], range(200))
     assert found.pairs == 200
     assert found.temperature > 5
     # 0.9975 and 0.9526 against 0.7 and 0.6
     assert found.error_before == pytest.approx(0.5 * (0.99753 - 0.7) + 0.5 * (0.95257 - 0.6), abs=1e-4)
     assert found.error_after < 0.1
-    with pytest.raises(ValueError, match="two pairs"):
-        calibrate(torch.ones(1))
+    with pytest.raises(ValueError, match="two groups"):
+        calibrate(torch.ones(2), [7, 7])
+
+
+def test_what_hangs_together_is_in_one_fold() -> None:
+    """Group 0 is right twice at a gap of 1, which says T = 1 / ln 3, group 1 wrong twice, which says T = 1000. So the
+    first is 50.025 % sure and right, the second 75 % sure and wrong: (2 * 0.49975 + 2 * 0.75) / 4. Pairs by turns, or
+    one after the other, would put both groups into each fold."""
+    assert calibrate(torch.tensor([1.0, 1.0, -1.0, -1.0]), [0, 0, 1, 1]).error_after == pytest.approx(
+        0.624875, abs=1e-5
+    )
+    assert calibrate(torch.tensor([1.0, -1.0, 1.0, -1.0]), [0, 1, 0, 1]).error_after == pytest.approx(
+        0.624875, abs=1e-5
+    )

@@ -12,7 +12,9 @@ from data_tools.schema import Comparison, PreferenceRecord, Ranking, Response, u
 from mmrlhf.rewards.grounding import (
     CrossPair,
     cross_pairs,
+    length_correlation,
     length_penalty,
+    length_sums,
     prefer_picture,
     shortcut_weights,
     winners,
@@ -107,33 +109,49 @@ def test_weights_carry_no_gradient_and_are_always_finite() -> None:
     torch.testing.assert_close(weights, torch.tensor([0.5, 1.0, 0.0]), atol=1e-5, rtol=0)
 
 
-def test_length_penalty() -> None:
-    """sum(g l) = 1*2 - 2*1 + 3*4 = 12, sum(g^2) = 14, sum(l^2) = 21: 144 / (14.03 * 21) = 0.488748."""
-    gap, length = torch.tensor([1.0, -2.0, 3.0]), torch.tensor([2.0, 1.0, 4.0])
-    assert length_penalty(gap, length).item() == pytest.approx(0.488748, abs=1e-6)
+GAPS, LENGTHS = torch.tensor([[1.0, 0.0], [-2.0, 0.0], [3.0, 0.0]]), torch.tensor([2.0, 1.0, 4.0])
+
+
+def test_how_gaps_go_with_lengths() -> None:
+    """sum(g l) = 1*2 - 2*1 + 3*4 = 12, sum(g^2) = 14, sum(l^2) = 21: 12 / sqrt(14.03 * 21) = 0.699106; the second
+    member's gaps are 0."""
+    sums = length_sums(GAPS, LENGTHS)
+    assert sums.tolist() == [[12.0, 14.0, 21.0, 3.0], [0.0, 0.0, 21.0, 3.0]]
+    assert length_correlation(sums).tolist() == pytest.approx([0.699106, 0.0], abs=1e-6)
     # a pair written the other way round says the same
     turned = torch.tensor([1.0, -1.0, 1.0])
-    assert length_penalty(gap * turned, length * turned).item() == pytest.approx(0.488748, abs=1e-6)
-    # members of an ensemble are apart: the second one's gaps are 0
-    members = torch.stack([gap, torch.zeros(3)], 1)
-    torch.testing.assert_close(length_penalty(members, length), torch.tensor([0.488748, 0.0]))
-    # gaps along the lengths: 4 * 21^2 / (4 * 21 + 0.03) / 21 = 0.999643
-    assert length_penalty(2 * length, length).item() == pytest.approx(0.999643, abs=1e-6)
+    assert length_sums(GAPS * turned.unsqueeze(1), LENGTHS * turned).tolist() == sums.tolist()
 
 
-def test_length_penalty_of_nothing() -> None:
-    assert length_penalty(torch.tensor([1.0, 2.0]), torch.zeros(2)).item() == 0.0
-    assert length_penalty(torch.zeros(0), torch.zeros(0)).item() == 0.0
-    gap = torch.zeros(2, requires_grad=True)
-    length_penalty(gap, torch.tensor([1.0, 3.0])).backward()
-    torch.testing.assert_close(gap.grad, torch.zeros(2))
+def test_length_penalty() -> None:
+    """2 * 12 * 3 / (14.03 * 21) = 0.244374 for a unit of gap times length: for pairs of 2 * 3, of -1 * 1, and of
+    answers that are as long as each other."""
+    gap, length = torch.tensor([[2.0, 2.0], [-1.0, 5.0], [7.0, 7.0]]), torch.tensor([3.0, 1.0, 0.0])
+    found = length_penalty(gap, length, length_sums(GAPS, LENGTHS))
+    expected = torch.tensor([[1.466246, 0.0], [-0.244374, 0.0], [0.0, 0.0]])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_the_gradient_of_the_length_penalty() -> None:
+def test_no_gap_is_penalised_where_nothing_is_known_or_lengths_say_nothing() -> None:
+    gap, length = torch.tensor([[3.0]]), torch.tensor([2.0])
+    for sums in (
+        torch.zeros(1, 4, dtype=torch.float64),  # before the first update
+        length_sums(torch.tensor([[1.0], [2.0]]), torch.zeros(2)),
+        length_sums(torch.tensor([[1.0], [-1.0]]), torch.tensor([1.0, 1.0])),
+        length_sums(torch.zeros(2, 1), torch.tensor([1.0, 2.0])),
+    ):
+        leaf = gap.clone().requires_grad_()
+        penalty = length_penalty(leaf, length, sums)
+        penalty.sum().backward()
+        assert (penalty.item(), leaf.grad) == (0.0, torch.zeros(1, 1))
+
+
+def test_the_slope_of_the_length_penalty() -> None:
+    """That of c^2 by finite differences, with the deviations held still: for N pairs it is 1 / N of the penalty's."""
     gap = torch.tensor([0.5, -0.2, 1.5, 0.01], dtype=torch.float64)
     length = torch.tensor([3.0, -1.0, 5.0, 2.0], dtype=torch.float64)
-
-    def penalty(gaps: Tensor) -> Tensor:
-        return length_penalty(gaps, length)
-
-    torch.testing.assert_close(gradient(penalty, gap), differences(penalty, gap), atol=1e-8, rtol=1e-5)
+    sums = length_sums(gap.unsqueeze(1), length)
+    scale = ((gap**2).sum() + 0.04) * (length**2).sum()
+    along = differences(lambda gaps: (gaps * length).sum() ** 2 / scale, gap)
+    found = gradient(lambda gaps: length_penalty(gaps.unsqueeze(1), length, sums).sum(), gap)
+    torch.testing.assert_close(found / 4, along, atol=1e-8, rtol=1e-5)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import EngineConfig, OptimConfig
+from mmrlhf.training.checkpoint import latest_checkpoint
 from mmrlhf.training.engine import (
     Engine,
     LossSum,
@@ -333,3 +334,35 @@ def test_seeds_of_steps_share_nothing() -> None:
     assert max(seeds) < 2**63
     # sha256("0/sft/0") begins so
     assert step_seed(0, "sft", 0) == 0x30C3911E2A63F6BB >> 1
+
+
+class Apart(Toy):
+    """One step on a and b, whose gradients are 3 and 4; each is clipped by itself, or both together."""
+
+    def __init__(self, apart: bool) -> None:
+        super().__init__(schedule="constant", warmup=0.0, betas=(0.9, 0.95))
+        self.module = nn.ParameterDict({name: nn.Parameter(torch.zeros(1)) for name in ("a", "b")})
+        self.num_steps, self.apart = 1, apart
+
+    def clip_groups(self) -> list[list[nn.Parameter]]:
+        return [[p] for p in self.module.parameters()] if self.apart else super().clip_groups()
+
+    def updates(self, step: int) -> Iterator[Update]:
+        yield Update([torch.ones(1)], 1.0)
+
+    def loss(self, micro_batch: Tensor) -> LossSum:
+        loss = (3 * self.module["a"] + 4 * self.module["b"]).sum()
+        return LossSum(loss, {"loss": (loss.detach(), 1)}, ("r0",))
+
+
+@pytest.mark.parametrize(("apart", "norm", "clipped"), [(True, 3.0, [1.0, 1.0]), (False, 5.0, [0.6, 0.8])])
+def test_groups_of_weights_are_clipped_apart(
+    tmp_path: Path, apart: bool, norm: float, clipped: list[float]
+) -> None:
+    """AdamW's first moment is a tenth of the gradient after one step."""
+    train(Apart(apart), tmp_path)
+    assert read_metrics(tmp_path / "metrics.jsonl")[0]["grad_norm"] == pytest.approx(norm)
+    saved = latest_checkpoint(tmp_path / "checkpoints")
+    assert saved is not None
+    moments = [10 * saved.optimizer["state"][number]["exp_avg"].item() for number in (0, 1)]
+    assert moments == pytest.approx(clipped, abs=1e-5)

@@ -15,7 +15,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
+from data_tools.shards import write_shards
 from mmrlhf.cli import _main
+from mmrlhf.models.probe import picture
 from mmrlhf.training.processes import _buckets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,6 +48,7 @@ CONFIG: dict[str, Any] = {
             "flips": 1.0,
             "image_conditional": {"weight": 0.5},
             "reweight": {"weight": 1.0},
+            "length": 0.1,
         },
         "model": LORA,
         "optim": {"lr": 1e-4},
@@ -147,3 +151,61 @@ def test_gradients_are_summed_in_buckets_of_one_dtype(monkeypatch: pytest.Monkey
     sizes = [4, 7, 3, 30, 2]
     grads = [torch.zeros(n, dtype=torch.bfloat16 if n == 7 else torch.float32) for n in sizes]
     assert [[len(g) for g in bucket] for bucket in _buckets(grads)] == [[7], [4, 3], [30], [2]]
+
+
+def labelled() -> list[PreferenceRecord]:
+    """Twelve records: comparisons and rankings, most of them of text, and two that are rated."""
+    answers = tuple(map(Response, ("Yes.", "No, it isn't.", "I can't tell.")))
+    records = []
+    for number in range(12):
+        shown = number % 4 == 0
+        records.append(
+            PreferenceRecord(
+                id=f"r{number}",
+                source="mixed",
+                prompt=(user(*([0] if shown else []), f"Is it {number}?"),),
+                images=(picture((40 + number, 40)),) if shown else (),
+                responses=answers,
+                comparisons=(Comparison("truth", number % 2, 2),) if number % 3 else (),
+                rankings=() if number % 3 else (Ranking("truth", ((1,), (0, 2))),),
+                ratings=(Rating("style", 0, 3, 0, 3), Rating("style", 1, 1, 0, 3))
+                if number in (3, 6)
+                else (),
+            )
+        )
+    return records
+
+
+def test_labels_that_are_rare_move_nothing_while_they_are_away(tmp_path: Path) -> None:
+    """Ratings, an ensemble and rankings, in updates of two records, most of which hold no rating and no image: weights
+    that are split over processes would get gradients of 0 there, and move by what AdamW remembers."""
+    write_shards(labelled(), tmp_path / "data")
+    reward = {
+        "objectives": ["truth", "style"],
+        "members": 2,
+        "epochs": 2.0,
+        "batch_size": 2,
+        "grounding": {"reweight": {"weight": 1.0}, "length": 0.1},
+        "model": LORA,
+        "optim": {"lr": 1e-4},
+    }
+    row = {"name": "one", "output_dir": str(tmp_path), "data": str(tmp_path / "data"), "reward": reward}
+    row["engine"] = CONFIG["engine"]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(row))
+    assert _main(["run", str(tmp_path / "run.yaml")]) == 0
+    by_two(tmp_path, "--set", "name=split", "--set", "engine.shard=true")
+    one, split = (rows(tmp_path / name / "reward") for name in ("one", "split"))
+    assert len(one) == len(split) == 12
+    assert sum("loss_rating/style" in step for step in one) in (2, 3, 4)
+    for ours, theirs in zip(one, split, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in (
+            name for name in ours if name.partition("/")[0] in ("loss", "loss_ranking", "loss_rating")
+        ):
+            assert theirs[name] == pytest.approx(ours[name], rel=1e-3, abs=1e-3), name
+    step = "reward/checkpoints/step-000012/weights.safetensors"
+    ours, theirs = (load_file(tmp_path / name / step) for name in ("one", "split"))
+    loose = [name for name in ours if "rating_scale" in name or name.startswith("branch.")]
+    assert len(loose) == 6
+    for name in loose:
+        torch.testing.assert_close(theirs[name], ours[name], atol=2e-4, rtol=0)

@@ -1,5 +1,6 @@
 """The reward stage: labels of every kind, prompts that are too long, what is held out, and going on."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,14 @@ def stage(folder: Path, prompts: list[str]) -> RewardStage:
     )
 
 
-def test_prompts_that_are_too_long_are_left_out_of_the_card(tmp_path: Path) -> None:
+def test_prompts_that_are_too_long_are_left_out_of_the_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = stage(tmp_path / "data", ["Is it hot?", "word " * 50, "Is it cold?"])
     assert list(made.updates(0))
+    assert "left out: record r1" in capsys.readouterr().err
     made.finish()
+    assert "left out" not in capsys.readouterr().err  # told of once
     norms = made.reward_model.card.norms
     assert {name: list(of) for name, of in norms.items()} == {"safety": ["text"]}
     assert norms["safety"]["text"][1] > 0
@@ -192,9 +197,12 @@ def test_an_ensemble_goes_on_to_the_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"objectives": ["truth", "beauty"]}, r"reward\.objectives: training met no label on beauty"),
-        ({"weights": {"ranking": 0.0}}, r"reward\.objectives: training met no label on truth"),
-        ({"cost_heads": ["style"]}, r"reward\.cost_heads: training met no yes-or-no label on style"),
+        ({"objectives": ["truth", "beauty"]}, r"reward\.objectives: training met nothing that beauty could"),
+        ({"weights": {"ranking": 0.0}}, r"reward\.objectives: training met nothing that truth could"),
+        (
+            {"cost_heads": ["style"]},
+            r"reward\.cost_heads: training met no yes-or-no label on style \(image-text\), style \(text\)",
+        ),
         (
             {"gate": {"objective": "nothing"}},
             r"reward\.gate\.objective: no training record compares .* nothing",
@@ -218,3 +226,54 @@ def test_records_that_all_hang_together_cant_be_held_out(tmp_path: Path) -> None
 def test_a_cost_head_must_be_an_objective() -> None:
     with pytest.raises(ValueError, match="cost_heads names beauty, which is none of the objectives"):
         RewardConfig(objectives=["safety"], cost_heads=["beauty"])
+
+
+def test_a_cost_head_needs_yes_or_no_on_every_modality_it_was_judged_on(tmp_path: Path) -> None:
+    """Signs on text say nothing of where 0 lies with pictures."""
+    records = everything()
+    extra = (Comparison("safety", 0, 1),)
+    records[0] = dataclasses.replace(records[0], comparisons=extra)
+    write_shards(records, tmp_path / "data")
+    made = whole_stage(tmp_path / "data", batch_size=56, cost_heads=["safety"])
+    assert list(made.updates(0))
+    with pytest.raises(UserError, match=r"no yes-or-no label on safety \(image-text\), so nothing"):
+        made.finish()
+
+
+def test_the_scale_of_ratings_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    """The first step of AdamW is the rate itself, and the trunk's is 5e-5. One rating is above all that the head says,
+    so its objective's offset rises from 0.5 to 0.51; the other objective has none."""
+    rated = PreferenceRecord(
+        "r", "s", (user("Is it hot?"),), (Response("Yes."),), ratings=(Rating("style", 0, 3, 0, 3),)
+    )
+    write_shards([rated], tmp_path / "data")
+    optim = {"lr": 5e-5, "schedule": "constant", "warmup": 0.0}
+    made = whole_stage(tmp_path / "data", objectives=["style", "truth"], batch_size=1, optim=optim)
+    scale = made.reward_model.rating_scale
+    own = [group for group in made.parameter_groups() if group["peak_lr"] == 1e-2]
+    assert [id(p) for group in own for p in group["params"]] == [id(scale.log_scale), id(scale.offset)]
+    Engine(tmp_path / "run", EngineConfig(tensorboard=False), 0, made.accelerator).train(made)
+    assert scale.offset.tolist() == pytest.approx([0.51, 0.5], abs=1e-5)
+
+
+def test_what_hangs_on_labels_that_nobody_met_is_named(tmp_path: Path) -> None:
+    made = whole_stage(tmp_path / "data", batch_size=56)
+    scale = list(made.reward_model.rating_scale.parameters())
+    (whole,) = made.updates(0)
+    assert list(whole.unused) == []
+    pairs = [record for record in everything() if not record.ratings]
+    write_shards(pairs, tmp_path / "pairs")
+    (without,) = whole_stage(tmp_path / "pairs", batch_size=4).updates(0)
+    assert [p.shape for p in without.unused] == [p.shape for p in scale]
+
+
+def test_an_objective_without_a_temperature_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = whole_stage(tmp_path / "data", batch_size=56, calibrate=0.45)
+    assert list(made.updates(0))
+    made.finish()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "reward.calibrate: truth gets no temperature; of its held-out pairs 0 are decided" in said
+    assert "reward.calibrate: safety gets no temperature" in said
+    assert "style gets no" not in said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,15 +16,19 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from data_tools.schema import Comparison, PreferenceRecord, Response, user
+from data_tools.errors import UserError
+from data_tools.schema import Comparison, PreferenceRecord, Ranking, Response, user
 from data_tools.shards import write_shards
 from data_tools.synth.flip_pairs import FlipPairs
 from mmrlhf.config import EngineConfig, ModelConfig, RewardConfig
+from mmrlhf.models.batch import PromptUnreadable, encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.probe import picture
+from mmrlhf.rewards.grounding import winners
 from mmrlhf.rewards.model import RewardOutput, load_reward_model
 from mmrlhf.training.checkpoint import latest_checkpoint
 from mmrlhf.training.engine import Engine, make_accelerator
+from mmrlhf.training.feed import Refusals
 from mmrlhf.training.grounding import (
     Blind,
     Degraded,
@@ -33,7 +39,7 @@ from mmrlhf.training.grounding import (
 )
 from mmrlhf.training.metrics import read_metrics
 from mmrlhf.training.reward import RewardStage
-from mmrlhf.training.reward_labels import Item
+from mmrlhf.training.reward_labels import Item, learnt_part, unit_of
 from mmrlhf.types import EncodedPrompt, Row
 
 ALL = {"flips": 0.5, "image_conditional": {"weight": 0.25}, "reweight": {"weight": 1.0}, "length": 0.1}
@@ -148,13 +154,78 @@ def test_half_a_reweighting() -> None:
 
 
 def test_length_by_hand() -> None:
-    """Gaps 1 (a over b, 3 tokens shorter) and 2 (b over a, 3 longer): sum(g l) = 3, sum(g^2) = 5, sum(l^2) = 18:
-    9 / (5.02 * 18) = 0.099602, for two pairs."""
+    """Gaps 1 (a over b, 3 tokens shorter) and 2 (b over a, 3 longer): sum(g l) = 3, sum(g^2) = 5, sum(l^2) = 18. A unit
+    of gap times length costs 2 * 3 * 2 / (5.02 * 18) = 0.132802, and c^2 is 9 / (5.02 * 18) = 0.099602."""
     made = grounding(config({"length": 0.1}))
-    batch = made.batch([Unit((half("A", 0),)), Unit((half("B", 1),))])
-    loss, sums = made.loss(rewards(1.0, 0.0, 0.0, 2.0), batch)
-    assert loss.item() == pytest.approx(0.1 * 2 * 0.099602, abs=1e-5)
+    units = [Unit((half("A", 0),)), Unit((half("B", 1),))]
+    batch, seen = made.batch(units), rewards(1.0, 0.0, 0.0, 2.0)
+    loss, sums = made.loss(seen, batch)
+    assert loss.item() == 0.0  # no earlier pair says how gaps go with lengths
+    assert float(sums["length_penalty/truth"][0]) == 0.0
+    made.settle(make_accelerator(EngineConfig()))
+    assert made.state_dict()["length"] == [[[3.0, 5.0, 18.0, 2.0]]]
+    loss, sums = made.loss(seen, batch)
+    assert loss.item() == pytest.approx(0.1 * (6 - 3) * 0.132802, abs=1e-6)
     assert float(sums["length_penalty/truth"][0]) == pytest.approx(2 * 0.099602, abs=1e-5)
+    made.settle(make_accelerator(EngineConfig()))
+    assert made.state_dict()["length"][0][0] == pytest.approx([5.7, 9.5, 34.2, 3.8])
+
+
+def test_the_length_term_of_one_pair_is_what_it_is_among_others() -> None:
+    """-3 and 6 units of gap times length."""
+    made = grounding(config({"length": 0.1}))
+    units = [Unit((half("A", 0),)), Unit((half("B", 1),))]
+    made.load_state_dict({"mean": 0.5, "length": [[[3.0, 5.0, 18.0, 2.0]]]})
+    alone = [
+        made.loss(rewards(*values), made.batch([unit]))[0].item()
+        for unit, values in zip(units, [(1.0, 0.0), (0.0, 2.0)], strict=True)
+    ]
+    assert alone == pytest.approx([-0.0398406, 0.0796813], abs=1e-6)
+    made.settle(make_accelerator(EngineConfig()))
+    assert made.state_dict()["length"][0][0] == pytest.approx([5.7, 9.5, 34.2, 3.8])
+
+
+def ranked(item: Item) -> Item:
+    """The same half with a ranking in place of its comparison."""
+    record, rows = item
+    (pair,) = record.comparisons
+    order = ((pair.better,), (pair.worse,))
+    return dataclasses.replace(record, comparisons=(), rankings=(Ranking("truth", order),)), rows
+
+
+@pytest.mark.parametrize(
+    ("made_of", "weights", "expected"),
+    [
+        (half, {"pair": 0.0}, None),
+        (half, {"pair": 3.0}, 0.675490),
+        (ranked, {"pair": 0.0}, 0.675490),
+        (ranked, {"ranking": 0.0}, None),
+    ],
+)
+def test_what_is_not_learnt_drives_no_term_across_pictures(
+    made_of: Any, weights: dict[str, float], expected: float | None
+) -> None:
+    """Pairs across pictures weigh what the term does, and are of judgements alone that weigh anything."""
+    made = grounding(config({"flips": 0.5}, weights=weights))
+    items = [half("A", 0), half("B", 1)]
+    if made_of is ranked:
+        items = [ranked(item) for item in items]
+    loss, _ = made.loss(rewards(2.0, 1.0, 0.5, 1.5), made.batch([Unit(tuple(items))]))
+    assert loss.item() == pytest.approx(0.5 * (expected or 0.0), abs=1e-5)
+    # nor does it ask for degraded images
+    turned = grounding(config({"image_conditional": {"weight": 1.0}}, weights=weights))
+    kept = learnt_part(items[0][0], turned.config)
+    assert winners(kept, "truth") == ([] if expected is None else [0])
+
+
+def test_a_pair_that_comes_twice_in_a_batch_is_there_twice() -> None:
+    made = grounding(config({"flips": 1.0}))
+    a, b = half("A", 0), half("B", 1)
+    units = made.units([a, b, a, b, b], [0, 0, 1, 1, 2], Refusals(1.0))
+    assert [[record.id for record, _ in unit.items] for unit in units] == [["A", "B"], ["A", "B"], ["B"]]
+    assert len(made.batch(units).pictures["flips"].better_N) == 4
+    # two visits of a half whose other one was left out are no pair
+    assert [len(unit.items) for unit in made.units([a, a], [0, 1], Refusals(1.0))] == [1, 1]
 
 
 def test_what_a_config_may_say() -> None:
@@ -173,7 +244,7 @@ def flips(folder: Path, count: int = 4) -> str:
             id=f"t{number}",
             source="words",
             prompt=(user(f"What is {number} and one?"),),
-            responses=(Response(f"{number + 1}."), Response("No.")),
+            responses=(Response(f"{number + 1}."), Response("That I can not tell you at all.")),
             comparisons=(Comparison("factuality", better=0, worse=1),),
         )
         for number in range(2)
@@ -202,7 +273,9 @@ def test_a_micro_batch_holds_flip_pairs_whole(tmp_path: Path) -> None:
         ids = [row.prompt.record.provenance.get("flip") for row in batch.rows]
         assert len(batch.rows) <= 4
         assert all(ids.count(flip) == 4 for flip in ids if flip is not None)
-        assert len(batch.pictures.get("flips", batch).better_N) in (1, 2)
+        # a whole pair says exactly two things across its pictures
+        halves = sum(flip is not None for flip in ids) // 4
+        assert len(batch.pictures["flips"].better_N) == 2 * halves if halves else not batch.pictures
     assert sum(len(b.pictures["flips"].better_N) for b in update.micro_batches if b.pictures) >= 4
 
 
@@ -337,13 +410,90 @@ def test_the_flip_term_tells_pictures_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [2, 6])
 def test_micro_batches_of_any_size_make_the_same_update(tmp_path: Path, size: int) -> None:
-    """The second step has weights and a mean that the first one made."""
+    """Later steps have weights, a mean and sums that the first one made."""
     data = flips(tmp_path / "data", count=3)
-    terms = {name: value for name, value in ALL.items() if name != "length"}  # which is a micro-batch's own
     rows = []
     for micro in (64, size):
-        made = stage(data, terms, micro_batch_size=micro, batch_size=8, epochs=2.0)
+        made = stage(data, ALL, micro_batch_size=micro, batch_size=8, epochs=3.0)
         rows.append(train(made, tmp_path / str(micro)))
-    assert len(rows[0]) == 2
+    assert len(rows[0]) == 3
+    assert rows[0][2]["length_penalty/factuality"] > 0
     for whole, parts in zip(*rows, strict=True):
         assert parts == pytest.approx(whole, abs=2e-4, rel=1e-3)
+
+
+def test_a_record_is_counted_once_among_those_that_may_be_refused(tmp_path: Path) -> None:
+    made = stage(flips(tmp_path / "data"), ALL, batch_size=10)
+    assert list(made.updates(0))
+    assert (made.refusals.refused, made.refusals.seen) == (0, 10)
+
+
+def test_kinds_take_turns_record_by_record(tmp_path: Path) -> None:
+    """Ten records in batches of six: the second one ends in the next pass, whose records show the next kind."""
+    terms = {"image_conditional": {"weight": 1.0}}
+    made = stage(flips(tmp_path / "data"), terms, batch_size=6, epochs=3)
+    settings = made.config.grounding.image_conditional
+    for step in range(4):
+        records = made.feed.batch(step, 6, made.accelerator)
+        (update,) = made.updates(step)
+        found = {
+            (batch.rows[int(index)].prompt.record.id, kind)
+            for batch in update.micro_batches
+            for kind, pairs in batch.pictures.items()
+            for index in pairs.worse_N
+        }
+        expected = set()
+        for place, record in enumerate(records):
+            turn = zlib.crc32(unit_of(record).encode()) + (6 * step + place) // 10
+            if record.images:
+                expected.add((record.id, settings.kinds[turn % 3]))
+        assert found == expected
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, which: Callable[[PreferenceRecord], bool]) -> None:
+    """As for a family that takes no prompt without an image: some can't be read without their images."""
+
+    def encode(vlm: Any, record: PreferenceRecord, *more: Any, **named: Any) -> EncodedPrompt:
+        if named.get("images") == [] and which(record):
+            raise PromptUnreadable(f"record {record.id}: Reader can't read its prompt: no image")
+        return encode_prompt(vlm, record, *more, **named)
+
+    monkeypatch.setattr("mmrlhf.training.grounding.encode_prompt", encode)
+
+
+def test_a_family_that_needs_images_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreadable(monkeypatch, lambda record: True)
+    with pytest.raises(
+        UserError, match=r"reward\.grounding\.reweight\.weight: must be 0, since record idle: Re"
+    ):
+        stage(flips(tmp_path / "data"), {"reweight": {"weight": 1.0}})
+
+
+def test_one_prompt_that_needs_its_image_keeps_its_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = stage(flips(tmp_path / "data"), {"reweight": {"weight": 1.0}}, batch_size=10)
+    bad = next(record for record in made.data.in_order() if record.images)
+    unreadable(monkeypatch, lambda record: record.id == bad.id)
+    (update,) = made.updates(0)
+    (batch,) = update.micro_batches
+    assert f"left out: record {bad.id}: Reader can't" in " ".join(capsys.readouterr().err.split())
+    # seven of eight image records are read without their images, two rows each
+    assert batch.blind.states_SD.shape[0] == 14
+    own = {i for i, row in enumerate(batch.rows) if row.prompt.record.id == bad.id}
+    assert [batch.blind.place_B[i].item() for i in sorted(own)] == [-1, -1]
+    assert len(batch.better_N) == 10
+    assert (made.refusals.refused, made.refusals.seen) == (1, 10)
+
+
+def test_the_branch_is_clipped_and_left_alone_by_itself(tmp_path: Path) -> None:
+    made = stage(flips(tmp_path / "data"), {"reweight": {"weight": 1.0}}, batch_size=10)
+    model, branch = ({id(p) for p in group} for group in made.clip_groups())
+    assert model == {id(p) for p in made.reward_model.parameters()}
+    assert branch == {id(p) for p in cast(WithBranch, made.module).branch.parameters()}
+    rates = {group["peak_lr"]: {id(p) for p in group["params"]} for group in made.parameter_groups()}
+    assert rates[1e-2] == {id(p) for p in made.reward_model.rating_scale.parameters()}
+    (update,) = made.updates(0)
+    assert {id(p) for p in update.unused} == rates[1e-2]  # nothing is rated, and the branch learns

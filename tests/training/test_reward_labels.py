@@ -1,19 +1,32 @@
 """From what records judge to label tensors, and the loss of each kind of label by hand."""
 
+import dataclasses
 import math
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 
 from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
 from mmrlhf.config import RewardConfig
-from mmrlhf.rewards.heads import bootstrap
 from mmrlhf.rewards.model import RewardOutput
-from mmrlhf.training.reward_labels import Labels, label_batch, labels_of, unit_of
+from mmrlhf.training.reward_finish import reference_norms
+from mmrlhf.training.reward_labels import (
+    Labels,
+    judged_responses,
+    label_batch,
+    labels_of,
+    learnt_part,
+    unit_of,
+)
 from mmrlhf.training.reward_terms import label_loss
 from mmrlhf.types import EncodedPrompt, Row
 
 LN2 = 0.6931471805599453
+# of four members and the units test/r0 to test/r5 with seed 0: where SHA-256 of "0/member/unit" falls among Poisson's
+# 0.3679, 0.7358, 0.9197, 0.9810, 0.9963
+COUNTS = [[0, 0, 1, 3], [1, 1, 1, 1], [0, 1, 1, 2], [2, 4, 1, 0], [1, 0, 0, 2], [0, 2, 1, 0]]
 
 
 def config(**settings: object) -> RewardConfig:
@@ -86,7 +99,7 @@ def test_comparisons_across_prompts_can_be_added_with_a_weight() -> None:
     labels = Labels(config(), seed=0)
     first = labels.add_record(PAIR, rows(PAIR))
     blind = labels.add_rows(rows(PAIR)[:1])
-    labels.compare(first, blind, "s", unit_of(PAIR), weight=0.25)
+    labels.compare(first, blind, "s", unit_of(PAIR), 0.25)
     batch = labels.batch()
     assert (batch.better_N.tolist(), batch.worse_N.tolist()) == ([1, 0, 0], [0, 1, 2])
     assert batch.weight_N.tolist() == [1.0, 1.0, 0.25]
@@ -101,7 +114,9 @@ def test_bootstraps_belong_to_records_and_flip_pairs() -> None:
     assert unit_of(one) == unit_of(two) != unit_of(three)
     whole = label_batch([(of, rows(of)) for of in (one, two, three)], settings, seed=4)
     turned = label_batch([(of, rows(of)) for of in (three, one)], settings, seed=4)
-    expected = [bootstrap(4, "test/flip/f", 3), bootstrap(4, "test/flip/f", 3), bootstrap(4, "test/three", 3)]
+    # SHA-256 of "4/0/test/flip/f" begins with 53360a4a: 0.326 of the way, below e^-1, so member 0 meets it never;
+    # of "4/1/test/flip/f" with bf3cea33: 0.747, above 2 e^-1, so member 1 meets it twice
+    expected = [[0.0, 2.0, 1.0], [0.0, 2.0, 1.0], [2.0, 1.0, 1.0]]
     assert whole.copies_NM.tolist() == expected
     assert turned.copies_NM.tolist() == [expected[2], expected[0]]
 
@@ -164,10 +179,38 @@ def test_a_member_learns_from_its_own_bootstrap() -> None:
     gradient = out.rewards_BKM.grad
     assert gradient is not None
     # at no difference a pair pulls at the better response with -1/2, each of four members a quarter of it
-    for i, unit in enumerate(unit_of(of) for of in pairs):
-        expected = [-0.125 * count for count in bootstrap(0, unit, 4)]
+    for i, counts in enumerate(COUNTS):
+        expected = [-0.125 * count for count in counts]
         assert gradient[2 * i, 0].tolist() == pytest.approx(expected)
         assert gradient[2 * i + 1, 0].tolist() == pytest.approx([-value for value in expected])
     # metrics count every label once
     assert float(sums["loss/h"][0]) == pytest.approx(6 * LN2, abs=1e-5)
     assert float(sums["loss/h"][1]) == 6
+
+
+def test_what_is_learnt_of_a_record() -> None:
+    both = dataclasses.replace(RANKED, comparisons=PAIR.comparisons)
+    assert learnt_part(both, config()).comparisons == (PAIR.comparisons[0], PAIR.comparisons[2])
+    assert learnt_part(both, config()).rankings == (RANKED.rankings[0],)
+    assert learnt_part(both, config(weights={"pair": 0.0})).comparisons == ()
+    assert learnt_part(both, config(weights={"ranking": 0.0})).rankings == ()
+
+
+def test_which_responses_were_judged() -> None:
+    assert judged_responses(PAIR, "s", config()) == [0, 1]
+    assert judged_responses(RANKED, "h", config()) == [0, 1, 2]
+    assert judged_responses(RANKED, "s", config()) == []
+    assert judged_responses(RATED, "h", config()) == [0]  # the other one's scale says nothing
+    assert judged_responses(RATED, "s", config(weights={"binary": 0.0})) == []
+
+
+def test_norms_are_of_the_responses_that_were_judged() -> None:
+    """0 and 2 on s: mean 1, deviation sqrt(2); the third answer, with 100, was never judged on it."""
+    of = record("three", 3, comparisons=(Comparison("s", 0, 1),))
+    rewards_RK = torch.tensor([[0.0, 0.0], [0.0, 2.0], [0.0, 100.0]])
+    reader = cast(
+        Any,
+        SimpleNamespace(config=config(), read=lambda records: ((each, rewards_RK, None) for each in records)),
+    )
+    norms = reference_norms(reader, {"s": ["text"]}, [of])
+    assert norms["s"]["text"] == pytest.approx((1.0, 1.414214), abs=1e-5)

@@ -86,3 +86,17 @@ def test_flips_are_read_from_a_data_set(tmp_path: Path) -> None:
     first = made.flips.index("000000")
     rest = made.only([index for index in range(8) if index != first])
     assert sorted(map(len, rest.units)) == [1, 1, 1, 2, 2]
+
+
+def test_every_record_of_a_batch_has_its_own_epoch() -> None:
+    """12 slots an epoch, one of them of a single record: of 24 positions of 10 records, the third batch begins with the
+    last two slots of the first epoch."""
+    made = feed()
+    assert made.epochs(0, 24, process()) == [0] * 23
+    assert made.epochs(1, 24, process()) == [1] * 23
+    for index, (olds, news) in enumerate([(1, 2), (1, 1)]):
+        found = made.epochs(2, 10, process(index, 2))
+        assert len(found) == len(made.batch(2, 10, process(index, 2)))
+        slots = [made.slot(position) for position in range(10, 15)[index::2]]
+        assert found == [0] * sum(map(len, slots[:olds])) + [1] * sum(map(len, slots[olds:]))
+        assert len(slots[olds:]) == news
