@@ -9,9 +9,8 @@ import socket
 import sys
 from pathlib import Path
 
-import torch
-
 from data_tools.errors import RunError, UserError
+from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.terminal import console
@@ -48,7 +47,7 @@ def serve(
                 style="yellow",
                 markup=False,
             )
-        model = load_reward_model(path, _device(device))
+        model = load_reward_model(path, choose_device(device))
         app = make_app(model, str(path), settings, token)
         # uvicorn answers what has come in, and then hands the signal to this
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -99,18 +98,6 @@ def _token(name: str | None) -> str | None:
     if not token:
         raise UserError(f"--token-env {name}: the environment variable isn't set")
     return token
-
-
-def _device(name: str | None) -> torch.device:
-    """Raises UserError where there is no such device."""
-    there = torch.cuda.is_available()
-    try:
-        device = torch.device(name or ("cuda" if there else "cpu"))
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda" and not there:
-        raise UserError(f"--device {name}: no GPU was found")
-    return device
 
 
 def _address(opened: socket.socket) -> str:
