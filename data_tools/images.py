@@ -86,6 +86,19 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
         raise ImageError(f"the {image.format} image is damaged: {error}") from error
 
 
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header, undecoded; None where there is none that can be read, which `decode_image`
+    refuses."""
+    size = _webp_size(data)
+    if size:
+        return size
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.size
+    except _DAMAGE:
+        return None
+
+
 def encode_png(image: Image.Image) -> bytes:
     """The image as PNG bytes, without metadata; the same bytes for the same pixels."""
     buffer = io.BytesIO()

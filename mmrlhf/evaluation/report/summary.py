@@ -13,7 +13,9 @@ def summary_table(result: dict[str, Any]) -> Table:
     table = Table(
         title="Policies on prompts that nothing was trained on",
         title_justify="left",
-        caption="By objective: the exact score, and the learned reward in deviations.",
+        caption="\n".join(
+            ["By objective: the exact score, and the learned reward in deviations.", *unscored(result)]
+        ),
         caption_justify="left",
         box=SIMPLE,
     )
@@ -32,6 +34,15 @@ def summary_table(result: dict[str, Any]) -> Table:
             decimal(policy["length"].get("all")),
         )
     return table
+
+
+def unscored(result: dict[str, Any]) -> list[str]:
+    """Of each policy, how many answers got no reward that is a number, a sentence each."""
+    return [
+        f"{policy['name']}: without a reward for {name}, and left out of it: {count} answers."
+        for policy in result["policies"]
+        for name, count in policy.get("unscored", {}).items()
+    ]
 
 
 def gold_names(result: dict[str, Any]) -> list[str]:

@@ -206,7 +206,7 @@ def on_benchmark(
     measured = _measured(reward_model, records, how, mean_of_heads=MEAN in asked)
     # a sample is right where all of its pairs are, so one that has lost a pair can't be
     partial = {refusal.sample for refusal in refusals if isinstance(refusal, LostRow)}
-    partial |= {name for record, _ in measured.refused if (name := _sample(record))}
+    partial |= {lost for record, _ in measured.refused if (lost := _sample(record))}
     scores: dict[str, dict[str, Estimate]] = {
         objective: benchmark.score(
             [
