@@ -31,6 +31,11 @@ def share(
     return clustered_share([right(c) for c in part], [c.cluster for c in part], seed)
 
 
+def mean(part: Sequence[Decided], seed: int, value: Callable[[Decided], float]) -> Estimate | None:
+    """The mean of a number over comparisons, None without any."""
+    return clustered_mean([float(value(c)) for c in part], [c.cluster for c in part], seed)
+
+
 def accuracy(decided: Sequence[Decided], objectives: Sequence[str], seed: int) -> dict[str, By]:
     """By objective, modality and condition: the share of comparisons that are right."""
     out: dict[str, By] = {}
@@ -51,8 +56,7 @@ def gains(decided: Sequence[Decided], objectives: Sequence[str], seed: int) -> B
     for objective in objectives:
         for shown in CONDITIONS[1:]:
             part = [c for c in of(decided, objective) if shown in c.gaps]
-            lost = [float(c.right) - float(c.gaps[shown] > 0) for c in part]
-            found = clustered_mean(lost, [c.cluster for c in part], seed)
+            found = mean(part, seed, lambda c, s=shown: float(c.right) - float(c.gaps[s] > 0))  # type: ignore[misc]
             if found:
                 out.setdefault(objective, {})[shown] = found
     return out
