@@ -40,7 +40,9 @@ from data_tools.images import encode_png
 from data_tools.schema import to_json
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.serving.app import make_app
+from mmrlhf.serving.callers import check_caller
 from mmrlhf.serving.settings import ServerSettings
+from mmrlhf.serving.wire import Refused
 from mmrlhf.types import Rewards, Row
 
 
@@ -224,6 +226,56 @@ def test_a_token(judge: RewardModel) -> None:
             assert send(url, "GET", "/metrics", headers=headers).status == 401
         assert score(url, asked, {"Authorization": "Bearer secret"}).status == 200
         assert send(url, "GET", "/healthz").status == 200
+
+
+def test_a_web_page_cannot_ask_a_server_without_a_token(judge: RewardModel) -> None:
+    """Neither under its own name, which leads here (DNS rebinding), nor with a form."""
+    with served(judge) as (url, _):
+        host = urlsplit(url).netloc
+        port = host.partition(":")[2]
+        asked = {"items": [FINE]}
+        for name in (
+            "evil.example",
+            f"evil.example:{port}",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "[",
+            "",
+        ):
+            refuses(score(url, asked, {"Host": name}), 403, "isn't this server")
+            assert send(url, "GET", "/v1/model", headers={"Host": name}).status == 403
+        for page in ("http://evil.example", "null", f"https://evil.example:{port}"):
+            refuses(score(url, asked, {"Origin": page}), 403, "another origin")
+        for name in (host, "localhost", f"localhost:{port}", f"[::1]:{port}"):
+            assert score(url, asked, {"Host": name}).status == 200
+        assert score(url, asked, {"Origin": url}).status == 200
+    with served(judge, token="secret") as (url, _):
+        told = {"Authorization": "Bearer secret", "Host": "reward-host"}
+        assert score(url, asked, told).status == 200
+
+
+def test_a_server_on_all_addresses_has_addresses_for_names() -> None:
+    check_caller({"host": "192.168.1.7:8400"}, "0.0.0.0")
+    check_caller({"host": "reward-host:8400"}, "reward-host")
+    for host, bound in (
+        ("reward-host", "0.0.0.0"),
+        ("192.168.1.7", "192.168.1.8"),
+        ("10.0.0.1", "127.0.0.1"),
+    ):
+        with pytest.raises(Refused, match="isn't this server"):
+            check_caller({"host": host}, bound)
+
+
+def test_the_pixels_of_a_request_are_counted_before_any_is_decoded(
+    judge: RewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RED and BLUE have 96 x 96 pixels each; the items that share a prompt share its images."""
+    with served(judge, max_request_pixels=3 * 96 * 96) as (url, _):
+        items = all_items()
+        assert score(url, {"items": [items[1], items[2], items[4]]}).status == 200  # 3 images of 4
+        monkeypatch.setattr("mmrlhf.serving.scoring.decode_image", None)
+        reply = score(url, {"items": [items[1], items[3], items[4]]})
+        refuses(reply, 413, "36,864 pixels", "at most 27,648 in a request")
 
 
 def test_metrics(judge: RewardModel) -> None:
