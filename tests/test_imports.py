@@ -30,7 +30,7 @@ LEVELS = [
     ["mmrlhf.models", "mmrlhf.rewards", "mmrlhf.rl"],
     ["mmrlhf.training", "mmrlhf.evaluation", "mmrlhf.serving"],
     [
-        *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder"),
+        *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder", "mmrlhf.run_models"),
         *("mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"),
     ],
     ["mmrlhf.cli", "mmrlhf.cli_evaluate", "mmrlhf.cli_shared", "mmrlhf.__main__"],
