@@ -173,7 +173,7 @@ def parse_config(row: dict[str, Any], model: type[ConfigT], where: str) -> Confi
     try:
         return model.model_validate(row)
     except ValidationError as error:
-        raise UserError("\n".join(f"{where}: {line}" for line in _explain(error, model))) from None
+        raise UserError("\n".join(f"{where}: {line}" for line in explain(error, model))) from None
 
 
 def load_config(path: str | Path, model: type[ConfigT], overrides: list[str] | None = None) -> ConfigT:
@@ -191,13 +191,14 @@ def validate_nested(row: Any, model: type[ConfigT]) -> ConfigT:
     try:
         return model.model_validate(row)
     except ValidationError as error:
-        # `_explain` puts these lines behind the path of the field
-        raise PydanticCustomError("nested", "{lines}", {"lines": _explain(error, model)}) from None
+        # `explain` puts these lines behind the path of the field
+        raise PydanticCustomError("nested", "{lines}", {"lines": explain(error, model)}) from None
 
 
-def _explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+def explain(error: ValidationError, model: type[BaseModel], most: int | None = None) -> list[str]:
+    """One line a mistake, each with the path of the key, at most `most` of them."""
     lines = []
-    for item in error.errors():
+    for item in error.errors(include_url=False)[:most]:
         loc = [str(part) for part in item["loc"]]
         path = ".".join(loc) or "the file"
         if item["type"] == "extra_forbidden":

@@ -6,6 +6,7 @@ Every image of a data set passes through here before anything else sees it. Left
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import re
@@ -22,6 +23,7 @@ from data_tools.schema import ImageRef
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 
+_MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (
     OSError,
@@ -84,6 +86,19 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
         raise ImageError(f"the {image.format} image is damaged: {error}") from error
 
 
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height by the header, undecoded; None where there is none that can be read, which `decode_image`
+    refuses."""
+    size = _webp_size(data)
+    if size:
+        return size
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.size
+    except _DAMAGE:
+        return None
+
+
 def encode_png(image: Image.Image) -> bytes:
     """The image as PNG bytes, without metadata; the same bytes for the same pixels."""
     buffer = io.BytesIO()
@@ -143,6 +158,30 @@ def read_image(
 ) -> Image.Image:
     """`decode_image` of `read_bytes`: the image a record refers to."""
     return decode_image(read_bytes(ref, root, limits), limits)
+
+
+def thumbnail(ref: ImageRef, size: int) -> str:
+    """A small copy of an image, at most `size` wide and high, as base64 PNG.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    image = read_image(ref)
+    image.thumbnail((size, size))
+    return base64.b64encode(encode_png(image)).decode()
+
+
+def data_url(ref: ImageRef) -> str:
+    """An image as a data URL, in the bytes it has where these are PNG, JPEG or WebP.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    data = read_bytes(ref)
+    kind = extension(data)
+    if kind is None:
+        kind, data = "png", encode_png(decode_image(data))
+    return f"data:{_MEDIA[kind]};base64,{base64.b64encode(data).decode()}"
 
 
 def extension(data: bytes) -> str | None:

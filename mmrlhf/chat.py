@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import torch
-
 from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
-from mmrlhf.models.load import load_vlm
+from mmrlhf.models.load import choose_device, load_vlm
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import console
@@ -43,7 +41,7 @@ def converse(
         except ImageError as error:
             raise UserError(f"{image}: {error}") from error
     wanted = _wanted(model, weights)
-    vlm = load_vlm(ModelConfig(path=model), "cuda" if torch.cuda.is_available() else "cpu")
+    vlm = load_vlm(ModelConfig(path=model), choose_device())
     turns: list[Message] = []
     if question is not None:
         print(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))

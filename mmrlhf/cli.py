@@ -4,21 +4,27 @@ where it was saved first: what stands behind `&&` isn't done then."""
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
-from mmrlhf import cli_options as options
-
-if TYPE_CHECKING:
-    from mmrlhf.config import RunConfig
-    from mmrlhf.pipeline import Run
+from mmrlhf.cli_evaluate import app as evaluate_app
+from mmrlhf.cli_shared import (
+    ConfigFile,
+    ConfigOption,
+    Restart,
+    Resume,
+    Sets,
+    open_run,
+    quiet_libraries,
+    read_run,
+    show_summary,
+)
 
 app = typer.Typer(
     name="mmrlhf",
@@ -28,45 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure policies and reward models.")
 app.add_typer(data_app, name="data")
 app.add_typer(evaluate_app, name="evaluate")
-
-ConfigFile = Annotated[
-    Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run, such as configs/quickstart.yaml")
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the same, as an option")]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", help="override a setting: --set ppo.steps=50 (any number of times)"),
-]
-Resume = Annotated[bool, typer.Option("--resume", help="go on with what is unfinished; keep what is done")]
-Restart = Annotated[
-    bool, typer.Option("--restart", help="delete what these stages made before and begin anew")
-]
-
-
-def _read(config: Path, overrides: list[str] | None) -> RunConfig:
-    from data_tools.config import load_config
-    from mmrlhf.config import RunConfig
-
-    return load_config(config, RunConfig, overrides)
-
-
-def _open(
-    config: Path | None, option: Path | None, overrides: list[str] | None, resume: bool, restart: bool
-) -> Run:
-    """The run of a config file, its folder made."""
-    config = config or option
-    if config is None:
-        raise UserError("which config? Name one, such as configs/quickstart.yaml")
-    if resume and restart:
-        raise UserError("--resume and --restart contradict each other")
-    settings = _read(config, overrides)
-    quiet_libraries()
-    from mmrlhf.pipeline import Run, RunMode
-
-    return Run(settings, RunMode(resume, restart))
 
 
 @app.command("run")
@@ -87,10 +56,10 @@ def run_all(
 
         mmrlhf run configs/quickstart.yaml --set name=longer --set ppo.steps=60
     """
-    run = _open(config, option, overrides, resume, restart)
+    run = open_run(config, option, overrides, resume, restart)
     report = run.all()
     if run.accelerator.is_main_process and report:
-        _show_summary(run)
+        show_summary(run)
 
 
 STAGES = {
@@ -111,7 +80,7 @@ def _add_stage(name: str, about: str) -> None:
         resume: Resume = False,
         restart: Restart = False,
     ) -> None:
-        run = _open(config, option, overrides, resume, restart)
+        run = open_run(config, option, overrides, resume, restart)
         getattr(run, name)()
         if run.accelerator.is_main_process:
             for made in run.stage_names(name):
@@ -120,72 +89,6 @@ def _add_stage(name: str, about: str) -> None:
 
 for _name, _about in STAGES.items():
     _add_stage(_name, _about)
-
-
-@evaluate_app.command("tradeoffs")
-def tradeoffs(config: ConfigFile = None, option: ConfigOption = None, overrides: Sets = None) -> None:
-    """Measure every policy of a run on every objective and write the report.
-
-    Example: mmrlhf evaluate tradeoffs --config configs/quickstart.yaml
-    """
-    run = _open(config, option, overrides, resume=True, restart=False)
-    run.evaluate()
-    if run.accelerator.is_main_process:
-        _show_summary(run)
-
-
-@evaluate_app.command("reward")
-def evaluate_reward(
-    config: ConfigFile = None,
-    option: ConfigOption = None,
-    overrides: Sets = None,
-    model: options.RewardFolder = None,
-    data: options.DataFolder = None,
-    split: options.Split = "test",
-    benchmark: options.Benchmark = None,
-    rows: options.Rows = None,
-    images: options.Images = None,
-    objective: options.Objectives = None,
-    pairs: options.Pairs = None,
-    conditions: options.Conditions = None,
-    gradients: options.Gradients = None,
-    text_model: options.TextModel = None,
-    batch_size: options.BatchSize = None,
-    seed: options.Seed = None,
-    out: options.Out = None,
-) -> None:
-    """Measure a reward model: what it gets right, whether it looks, how sure it may be (docs/evaluation.md).
-
-    Examples:
-
-        mmrlhf evaluate reward --config configs/quickstart.yaml
-
-        mmrlhf evaluate reward --model runs/x/reward/model --data my_data --split test
-
-        mmrlhf evaluate reward --model runs/x/reward/model --benchmark vl_rewardbench --rows rows.parquet
-    """
-    quiet_libraries()
-    from mmrlhf.evaluation.reward.command import Asked, check_conditions, measure
-
-    chosen = {
-        "pairs": pairs,
-        "gradients": gradients,
-        "text_model": text_model,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
-    changes: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    if conditions is not None:
-        changes["conditions"] = check_conditions(conditions.split(","))
-    asked = Asked(model, data, split, benchmark, tuple(rows or ()), images, tuple(objective or ()))
-    asked.check(has_config=bool(config or option))
-    if model is not None:
-        _show_reward(measure(asked, changes, out))
-        return
-    run = _open(config, option, overrides, resume=True, restart=False)
-    judged, page = run.evaluate_reward(changes, out)
-    if run.accelerator.is_main_process:
-        _show_reward((judged, page))
 
 
 @app.command()
@@ -230,6 +133,9 @@ def serve_reward(
     max_queue: Annotated[int, typer.Option(min=1, help="answers in the server at a time; then: 503")] = 256,
     max_request_mb: Annotated[float, typer.Option(min=0.001, help="size of a request; above: 413")] = 32.0,
     max_pixels: Annotated[int, typer.Option(min=1, help="width x height of an image")] = 16_000_000,
+    max_request_pixels: Annotated[
+        int, typer.Option(min=1, help="pixels of all images of a request together; above: 413")
+    ] = 64_000_000,
     max_images: Annotated[int, typer.Option(min=1, help="images of a prompt")] = 8,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="tokens of a prompt and its answer, with images")
@@ -247,18 +153,24 @@ def serve_reward(
         REWARD_TOKEN=... mmrlhf serve-reward runs/quickstart/reward/model --host 0.0.0.0 --token-env REWARD_TOKEN
     """
     quiet_libraries()
+    from data_tools.config import parse_config
     from mmrlhf.serving.serve import serve
     from mmrlhf.serving.settings import ServerSettings
 
-    settings = ServerSettings(
-        max_batch=max_batch,
-        max_batch_tokens=max_batch_tokens,
-        max_wait_ms=max_wait_ms,
-        max_queue=max_queue,
-        max_request_mb=max_request_mb,
-        max_pixels=max_pixels,
-        max_images=max_images,
-        max_tokens=max_tokens,
+    settings = parse_config(
+        {
+            "max_batch": max_batch,
+            "max_batch_tokens": max_batch_tokens,
+            "max_wait_ms": max_wait_ms,
+            "max_queue": max_queue,
+            "max_request_mb": max_request_mb,
+            "max_pixels": max_pixels,
+            "max_request_pixels": max_request_pixels,
+            "max_images": max_images,
+            "max_tokens": max_tokens,
+        },
+        ServerSettings,
+        "serve-reward",
     )
     serve(model, host, port, settings, token_env, device)
 
@@ -272,7 +184,7 @@ def doctor(
     from mmrlhf.doctor import examine
 
     if config:
-        _read(config, None)
+        read_run(config, None)
     if not examine():
         raise typer.Exit(1)
 
@@ -287,42 +199,6 @@ def show_config(
     from mmrlhf.config_help import print_settings
 
     print_settings(name)
-
-
-def _show_summary(run: Run) -> None:
-    import json
-
-    from rich.console import Console
-
-    from mmrlhf.evaluation.report import summary_table
-
-    out = Console()
-    out.print(summary_table(json.loads((run.folder / "evaluate" / "tradeoffs.json").read_text())))
-    out.print(f"Report: {run.folder / 'report.html'}", soft_wrap=True)
-
-
-def _show_reward(measured: tuple[dict[str, Any], Path]) -> None:
-    from rich.console import Console
-
-    from mmrlhf.evaluation.report import reward_tables
-
-    out, (judged, page) = Console(), measured
-    for table in reward_tables(judged):
-        out.print(table)
-    out.print(f"Report: {page}", soft_wrap=True)
-
-
-def quiet_libraries() -> None:
-    """Keeps progress bars and notices of libraries off the screen; our own bars say how far things are."""
-    import warnings
-
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # peft 0.21 asks for a property that transformers 5.23 has renamed
-    warnings.filterwarnings("ignore", ".is_gradient_checkpointing. is deprecated", FutureWarning)
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,16 +25,10 @@ from data_tools.build import Advice, DataConfig, build
 from data_tools.errors import UserError
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
-from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
-from mmrlhf.models.vision_cache import keep_features, vision_cache
-from mmrlhf.models.vlm import VLM
 from mmrlhf.preflight import check_data
-from mmrlhf.rewards.model import RewardModel, load_reward_model
-from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
-from mmrlhf.rewards.shared import load_within, why_apart
 from mmrlhf.run_folder import (
     EARLIER,
     changed_settings,
@@ -45,10 +39,10 @@ from mmrlhf.run_folder import (
     save_model,
     write_state,
 )
+from mmrlhf.run_models import RunModels
 from mmrlhf.terminal import console, progress
 from mmrlhf.training.checkpoint import restore_weights
 from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed
-from mmrlhf.training.ppo import PpoStage
 from mmrlhf.training.reward import RewardStage
 from mmrlhf.training.sft import SftStage
 
@@ -72,6 +66,7 @@ class Run:
         self.config, self.mode = config, mode
         self.folder = Path(config.output_dir) / config.name
         self.accelerator: Accelerator = make_accelerator(config.engine)
+        self.models = RunModels(config, self.accelerator)
         self._data_ready = False
         if self.accelerator.is_main_process:
             make_folder(self.folder)
@@ -145,9 +140,9 @@ class Run:
 
         def train(folder: Path) -> Callable[[Path], None]:
             def make() -> SftStage:
-                vlm = self._load(self.config.stage_model(config), trainable=True)
+                vlm = self.models.load(self.config.stage_model(config), trainable=True)
                 if config.epochs > 1:
-                    self._keep_features({"sft": vlm}, alone=True)
+                    self.models.keep_features({"sft": vlm}, alone=True)
                 return SftStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
 
             stage = self._trained(make, folder)
@@ -163,8 +158,8 @@ class Run:
 
         def train(folder: Path) -> Callable[[Path], None]:
             def make() -> RewardStage:
-                vlm = self._load(start, trainable=True)
-                self._keep_features({"reward model": vlm}, alone=config.epochs > 1)
+                vlm = self.models.load(start, trainable=True)
+                self.models.keep_features({"reward model": vlm}, alone=config.epochs > 1)
                 return RewardStage(vlm, config, self.data_folder, self.config.seed, self.accelerator)
 
             stage = self._trained(make, folder)
@@ -184,7 +179,9 @@ class Run:
     def _ppo(
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path | None, folder: Path
     ) -> Callable[[Path], None]:
-        stage = self._trained(lambda: self._ppo_stage(variant, start, reward_path, folder), folder)
+        stage = self._trained(
+            lambda: self.models.ppo_stage(variant, start, reward_path, self.data_folder, folder), folder
+        )
 
         def save(out: Path) -> None:
             save_vlm(stage.vlm, out)
@@ -193,42 +190,9 @@ class Run:
 
         return save
 
-    def _ppo_stage(
-        self, variant: PpoVariant, start: ModelConfig, reward_path: Path | None, folder: Path
-    ) -> PpoStage:
-        vlm = self._load(start, trainable=True)
-        reference = None if vlm.has_adapters else self._load(start, trainable=False)
-        config = self._section("ppo")
-        judge = self._judge(reward_path, vlm) if reward_path else None
-        panel = Panel(judge, config.objectives)
-        panel.open()
-        self._keep_features(
-            {"policy": vlm, "reference": reference, "reward model": judge.vlm if judge else None}
-        )
-        return PpoStage(
-            vlm,
-            reference,
-            panel,
-            config,
-            variant,
-            self.data_folder,
-            folder,
-            self.config.seed,
-            self.accelerator,
-        )
-
     def _reward_path(self) -> Path | None:
         """Where the reward model is; None where other objectives do without one."""
         return self._need("reward") if self.config.reward else None
-
-    def _judge(self, path: Path, vlm: VLM) -> RewardModel:
-        """The reward model: in the policy's own model where it was trained on the same base."""
-        settings = self.config.stage_model(self._section("reward"))
-        if reason := why_apart(path, settings, vlm):
-            self._say(f"reward model: is loaded beside the policy, since {reason}")
-            return load_reward_model(path, self.accelerator.device, settings)
-        self._say("reward model: is an adapter in the policy's model, on the base that both share")
-        return load_within(path, vlm)
 
     def evaluate(self) -> Path:
         """Measures every policy and the reward model, and writes the report."""
@@ -318,26 +282,6 @@ class Run:
         if self.config.starts_from_sft(stage):
             return settings.model_copy(update={"path": str(self._need("sft"))})
         return settings
-
-    def _load(self, settings: ModelConfig, trainable: bool) -> VLM:
-        vlm = load_vlm(settings, self.accelerator.device, trainable)
-        if vlm.rows_because:
-            self._say(f"{settings.path}: answers to one prompt are read one by one, since {vlm.rows_because}")
-        return vlm
-
-    def _keep_features(self, models: dict[str, VLM | None], alone: bool = False) -> None:
-        """One cache of image features for all of them; models with the same tower read each other's. `alone`: for all
-        steps of the stage (`VisionCache`)."""
-        cache = vision_cache(self.config.engine, alone)
-        if cache is None:
-            return
-        for role, vlm in models.items():
-            if vlm is not None and (reason := keep_features(vlm, cache)):
-                self._say(f"{role}: image features are made anew for each forward, since {reason}")
-
-    def _say(self, text: str) -> None:
-        if self.accelerator.is_main_process:
-            console.print(text, style="dim")
 
     def _trained(self, make: Callable[[], S], folder: Path) -> S:
         """A stage, trained; made anew around its weights where these were split over processes, since what is saved

@@ -149,6 +149,9 @@ class Rewards:
     group_B: Tensor | None = (
         None  # int64: answers to the same prompt have the same number; None: each its own
     )
+    abstained_BK: Tensor | None = (
+        None  # bool: it applies, and a judge had to give no reward; not judged then. None: all did
+    )
 
     def select(self, index: Tensor) -> Rewards:
         """Those of some answers."""
@@ -176,6 +179,7 @@ class Rollout:
     )
     logprobs_BT: Tensor | None  # of each token when it was drawn; None where training's own may differ
     values_BTK: Tensor | None  # the critics' values at the same time
+    abstained_BK: Tensor | None = None  # bool: judges that had to give no reward (`Rewards`)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """Means with seeded bootstrap intervals (the percentile method of Efron 1979: resample the prompts, keep the
-middle).
+middle). Of a share that is 0 or 1 every resample is alike; its interval is Wilson's (1927).
 
 The interval tells how much the number would vary with other prompts of the same kind. It knows nothing of
 what another training seed would have given.
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Z_95 = 1.959964  # deviations of a normal distribution that hold its middle 95 %
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,28 @@ def clustered_mean(
         part[1] += 1.0
     parts, wholes = zip(*sums.values(), strict=True)
     return dataclasses.replace(ratio_with_interval(parts, wholes, seed, rounds=rounds), n=len(values))
+
+
+def clustered_share(
+    right: Sequence[bool], clusters: Sequence[Hashable], seed: int = 0, rounds: int = 1000
+) -> Estimate | None:
+    """The share that is right, None of nothing; drawn by clusters, as in `clustered_mean`.
+
+    Where all or none are right the bootstrap would give an interval without any width, however few there are. There it
+    is Wilson's for as many items as there are clusters: n / (n + z^2) to 1 where all of n are right.
+    """
+    found = clustered_mean([float(r) for r in right], clusters, seed, rounds)
+    if found is None or 0 < found.mean < 1:
+        return found
+    count = len(set(clusters))
+    beyond = Z_95**2 / (count + Z_95**2)
+    low, high = (1 - beyond, 1.0) if found.mean == 1 else (0.0, beyond)
+    return dataclasses.replace(found, low=low, high=high)
+
+
+def share_right(right: Sequence[bool], seed: int = 0) -> Estimate | None:
+    """`clustered_share` of items that each stand alone."""
+    return clustered_share(right, range(len(right)), seed)
 
 
 def bootstrap(

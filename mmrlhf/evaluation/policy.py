@@ -10,6 +10,7 @@ they say of each.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -48,6 +49,9 @@ class Answer:
     claims: (
         list[tuple[str, bool | None]] | None
     )  # pieces of a caption; None: not checkable. None for the rest
+    unscored: tuple[
+        str, ...
+    ] = ()  # objectives that should have given a reward and gave none that is a number
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class PolicyEvaluation:
     ended: Estimate | None  # share of answers that end by themselves
     swap_gap: dict[str, Estimate]  # reward with the true image minus with another one, same answer
     answers: tuple[Answer, ...]
+    unscored: dict[
+        str, int
+    ]  # objective -> answers whose reward isn't finite, or whose judge had to abstain: left out
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -85,8 +92,9 @@ def evaluate_policy(
     """Samples an answer to each record's prompt and measures it; `seed` seeds torch's global generator. `weights` are
     told to the policy in each prompt, and to no judge.
 
+    A reward that isn't finite is left out and counted, as in PPO.
+
     Raises:
-        NonFiniteReward: a reward isn't finite.
         RunError: an objective can't be asked, or gives no rewards.
     """
     torch.manual_seed(seed)
@@ -122,8 +130,12 @@ def _answer(
     ]
     ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.batch_size)
     texts = [decode(vlm, answer) for answer in ids]
-    rewards = panel.score([record for record, _ in chosen], texts, config.batch_size)
-    gap_BK, told_BK = panel.swap_gap(rewards, texts, [other for _, other in chosen], config.batch_size)
+    rewards = panel.score([record for record, _ in chosen], texts, config.batch_size, finite=False)
+    gap_BK, told_BK = panel.swap_gap(
+        rewards, texts, [other for _, other in chosen], config.batch_size, finite=False
+    )
+    broken_BK = rewards.judged_BK & ~(rewards.mean_BK.isfinite() & rewards.std_BK.isfinite())
+    unscored_BK = broken_BK if rewards.abstained_BK is None else broken_BK | rewards.abstained_BK
     objectives = panel.objectives
     return [
         Answer(
@@ -132,10 +144,13 @@ def _answer(
             text=texts[i],
             tokens=len(ids[i]),
             ended=bool(len(ids[i])) and int(ids[i][-1]) in vlm.end_ids,
-            rewards=_named(objectives, rewards.mean_BK[i], rewards.judged_BK[i]),
+            rewards=_named(objectives, rewards.mean_BK[i], rewards.judged_BK[i] & ~broken_BK[i]),
             gold=gold(record, texts[i]),
             swap_gap=_named(objectives, gap_BK[i], told_BK[i]),
             claims=caption_claims(record, texts[i]),
+            unscored=tuple(
+                name for name, left in zip(objectives, unscored_BK[i].tolist(), strict=True) if left
+            ),
         )
         for i, (record, _) in enumerate(chosen)
     ]
@@ -178,6 +193,7 @@ def summarise(name: str, objectives: Sequence[str], answers: Sequence[Answer], s
         ended=estimate([float(answer.ended) for answer in answers], seed),
         swap_gap=by_objective(lambda answer: answer.swap_gap),
         answers=tuple(answers),
+        unscored=dict(Counter(name for answer in answers for name in answer.unscored)),
     )
 
 

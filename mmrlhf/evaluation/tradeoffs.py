@@ -3,7 +3,6 @@ are on the Pareto front."""
 
 from __future__ import annotations
 
-import base64
 import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,15 +12,16 @@ from typing import Any
 import torch
 
 from data_tools.atomic import write_text
-from data_tools.images import encode_png, read_image
+from data_tools.images import thumbnail
 from data_tools.manifest import read_manifest
-from data_tools.schema import ImageRef, PreferenceRecord
+from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
-from mmrlhf.evaluation.reward.command import How, fitting, on_data
+from mmrlhf.evaluation.reward.command import How, on_data
+from mmrlhf.evaluation.reward.records import readable
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
@@ -104,7 +104,7 @@ def _readable(
     def told(record: PreferenceRecord) -> PreferenceRecord:
         return with_weights(record, weights) if weights else record
 
-    return fitting(reader, prompts, limit, told)[0]
+    return readable(reader, prompts, limit, told)[0]
 
 
 def _at_points(
@@ -277,14 +277,7 @@ def _samples(records: Sequence[PreferenceRecord], count: int) -> list[dict[str, 
             "prompt": "\n".join(f"{m.role}: {m.text}" for m in record.prompt)
             if len(record.prompt) > 1
             else record.prompt[0].text,
-            "images": [_thumbnail(image) for image in record.images],
+            "images": [thumbnail(image, THUMBNAIL) for image in record.images],
         }
         for record in [*pictures, *words]
     ]
-
-
-def _thumbnail(ref: ImageRef) -> str:
-    """An image as base64 PNG."""
-    image = read_image(ref)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return base64.b64encode(encode_png(image)).decode()

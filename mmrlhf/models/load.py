@@ -86,6 +86,22 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     return vlm
 
 
+def choose_device(name: str | None = None) -> torch.device:
+    """What a command works on: what its --device names, or a GPU where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    there = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if there else "cpu"))
+    except RuntimeError as error:
+        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda" and not there:
+        raise UserError(f"--device {name}: no GPU was found")
+    return device
+
+
 def _check_processor(processor: Any, path: str) -> None:
     """Sees that there is a processor of words and pictures with a chat template, which may lie with its tokenizer."""
     if missing := [

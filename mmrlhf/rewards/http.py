@@ -7,14 +7,17 @@ redirects, which would carry the token elsewhere.
 
 from __future__ import annotations
 
+import functools
 import http.client
+import io
 import json
 import os
+import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -53,7 +56,7 @@ class HttpSettings(Config):
     )
 
     url: str = Field(description="what is asked, with http:// or https://")
-    timeout: float = Field(60.0, gt=0, description="seconds until a try is given up")
+    timeout: float = Field(60.0, gt=0, allow_inf_nan=False, description="seconds until a try is given up")
     retries: int = Field(
         3, ge=0, description="tries after the first one, 0.5, 1, 2 ... seconds after each other"
     )
@@ -69,7 +72,12 @@ class HttpSettings(Config):
     @field_validator("url")
     @classmethod
     def _is_address(cls, value: str) -> str:
+        if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
+            raise ValueError(
+                "holds a character that no address can have; write it as %XX (a host's name in punycode)"
+            )
         parts = urlsplit(value)
+        _ = parts.port  # a ValueError where it is none
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("needs an address such as http://localhost:8000/score")
         if parts.username or parts.password:
@@ -87,6 +95,12 @@ class HttpSettings(Config):
             token = os.environ.get(self.token_env, "").strip()
             if not token:
                 raise RunError(f"objective {objective}: the environment variable {self.token_env} isn't set")
+            if not token.isascii() or not token.isprintable():
+                # the token itself is told nowhere
+                raise RunError(
+                    f"objective {objective}: the environment variable {self.token_env} holds a character that no "
+                    "header can have, such as the end of a line; is it the token alone?"
+                )
             headers["Authorization"] = f"Bearer {token}"
         return JsonClient(objective, self, headers)
 
@@ -169,8 +183,62 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
-    handlers: list[Any] = [_NoRedirects()]
+class _Patient(io.RawIOBase):
+    """What a socket receives until a deadline. The socket's own timeout is for each piece, so that headers or a body
+    that drip would never end."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        # urllib lets go of the socket and keeps what was made of it
+        self._socket, self._raw, self._deadline = sock, sock.makefile("rb", buffering=0), deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read, from its first line on, until a deadline."""
+
+    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Patient(sock, deadline))
+
+
+class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Connections whose answers must be there by a deadline."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._response = functools.partial(_Response, deadline=deadline)
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self._opened(http.client.HTTPConnection, req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self._opened(http.client.HTTPSConnection, req)
+
+    def _opened(self, kind: Callable[..., Any], req: urllib.request.Request) -> http.client.HTTPResponse:
+        def connection(*args: Any, **kwargs: Any) -> Any:
+            made = kind(*args, **kwargs)
+            made.response_class = self._response
+            return made
+
+        return self.do_open(connection, req)
+
+
+def _opener(url: str, deadline: float) -> urllib.request.OpenerDirector:
+    handlers: list[Any] = [_NoRedirects(), _Handler(deadline)]
     if urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1"):
         handlers.append(urllib.request.ProxyHandler({}))  # a proxy would ask its own localhost
     return urllib.request.build_opener(*handlers)
@@ -181,8 +249,8 @@ def _post_once(url: str, data: bytes, timeout: float, headers: Mapping[str, str]
         url, data, {"Content-Type": "application/json", "Accept": "application/json", **headers}
     )
     try:
-        with _opener(url).open(request, timeout=timeout) as response:
-            return _json(_read(response, time.monotonic() + timeout))
+        with _opener(url, time.monotonic() + timeout).open(request, timeout=timeout) as response:
+            return _json(_read(response))
     except urllib.error.HTTPError as error:
         with error:
             raise _Failure(_said(error), error.code in AGAIN, error.code, _wait(error)) from error
@@ -195,16 +263,14 @@ def _post_once(url: str, data: bytes, timeout: float, headers: Mapping[str, str]
         raise _Failure(f"can't be asked ({reason or type(error).__name__})", again=True) from error
 
 
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The whole answer. The socket's own timeout is for each piece, so that one that drips would never end."""
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The whole answer."""
     pieces, size = [], 0
     while piece := response.read1(PIECE):
         pieces.append(piece)
         size += len(piece)
         if size > MOST_BYTES:
             raise _Failure(f"the answer is longer than {MOST_BYTES:,} bytes", again=False)
-        if time.monotonic() > deadline:
-            raise TimeoutError
     promised = response.headers.get("Content-Length")
     if promised is not None and promised.isdecimal() and size != int(promised):
         raise _Failure(f"the answer broke off after {size:,} of {int(promised):,} bytes", again=True)

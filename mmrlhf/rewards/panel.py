@@ -137,12 +137,16 @@ def join(parts: Sequence[Rewards]) -> Rewards:
     """What several judges say of the same answers, their objectives side by side. A gate that one learnt gives no
     weight to the objectives of others."""
     gates = [torch.zeros_like(part.mean_BK) if part.gate_BK is None else part.gate_BK for part in parts]
+    silent = [
+        torch.zeros_like(part.judged_BK) if part.abstained_BK is None else part.abstained_BK for part in parts
+    ]
     return Rewards(
         objectives=tuple(name for part in parts for name in part.objectives),
         mean_BK=torch.cat([part.mean_BK for part in parts], 1),
         judged_BK=torch.cat([part.judged_BK for part in parts], 1),
         std_BK=torch.cat([part.std_BK for part in parts], 1),
         gate_BK=torch.cat(gates, 1) if any(part.gate_BK is not None for part in parts) else None,
+        abstained_BK=torch.cat(silent, 1) if any(part.abstained_BK is not None for part in parts) else None,
     )
 
 

@@ -19,7 +19,7 @@ from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 from mmrlhf.tensors import pad_right
-from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row
+from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row, Sums
 
 
 def encode_asked(
@@ -94,6 +94,7 @@ def roll_out(
         judged_BK=rewards.judged_BK,
         std_BK=rewards.std_BK,
         gate_BK=rewards.gate_BK,
+        abstained_BK=rewards.abstained_BK,
         asked_BK=_asked(asked),
         group_B=torch.tensor(places, dtype=torch.int64).repeat_interleave(times),
         logprobs_BT=pad_right([answer.logprobs for answer in samples]) if keep_logprobs and samples else None,
@@ -115,16 +116,20 @@ def _asked(prompts: Sequence[EncodedPrompt]) -> Tensor | None:
 
 
 def without_broken_rewards(rollout: Rollout, objectives: Sequence[str]) -> tuple[Rollout, list[str]]:
-    """The rollout without answers of which a reward isn't finite, and what to say of each of these.
+    """The rollout without answers of which a reward isn't finite, or on which all that was left of the judges' word is
+    that they had none, and what to say of each of these.
 
-    A head that gives NaN for one row (an overflow, a damaged picture) says nothing of the others.
+    A head that gives NaN for one row (an overflow, a damaged picture) says nothing of the others. An answer that nobody
+    judged would be trained on with a score of 0, which is made up, where a judge would have given one and couldn't.
     """
     known_BK = rollout.rewards_BK.isfinite() & rollout.std_BK.isfinite()
     fine_B = (known_BK | ~rollout.judged_BK).all(1)
+    if rollout.abstained_BK is not None:
+        fine_B &= rollout.judged_BK.any(1) | ~rollout.abstained_BK.any(1)
     if fine_B.all():
         return rollout, []
     broken = [
-        f"record {rollout.rows[i].prompt.record.id}: its answer got the rewards {_said(rollout, i, objectives)}"
+        f"record {rollout.rows[i].prompt.record.id}: its answer got {_said(rollout, i, objectives)}"
         for i in (~fine_B).nonzero().flatten().tolist()
     ]
     index = fine_B.nonzero().flatten()
@@ -141,9 +146,19 @@ def without_broken_rewards(rollout: Rollout, objectives: Sequence[str]) -> tuple
 def _said(rollout: Rollout, row: int, objectives: Sequence[str]) -> str:
     """An answer's rewards in words."""
     values, judged = rollout.rewards_BK[row].tolist(), rollout.judged_BK[row].tolist()
-    return ", ".join(
-        f"{value:g} for {n}" for n, value, j in zip(objectives, values, judged, strict=True) if j
-    )
+    told = [f"{value:g} for {n}" for n, value, j in zip(objectives, values, judged, strict=True) if j]
+    return f"the rewards {', '.join(told)}" if told else "no reward: every judge that it has abstained"
+
+
+def abstentions(rollout: Rollout, objectives: Sequence[str]) -> Sums:
+    """`abstained/NAME`: the share of one process's answers to which a judge owed a reward and gave none."""
+    if rollout.abstained_BK is None or not len(rollout.rows):
+        return {}
+    counts = rollout.abstained_BK.sum(0).tolist()
+    return {
+        f"abstained/{name}": (count, len(rollout.rows))
+        for name, count in zip(objectives, counts, strict=True)
+    }
 
 
 def swap_gap(

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.serving.batching import Batcher, Full
+from mmrlhf.serving.callers import check_caller
 from mmrlhf.serving.intake import Intake
 from mmrlhf.serving.metrics import Metrics
 from mmrlhf.serving.parts import read_parts
@@ -42,13 +43,21 @@ def make_app(
     name: str,
     settings: ServerSettings | None = None,
     token: str | None = None,
+    bound: str = "127.0.0.1",
 ) -> FastAPI:
     """The server of a reward model; `name` is what it is called in answers. With a `token`, everything but /healthz and
-    /readyz needs it (`Authorization: Bearer TOKEN`)."""
+    /readyz needs it (`Authorization: Bearer TOKEN`); without, only requests to this machine or to the address `bound`
+    are answered, and none of web pages (`callers.py`)."""
     settings = settings or ServerSettings()
     service = Service(Scorer(reward_model, settings), name, settings)
+
+    async def check(request: Request) -> None:
+        if token is None:
+            check_caller(request.headers, bound)
+
     app = FastAPI(
         title="mmrlhf reward server",
+        dependencies=[Depends(check)],
         lifespan=lambda _: service.running(),
         openapi_url=None,
         exception_handlers={

@@ -31,6 +31,11 @@ class _Waiting(Generic[RowT, VerdictT]):
     since: float  # seconds on the loop's clock
     verdict: asyncio.Future[VerdictT | Exception]
 
+    def settle(self, verdict: VerdictT | Exception) -> None:
+        """Gives the verdict to whoever waits for it, if anybody still does and has none."""
+        if not self.verdict.done():
+            self.verdict.set_result(verdict)
+
 
 class Batcher(Generic[RowT, VerdictT]):
     """Gathers rows of requests into batches for `judge`, which gives a verdict a row and is called in one thread."""
@@ -85,7 +90,13 @@ class Batcher(Generic[RowT, VerdictT]):
             self.taken -= count
 
     async def verdicts(self, rows: Sequence[RowT]) -> list[VerdictT | Exception]:
-        """What `judge` says of each row, in order; its error for a row on which it failed."""
+        """What `judge` says of each row, in order; its error for a row on which it failed.
+
+        Raises:
+            Full: nothing is judged any more.
+        """
+        if self._closing:
+            raise Full("no answers are being judged any more")
         loop = asyncio.get_running_loop()
         mine = [_Waiting[RowT, VerdictT](row, loop.time(), loop.create_future()) for row in rows]
         self._waiting += mine
@@ -93,11 +104,18 @@ class Batcher(Generic[RowT, VerdictT]):
         return [await waiting.verdict for waiting in mine]
 
     async def _run(self) -> None:
-        while batch := await self._next():
-            self._on_batch(len(batch))
-            for waiting, verdict in zip(batch, await self._verdicts_of(batch), strict=True):
-                if not waiting.verdict.done():  # its request may be gone
-                    waiting.verdict.set_result(verdict)
+        batch: list[_Waiting[RowT, VerdictT]] = []
+        try:
+            while batch := await self._next():
+                self._on_batch(len(batch))
+                for waiting, verdict in zip(batch, await self._verdicts_of(batch), strict=True):
+                    waiting.settle(verdict)
+        finally:
+            # at a close nothing waits; where this ends in any other way nobody else would answer
+            self._closing = True
+            for waiting in (*batch, *self._waiting):
+                waiting.settle(RuntimeError("no answers are being judged any more"))
+            self._waiting.clear()
 
     async def _next(self) -> list[_Waiting[RowT, VerdictT]]:
         """The next batch; empty once the server closes and nothing waits."""
@@ -120,6 +138,8 @@ class Batcher(Generic[RowT, VerdictT]):
         """Of a batch at once; where that fails, of its rows one by one, so that one row's fault is only its own."""
         rows = [waiting.row for waiting in batch]
         found = await self._in_thread(rows)
+        if not isinstance(found, Exception) and len(found) != len(rows):
+            found = RuntimeError(f"{len(found)} verdicts on {len(rows)} answers")
         if not isinstance(found, Exception):
             return list(found)
         if len(rows) == 1:

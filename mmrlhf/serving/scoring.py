@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from data_tools.errors import UserError
-from data_tools.images import ImageError, ImageLimits, decode_image
+from data_tools.images import ImageError, ImageLimits, decode_image, image_size
 from data_tools.schema import PreferenceRecord, content_hash
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
@@ -55,8 +56,9 @@ class Scorer:
 
         Raises:
             Refused: an item that can't be read (422): a damaged image or one over the limits, a prompt that the model's
-                processor doesn't take, or too many tokens.
+                processor doesn't take, or too many tokens; or all images together have too many pixels (413).
         """
+        self._check_pixels(items)
         prompts: dict[str, EncodedPrompt] = {}
         rows = []
         for number, item in enumerate(items):
@@ -66,7 +68,8 @@ class Scorer:
                     prompts[key] = self._prompt(item.record)
                 rows.append(Row(prompts[key], self._answer(item, prompts[key])))
             except UserError as error:
-                raise Refused(422, str(error), number) from error
+                # a client knows of items, not of records
+                raise Refused(422, str(error).removeprefix("record "), number) from error
         return rows
 
     def judge(self, rows: Sequence[Row]) -> list[Verdict | Refused]:
@@ -94,6 +97,25 @@ class Scorer:
                     Refused(422, f"the reward for {rewards.objectives[k]} is {score[k]} +- {std[k]}")
                 )
         return verdicts
+
+    def _check_pixels(self, items: Sequence[Item]) -> None:
+        """Adds up the pixels of all images that will be decoded, by their headers: of a prompt that several items share
+        once. Images of one prompt are in memory together, since the processor takes them together."""
+        total, prompts = 0, set[str]()
+        for item in items:
+            key = content_hash(item.record)
+            if key in prompts:
+                continue
+            prompts.add(key)
+            for ref in item.record.images:
+                assert ref.data is not None
+                total += math.prod(image_size(ref.data) or (0, 0))
+        if total > self.settings.max_request_pixels:
+            raise Refused(
+                413,
+                f"the images of the request have {total:,} pixels; the server takes at most "
+                f"{self.settings.max_request_pixels:,} in a request",
+            )
 
     def _prompt(self, record: PreferenceRecord) -> EncodedPrompt:
         self._check_length(record.id, sum(len(message.text) for message in record.prompt))

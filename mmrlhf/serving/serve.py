@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import socket
 import sys
 from pathlib import Path
 
-import torch
-
 from data_tools.errors import RunError, UserError
+from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import load_reward_model
 from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.terminal import console
@@ -37,19 +35,20 @@ def serve(
         import uvicorn
 
         from mmrlhf.serving.app import make_app
+        from mmrlhf.serving.callers import is_local
     except ModuleNotFoundError as error:
         raise UserError(MISSING.format(error)) from error
     token = _token(token_env)
     with listening(host, port) as opened:
         where = _address(opened)
-        if token is None and not _is_local(host):
+        if token is None and not is_local(host):
             console.print(
                 f"warning: whoever reaches {where} can use this server; name a token with --token-env",
                 style="yellow",
                 markup=False,
             )
-        model = load_reward_model(path, _device(device))
-        app = make_app(model, str(path), settings, token)
+        model = load_reward_model(path, choose_device(device))
+        app = make_app(model, str(path), settings, token, host)
         # uvicorn answers what has come in, and then hands the signal to this
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         objectives = ", ".join(model.card.objectives)
@@ -101,25 +100,6 @@ def _token(name: str | None) -> str | None:
     return token
 
 
-def _device(name: str | None) -> torch.device:
-    """Raises UserError where there is no such device."""
-    there = torch.cuda.is_available()
-    try:
-        device = torch.device(name or ("cuda" if there else "cpu"))
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: {str(error).splitlines()[0]}") from error
-    if device.type == "cuda" and not there:
-        raise UserError(f"--device {name}: no GPU was found")
-    return device
-
-
 def _address(opened: socket.socket) -> str:
     host, port = opened.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -13,20 +13,27 @@ from __future__ import annotations
 
 import base64
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
-from data_tools.config import Config, parse_config
+from data_tools.config import Config, explain, parse_config
 from data_tools.errors import UserError
 from data_tools.images import URL
 from data_tools.schema import ImageRef, Message, Part, PreferenceRecord, Role, SchemaError
 from mmrlhf.serving.settings import ServerSettings
 
 SHOWN = 1000  # characters of what is wrong with a request
+MISTAKES = 10  # of an item that are told
+MOST_VALUES = 1000  # of JSON for each item that the server takes: read, they may be a hundred times as large
+MOST_KEYS, MOST_MESSAGES, MOST_PARTS = 16, 256, 256  # of an object; of a prompt; of a message
+_VALUE = re.compile(
+    rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[,\[{]', re.DOTALL
+)  # a text, or what another value begins with
 
 
 class Refused(Exception):
@@ -85,7 +92,7 @@ class _Item(Config):
 
 
 class _Request(Config):
-    items: list[_Item] = Field(min_length=1)
+    items: list[Any] = Field(min_length=1)  # each is read by itself, so that a bad one ends it
 
 
 def read_items(
@@ -95,24 +102,71 @@ def read_items(
 
     Raises:
         Refused: not JSON (400), not of the form above, an image that is no base64 or not among the parts (422), or more
-            answers or images than the server takes (413).
+            values, answers, messages, parts or images than the server takes (413).
     """
+    _check_values(body, MOST_VALUES * settings.max_queue)
     try:
         row = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refused(400, f"the request is no JSON: {error}") from error
     if not isinstance(row, dict):
         raise Refused(422, 'the request is no JSON object; it needs {"items": [...]}')
+    _check_keys(row, "the request", None)
     try:
-        asked = parse_config(row, _Request, "the request").items
+        items = parse_config(row, _Request, "the request").items
     except UserError as error:
         raise Refused(422, str(error)) from error
-    if len(asked) > settings.max_queue:
+    if len(items) > settings.max_queue:
         raise Refused(
             413,
-            f"the request has {len(asked)} items; the server takes at most {settings.max_queue} at a time",
+            f"the request has {len(items)} items; the server takes at most {settings.max_queue} at a time",
         )
+    asked = [_checked(number, item) for number, item in enumerate(items)]
     return [_item(number, item, files, settings) for number, item in enumerate(asked)]
+
+
+def _check_values(body: bytes | bytearray, most: int) -> None:
+    """Counts before anything is made of the bytes: an empty list takes 3 of them, and 64 once it is read."""
+    if body.count(b'"') + body.count(b",") + body.count(b"[") + body.count(b"{") <= most:
+        return
+    if any(True for _ in itertools.islice(_VALUE.finditer(body), most, None)):
+        raise Refused(413, f"the request holds more than {most:,} values of JSON")
+
+
+def _check_keys(row: Any, name: str, number: int | None) -> None:
+    if isinstance(row, dict) and len(row) > MOST_KEYS:
+        raise Refused(422, f"{name}: an object of {len(row):,} keys; none has more than {MOST_KEYS}", number)
+
+
+def _checked(number: int, item: Any) -> _Item:
+    """An item as it is understood, once it is seen to be of a size that can be looked at."""
+    name = f"items.{number}"
+    if not isinstance(item, dict):
+        raise Refused(422, f"{name}: is no JSON object", number)
+    _check_keys(item, name, number)
+    prompt = item.get("prompt")
+    messages = prompt if isinstance(prompt, list) else []
+    if len(messages) > MOST_MESSAGES:
+        raise Refused(413, f"{name}.prompt: {len(messages):,} messages; at most {MOST_MESSAGES}", number)
+    for i, message in enumerate(messages):
+        _check_keys(message, f"{name}.prompt.{i}", number)
+        parts = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(parts, list):
+            continue
+        if len(parts) > MOST_PARTS:
+            raise Refused(
+                413, f"{name}.prompt.{i}.content: {len(parts):,} parts; at most {MOST_PARTS}", number
+            )
+        for part in parts:
+            _check_keys(part, f"{name}.prompt.{i}.content", number)
+    try:
+        return _Item.model_validate(item)
+    except ValidationError as error:
+        lines = [f"{name}.{line}" for line in explain(error, _Item, MISTAKES)]
+        more = error.error_count() - len(lines)
+        if more > 0:
+            lines.append(f"and {more} more")
+        raise Refused(422, "\n".join(lines), number) from error
 
 
 def _item(number: int, asked: _Item, files: Mapping[str, bytes] | None, settings: ServerSettings) -> Item:
@@ -130,7 +184,9 @@ def _item(number: int, asked: _Item, files: Mapping[str, bytes] | None, settings
             images=tuple(map(ImageRef.of_bytes, images)),
         )
     except (SchemaError, ValueError) as error:
-        raise Refused(422, str(error), number) from error
+        why = str(error)
+        inner = f"record {name} of request: "  # what the schema calls it, which the client doesn't
+        raise Refused(422, f"{name}: {why.removeprefix(inner)}" if inner in why else why, number) from error
     return Item(record, asked.response)
 
 

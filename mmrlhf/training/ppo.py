@@ -30,7 +30,7 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.kl import KlController
-from mmrlhf.rl.rollout import encode_asked, roll_out, swap_gap, without_broken_rewards
+from mmrlhf.rl.rollout import abstentions, encode_asked, roll_out, swap_gap, without_broken_rewards
 from mmrlhf.rl.scoring import scalarize, score_tokens
 from mmrlhf.rl.update import update_loss
 from mmrlhf.tensors import length_mask, masked_sum
@@ -105,6 +105,7 @@ class PpoStage(Stage):
         self.kl = KlController(config.kl_coef, config.kl_target)
         self.alarms = Alarms(config.alarms, self.objectives)
         self._measured: Sums = {}
+        self._abstained: Sums = {}
         self._moved = [0.0, 0.0]  # KL from the policy that sampled, over the latest update: sum and tokens
 
     def _critics(self) -> int:
@@ -176,6 +177,7 @@ class PpoStage(Stage):
                 keep_logprobs=self._sampling_is_exact(),
             )
         self.unscored.seen += len(rollout.rows)
+        self._abstained = abstentions(rollout, self.objectives)
         rollout, broken = without_broken_rewards(rollout, self.objectives)
         for why in broken:
             self.unscored.refuse(why)
@@ -293,6 +295,7 @@ class PpoStage(Stage):
             sums |= rollout_metrics(outcomes, scores_B, returns_BTK, self.objectives)
             sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
+        sums |= self._abstained
         sums["unscored"] = (self.unscored.refused, self.unscored.seen)
         if self.demonstrations:
             refusals = self.demonstrations.refusals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data_tools.atomic import write_text
-from data_tools.images import encode_png, read_image
+from data_tools.images import thumbnail
 from mmrlhf.types import Rollout
 
 ROWS, THUMBNAIL = 12, 160
@@ -33,7 +32,9 @@ def write_samples(
     rows = []
     for index, (row, text) in enumerate(zip(rollout.rows[:count], rollout.texts, strict=False)):
         record = row.prompt.record
-        pictures = "".join(thumbnail(ref) for ref in record.images)
+        pictures = "".join(
+            f'<img src="data:image/png;base64,{thumbnail(ref, THUMBNAIL)}">' for ref in record.images
+        )
         cells = "".join(
             f"<td class=n>{rollout.rewards_BK[index, k]:+.2f}"
             if rollout.judged_BK[index, k]
@@ -53,10 +54,3 @@ def write_samples(
     path = folder / f"step-{step:06d}.html"
     write_text(path, PAGE.format(step=step, heads=heads, rows="".join(rows)))
     return path
-
-
-def thumbnail(ref: object) -> str:
-    """An image as an HTML tag with its pixels inside."""
-    image = read_image(ref)  # type: ignore[arg-type]
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
-    return f'<img src="data:image/png;base64,{base64.b64encode(encode_png(image)).decode()}">'

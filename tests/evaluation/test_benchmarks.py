@@ -16,7 +16,8 @@ from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
-from mmrlhf.evaluation.benchmarks.base import Outcome
+from mmrlhf.evaluation.benchmarks.base import LostRow, Outcome
+from mmrlhf.evaluation.benchmarks.mm_rlhf_rewardbench import _kind
 
 PNG = to_png(Scene((SceneObject("circle", "red", "large", 0.5, 0.5),)))
 CODED = base64.b64encode(PNG).decode()
@@ -89,6 +90,10 @@ def test_images_in_every_form(name, folder):
     forms = [
         CODED,
         f"data:image/png;base64,{CODED}",
+        f"data:image/png;name=a.png;base64,{CODED}",
+        f"data:image/svg2+xml;charset=utf-8;base64,{CODED}",
+        "\n".join(CODED[i : i + 76] for i in range(0, len(CODED), 76)),
+        "data:image/png;base64,\n" + "\r\n".join(CODED[i : i + 76] for i in range(0, len(CODED), 76)) + "\n",
         {"bytes": CODED, "path": None},
         {"bytes": None, "path": "one.png"},
         ["one.png"],
@@ -245,6 +250,12 @@ def test_scores_of_vl_rewardbench(folder):
     }
 
 
+def test_no_macro_without_all_three_groups(folder):
+    rows = [({"query_source": "vlfeedback"}, True), ({"query_source": "povid"}, False)]
+    scores = means("vl_rewardbench", outcomes("vl_rewardbench", folder, rows))
+    assert scores == {"overall": 1 / 2, "general": 1.0, "hallucination": 0.0}
+
+
 def test_scores_of_multimodal_rewardbench(folder):
     found = outcomes(
         "multimodal_rewardbench",
@@ -255,10 +266,12 @@ def test_scores_of_multimodal_rewardbench(folder):
             ({"ID": "pairs-2", "Category": "safety"}, True),
             ({"ID": "memes-2", "Category": "safety"}, False),
             ({"ID": 5, "Category": "vqa"}, True),
+            ({"ID": 6, "Category": "overall"}, False),
         ],
     )
     assert means("multimodal_rewardbench", found) == {
-        "overall": 3 / 5,
+        "overall": 3 / 6,
+        "category/overall": 0.0,
         "reasoning/math": 1.0,
         "reasoning/coding": 0.0,
         "safety/bias": 1.0,
@@ -289,6 +302,39 @@ def test_scores_of_mm_rlhf_rewardbench(folder):
     }
     scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found, 0)
     assert (scores["acc"].n, scores["acc_plus"].n) == (5, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("long/one.png", "long"),
+        ("data/MCQ/short_1.png", "mcq"),
+        ("./safety_12.jpg", "safety"),
+        ("a\\short\\1.png", "short"),
+        ("longest_short.png", "other"),
+        ("shortage/one.png", "other"),
+        ("not_long/one.png", "other"),
+    ],
+)
+def test_the_kind_of_task_is_a_part_of_the_path(path, kind):
+    for image in (path, {"bytes": PNG, "path": path}):
+        assert _kind(image) == kind
+
+
+def test_a_row_that_is_refused_names_its_sample(folder):
+    one, other = read("mm_rlhf_rewardbench", folder, [{**MM, "chosen": " "}, {**MM, "id": None}])
+    assert isinstance(one, LostRow)
+    assert (one.sample, one.reason) == ("4", "chosen is empty")
+    assert type(other) is Rejected  # it can't be known which sample has lost it
+
+
+def test_a_sample_that_is_not_whole_counts_in_acc_only(folder):
+    found = outcomes(
+        "mm_rlhf_rewardbench", folder, [({"id": 1}, True), ({"id": 2}, True), ({"id": 2}, False)]
+    )
+    found[0] = dataclasses.replace(found[0], whole=False)
+    scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found, 0)
+    assert (scores["acc"].mean, scores["acc_plus"].mean, scores["acc_plus"].n) == (2 / 3, 0.0, 1)
 
 
 @each

@@ -102,3 +102,20 @@ def test_evaluates_a_policy(tiny):
 
 def looks_or_length(record, text, shown):
     return looks(record, text, shown) if record.scenes else float(len(text))
+
+
+def test_a_reward_that_is_no_number_is_left_out_and_counted(tiny):
+    """One of three pictures and its answer overflow every head: the other two are measured."""
+    records = list(Prompts(images=3, texts=0).generate(0))
+    broken = records[1].id
+
+    def rule(record, text, shown):
+        return float("nan") if record.id == broken else 0.5
+
+    found = evaluate_policy("it", tiny, Panel(RuleModel(tiny, rule)), records, EvaluateConfig(), 4, seed=1)
+    assert {name: (e.mean, e.n) for name, e in found.learned.items()} == {
+        "factuality": (0.5, 2),
+        "helpfulness": (0.5, 2),
+    }
+    assert found.unscored == {"factuality": 1, "helpfulness": 1}
+    assert (found.answers[1].rewards, found.answers[1].swap_gap) == ({}, {})

@@ -23,7 +23,7 @@ def test_a_blind_scorer_gets_no_flip_pair(tiny):
     blind_wrong = found.blind_wrong["itself"]["factuality"]
     assert (blind_wrong["blind_wrong"].mean, blind_wrong["accuracy"].mean) == (0.5, 0.0)
     assert shown["true"].n == 12
-    assert (found.flip["true"].mean, found.flip["true"].high, found.flip["true"].n) == (0.0, 0.0, 6)
+    assert (found.flip["true"].mean, found.flip["true"].low, found.flip["true"].n) == (0.0, 0.0, 6)
     assert found.flip["none"].mean == 0.0
     assert set(found.flip_edits) == {"object", "attribute", "count", "relation"}
 

@@ -7,11 +7,13 @@ from mmrlhf.evaluation.intervals import (
     Estimate,
     bootstrap,
     clustered_mean,
+    clustered_share,
     estimate,
     mean_with_interval,
     paired_difference,
     paired_ratio_difference,
     ratio_with_interval,
+    share_right,
 )
 
 
@@ -83,6 +85,17 @@ def test_a_cluster_is_drawn_as_one():
     apart = clustered_mean(values, range(40))
     assert apart.low < 0.4 < 0.6 < apart.high
     assert clustered_mean([], []) is None
+
+
+def test_shares_of_all_and_of_nothing_have_wilsons_interval():
+    """Three of three: 3 / (3 + 1.96^2) = 0.4385; none of two clusters: 1.96^2 / (2 + 1.96^2) = 0.6576."""
+    found = clustered_share([True] * 3, range(3))
+    assert (found.mean, found.low, found.high, found.n) == (1.0, pytest.approx(0.4385, abs=1e-4), 1.0, 3)
+    found = clustered_share([False] * 4, "aabb")
+    assert (found.mean, found.low, found.high, found.n) == (0.0, 0.0, pytest.approx(0.6576, abs=1e-4), 4)
+    some = [True, False, True, True, False]
+    assert share_right(some, seed=3) == mean_with_interval([1.0, 0.0, 1.0, 1.0, 0.0], seed=3)
+    assert clustered_share([], []) is None
 
 
 def test_clusters_of_one_are_plain_items():

@@ -112,7 +112,7 @@ REWARD = {
 SCORES = {
     "benchmark": {"name": "vl_rewardbench", "title": "VL-RewardBench", "rows": ["rows.jsonl"]},
     "rejected": {"rows": 2, "reasons": {"has no image": 2}, "first": []},
-    "refused": 1,
+    "refused": {"prompt too long": 1},
     "scores": {
         "factuality": {"overall": share(0.64), "macro": share(0.55)},
         "mean": {"overall": share(0.61), "macro": share(0.5)},
@@ -311,7 +311,8 @@ def test_a_page_of_the_reward_model_alone(tmp_path):
     assert "40 records of VL-RewardBench" in said
     assert "both halves of 61.7% of image-flip pairs" in said
     assert "objective overall macro factuality 64.0% 59.0 to 69.0 55.0%" in said
-    assert "2 rows are left out: 2 × has no image. 1 more are too long for this model." in said
+    assert "2 rows are left out: 2 × has no image." in said
+    assert "1 records are left out: 1 x prompt too long." in said
     assert "&lt;b&gt;model&lt;/b&gt;" in page
     assert page.count("<svg") == 2
     assert "http" not in page

@@ -11,7 +11,7 @@ from data_tools.schema import Message, Part, PreferenceRecord, user
 from data_tools.shards import open_records, write_shards
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
-from mmrlhf.evaluation.reward.command import choose_pairs
+from mmrlhf.evaluation.reward.records import choose_pairs
 from mmrlhf.evaluation.tradeoffs import (
     NOT_JUDGED,
     choose_prompts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -81,6 +82,37 @@ def test_a_service_that_is_slow() -> None:
         gate.set()
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+def test_a_service_that_drips(start: bytes) -> None:
+    """Headers, the body of an error and that of an answer: a byte now and then, each within the timeout."""
+    over = threading.Event()
+
+    def drip(opened: socket.socket) -> None:
+        connection, _ = opened.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2**16)
+            connection.sendall(start)
+            while not over.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        thread = threading.Thread(target=drip, args=(opened,))
+        thread.start()
+        try:
+            with pytest.raises(NoAnswer, match=r"no answer within 0\.3 seconds|status 500 No"):
+                post_json(f"http://127.0.0.1:{opened.getsockname()[1]}/", {}, timeout=0.3, retries=0)
+        finally:
+            over.set()
+            thread.join()
+
+
 def test_a_service_that_is_down() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -151,11 +183,25 @@ def test_the_token_is_in_the_environment_alone(monkeypatch: pytest.MonkeyPatch) 
         settings.client("manners")
 
 
+@pytest.mark.parametrize("token", ["s3cret\nX-Other: yes", "s3cr\u20act", "s3cr\u00e9t"])
+def test_a_token_that_no_header_can_hold_is_told_without_it(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("JUDGE_TOKEN", token)
+    with pytest.raises(RunError, match="JUDGE_TOKEN holds a character that no header can have") as caught:
+        HttpSettings(url="http://localhost/", token_env="JUDGE_TOKEN").client("manners")
+    assert "s3c" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
         ("localhost:8000", "url: needs an address such as http://"),
         ("ftp://host/x", "url: needs an address"),
+        ("http://host:99999/", "url: Port out of range"),
+        ("http://host:eighty/", "url: Port could not be cast"),
+        ("http://host/sc\u00f6re", "url: holds a character that no address can have"),
+        ("http://host/a b", "url: holds a character that no address can have"),
         ("http://me:secret@host/", "url: holds a password, which would be saved with the run; use token_env"),
     ],
 )

@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import torch
 import uvicorn
 from fastapi import FastAPI
+from PIL import Image
 
+from data_tools.images import encode_png
 from data_tools.scenes.render import to_png
 from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import ImageRef, Message, Part, PreferenceRecord, assistant, to_json, user
@@ -50,6 +52,8 @@ RECORDS = [
     record("two", user(0, "And this? ", 1, "Same?"), images=[RED, BLUE]),
     record("turns", SYSTEM, user(0, "What is it?"), assistant("A circle."), user("Sure?"), images=[BLUE]),
 ]
+FINE = {"prompt": "Q", "response": "A"}
+DOT = base64.b64encode(encode_png(Image.new("RGB", (4, 4), "red"))).decode()
 ANSWERS = ["4.", "Red.", "It is blue, I think.", "A large blue circle in the middle.", "No.", ""]
 
 
@@ -145,3 +149,22 @@ def parts(*of: tuple[str, bytes, bool], boundary: str = "lines-between") -> tupl
     return body + f"--{boundary}--\r\n".encode(), {
         "Content-Type": f"multipart/form-data; boundary={boundary}"
     }
+
+
+def same(reply: Reply, expected: Rewards, index: Sequence[int] | None = None) -> None:
+    """The reply holds these answers' rewards."""
+    assert reply.status == 200, reply.text
+    assert reply.json["objectives"] == OBJECTIVES
+    wanted = expected.select(torch.tensor(range(len(ANSWERS)) if index is None else index))
+    results = reply.json["results"]
+    close = {"rtol": 0, "atol": 1e-5}
+    torch.testing.assert_close(torch.tensor([r["score"] for r in results]), wanted.mean_BK, **close)
+    torch.testing.assert_close(torch.tensor([r["std"] for r in results]), wanted.std_BK, **close)
+    assert [r["judged"] for r in results] == wanted.judged_BK.tolist()
+
+
+def refuses(reply: Reply, status: int, *words: str, item: int | None = None) -> None:
+    assert reply.status == status, reply.text
+    assert reply.json["item"] == item
+    for word in words:
+        assert word in reply.json["error"], reply.text

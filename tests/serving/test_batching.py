@@ -146,6 +146,46 @@ def test_at_the_end_what_waits_is_judged() -> None:
     assert asyncio.run(run()) == [25]
 
 
+def test_a_judge_that_gives_another_number_of_verdicts(caplog: pytest.LogCaptureFixture) -> None:
+    """The batch is judged one by one; what waits then is still judged."""
+
+    def judge(rows: Sequence[int]) -> list[int]:
+        return [row**2 for row in rows][: 1 if 13 in rows else None] if rows != [13] else []
+
+    async def run() -> list[list[int | Exception]]:
+        made = Batcher[int, int](judge, 4, 0.0, 100)
+        made.start()
+        found = await asyncio.gather(made.verdicts([1, 13]), made.verdicts([2]))
+        assert made.alive
+        await made.close()
+        return found
+
+    (one, error), other = asyncio.run(asyncio.wait_for(run(), 30))
+    assert (one, other) == (1, [4])
+    assert str(error) == "0 verdicts on 1 answers"
+
+
+def test_where_batching_ends_nobody_waits() -> None:
+    """A fault of ours in the task itself: those that are judged, those that wait and those that come get no verdict."""
+
+    def broken(size: int) -> None:
+        raise ZeroDivisionError
+
+    async def run() -> list[int | Exception]:
+        made = Batcher[int, int](Squares(), 1, 0.0, 100, broken)
+        made.start()
+        found = await made.verdicts([1, 2])
+        with pytest.raises(Full, match="no answers are being judged any more"):
+            await made.verdicts([3])
+        assert not made.alive
+        with pytest.raises(ZeroDivisionError):
+            await made.close()
+        return found
+
+    found = asyncio.run(asyncio.wait_for(run(), 30))
+    assert [str(error) for error in found] == ["no answers are being judged any more"] * 2
+
+
 def test_a_histogram() -> None:
     """A value that is a bound counts in its bucket; buckets add up from below."""
     made = Histogram("x", "About x.", (0.5, 2))

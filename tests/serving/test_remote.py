@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from http_server import Answer, Asked, as_json, serving
 from pydantic import ValidationError
 from serving_samples import ANSWERS, BLUE, OBJECTIVES, RECORDS, RED, local, served
 
@@ -113,52 +111,22 @@ def test_an_answer_that_the_server_refuses(url: str, judge: RewardModel) -> None
     assert remote.abstained == 1
 
 
-Answering = Callable[[dict[str, Any]], "tuple[int, Any] | None"]
-
-
-class Fake(ThreadingHTTPServer):
-    """A server that answers what it is told to; None: it says nothing until the test is over."""
-
-    daemon_threads = True
-
-    def __init__(self, answer: Answering) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answer, self.over, self.asked = answer, threading.Event(), 0
-        self.lock = threading.Lock()
-
-
-class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        fake = self.server
-        assert isinstance(fake, Fake)
-        with fake.lock:
-            fake.asked += 1
-        found = fake.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        if found is None:
-            fake.over.wait()
-            return
-        status, value = found
-        data = value if isinstance(value, bytes) else json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+Answering = Callable[[Any], "tuple[int, Any] | None"]
 
 
 @contextlib.contextmanager
-def fake(answer: Answering) -> Iterator[tuple[str, Fake]]:
-    with Fake(answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/judge", server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
+def fake(answer: Answering) -> Iterator[tuple[str, Asked]]:
+    """A server that answers what it is told to, JSON or bytes; None: it says nothing until the test is over."""
+
+    def said(number: int, body: Any) -> Answer | None:
+        found = answer(body)
+        if found is None:
+            return None
+        status, value = found
+        return (status, value, {}) if isinstance(value, bytes) else as_json(value, status)
+
+    with serving(said) as asked:
+        yield asked.url, asked
 
 
 def scores(
@@ -281,7 +249,7 @@ def test_a_server_that_is_slow() -> None:
             RunError, match=rf"objective truth: {url}: no answer within 0\.1 seconds \(2 tries\)"
         ):
             asked_of(url, timeout=0.1, retries=1).score(RECORDS[:1], ANSWERS[:1])
-        assert server.asked == 2
+        assert len(server.bodies) == 2
         remote = asked_of(url, timeout=0.1, on_failure="abstain")
         assert remote.score(RECORDS[:1], ANSWERS[:1]).judged_BK.tolist() == [[False]]
         assert remote.abstained == 1
@@ -295,7 +263,7 @@ def test_a_server_that_is_busy_is_asked_again() -> None:
 
     with fake(answer) as (url, server):
         found = asked_of(url, retries=2).score(RECORDS[:1], ANSWERS[:1])
-        assert (found.mean_BK.item(), server.asked) == (0.75, 3)
+        assert (found.mean_BK.item(), len(server.bodies)) == (0.75, 3)
 
 
 def test_a_server_that_is_down_stops_the_run_either_way() -> None:

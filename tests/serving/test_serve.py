@@ -54,6 +54,9 @@ def test_what_keeps_it_from_starting(
         assert f"can't listen on 127.0.0.1, port {port}" in said
     assert "--device abacus" in refused(capfd, folder, "--port", "0", "--device", "abacus")
     assert "Invalid value" in refused(capfd, folder, "--max-batch", "0")
+    for name in ("max-wait-ms", "max-request-mb"):
+        said = refused(capfd, folder, f"--{name}", "inf")
+        assert f"serve-reward: {name.replace('-', '_')}: Input should be a finite number" in said
 
 
 def test_an_open_server_is_warned_of(

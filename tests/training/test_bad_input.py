@@ -15,7 +15,7 @@ from data_tools.shards import write_shards
 from mmrlhf.models.batch import collate
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.probe import picture
-from mmrlhf.rl.rollout import without_broken_rewards
+from mmrlhf.rl.rollout import abstentions, without_broken_rewards
 from mmrlhf.training.ppo import PpoStage
 from mmrlhf.types import Rollout, Row
 
@@ -109,6 +109,34 @@ def test_the_longest_answer_may_be_the_one_that_is_left_out(whole: str, tmp_path
     assert kept.logprobs_BT.tolist() == [[0.0, 1.0, 2.0], [10.0, 11.0, 12.0]]
     assert kept.values_BTK.shape == (2, 3, 1)
     assert [len(row.answer_ids) for row in kept.rows] == [2, 3]
+
+
+def test_an_answer_on_which_every_judge_abstained_is_left_out(whole: str, tmp_path: Path) -> None:
+    """Of four answers: judged by both; by one of two; by none, one of which should have; a kind that none judges."""
+    made = stage(whole, tmp_path / "run")
+    prompts = [made._encode(record, i) for i, record in enumerate(made.feed.at(range(4)))]
+    rollout = Rollout(
+        rows=tuple(Row(prompt, torch.arange(50, 52)) for prompt in prompts),
+        texts=("a", "b", "c", "d"),
+        ended_B=torch.ones(4, dtype=torch.bool),
+        rewards_BK=torch.tensor([[0.5, 1.0], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0]]),
+        judged_BK=torch.tensor([[True, True], [True, False], [False, False], [False, False]]),
+        std_BK=torch.zeros(4, 2),
+        gate_BK=None,
+        asked_BK=None,
+        group_B=torch.arange(4),
+        logprobs_BT=None,
+        values_BTK=None,
+        abstained_BK=torch.tensor([[False, False], [False, True], [False, True], [False, False]]),
+    )
+    assert abstentions(rollout, ["brevity", "truth"]) == {
+        "abstained/brevity": (0, 4),
+        "abstained/truth": (2, 4),
+    }
+    kept, broken = without_broken_rewards(rollout, ["brevity", "truth"])
+    name = prompts[2].record.id
+    assert broken == [f"record {name}: its answer got no reward: every judge that it has abstained"]
+    assert kept.texts == ("a", "b", "d")
 
 
 def test_rewards_that_are_never_finite_stop_the_run(whole: str, tmp_path: Path) -> None:

@@ -26,11 +26,14 @@ from data_tools.adapters.base import (
 )
 from data_tools.errors import UserError
 from data_tools.schema import Comparison, ImageRef, Message, Part, PreferenceRecord, Response
-from mmrlhf.evaluation.intervals import Estimate, clustered_mean
+from mmrlhf.evaluation.intervals import Estimate, share_right
 
 OBJECTIVE = "preference"  # what a benchmark's rows are judged on, until the caller names heads
 MARK = "<image>"
-_DATA = re.compile(r"data:image/[a-z+.-]+;base64,")
+_DATA = re.compile(
+    r"data:image/[a-z0-9+.-]+(?:;[^;,\s]*)*?;base64,", re.IGNORECASE
+)  # parameters mean nothing here
+_SPACE = re.compile(r"\s+")
 # how files of the known formats begin, in base64: bare text that begins so is an image, any other is a path
 _MAGIC = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk")
 _SHORTEST = 64  # characters of base64: no image is smaller, and a path that begins with /9j/ may be
@@ -45,6 +48,14 @@ class Outcome:
 
     record: PreferenceRecord
     right: bool
+    whole: bool = True  # all comparisons of its sample are there, of benchmarks that have samples of several
+
+
+@dataclass(frozen=True)
+class LostRow(Rejected):
+    """A row that is no record, and the sample of several rows that it belongs to."""
+
+    sample: str
 
 
 @dataclass(frozen=True)
@@ -60,10 +71,20 @@ class Benchmark:
         [dict[str, Any], Path, str], PreferenceRecord
     ]  # row, folder of its images, where it stands
     score: Callable[[Sequence[Outcome], int], Scores]  # what was right, and the seed of the intervals
+    sample: Callable[[dict[str, Any]], str] | None = (
+        None  # the name of a row's sample, where samples have several
+    )
 
     def adapt(self, row: object, images: Path, where: str = "row") -> PreferenceRecord | Rejected:
-        """A row as a record with one comparison on `OBJECTIVE`, or the reason why not."""
-        return guarded(lambda fields: self.convert(fields, images, where), row, where)
+        """A row as a record with one comparison on `OBJECTIVE`, or the reason why not: a `LostRow` where its sample is
+        known."""
+        found = guarded(lambda fields: self.convert(fields, images, where), row, where)
+        if self.sample is None or not isinstance(found, Rejected) or not isinstance(row, dict):
+            return found
+        try:
+            return LostRow(found.reason, found.where, self.sample(row))
+        except RowError:
+            return found
 
     def read(
         self, files: Sequence[Path], images: Path | None = None
@@ -135,8 +156,9 @@ def _decoded(value: object) -> object:
     address = _DATA.match(text)
     if not address and (not text.startswith(_MAGIC) or len(text) < _SHORTEST):
         return value
+    coded = _SPACE.sub("", text[address.end() if address else 0 :])  # some write it in lines
     try:
-        return {"bytes": base64.b64decode(text[address.end() if address else 0 :], validate=True)}
+        return {"bytes": base64.b64decode(coded, validate=True)}
     except (binascii.Error, ValueError) as error:
         if address:
             raise RowError("an image's base64 is damaged") from error
@@ -171,14 +193,10 @@ def group_scores(outcomes: Sequence[Outcome], seed: int) -> Scores:
     return {name: e for name, right in sorted(groups.items()) if (e := share_right(right, seed))}
 
 
-def share_right(right: Sequence[bool], seed: int) -> Estimate | None:
-    """The share that is right, None of nothing."""
-    return clustered_mean([float(r) for r in right], range(len(right)), seed)
-
-
 __all__ = [
     "OBJECTIVE",
     "Benchmark",
+    "LostRow",
     "Outcome",
     "RowError",
     "Scores",

@@ -2,11 +2,13 @@
 `id, image, prompt, chosen, rejected`; rows of one id belong to one sample. Rows with a video are refused.
 
 Scores: `acc` over pairs, `acc_plus` over samples, which are right where all their pairs are, and both of each kind of
-task, which is read from the image's path as in the published script.
+task, which is read from the image's path: its first folder or file that is named by a kind, alone or in front of other
+characters than letters (`long/1.png`, `mcq_12.png`). A sample of which a pair couldn't be scored is in `acc` only.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from mmrlhf.evaluation.benchmarks.base import (
     take_text,
     two_answers,
 )
-from mmrlhf.evaluation.intervals import clustered_mean
+from mmrlhf.evaluation.intervals import clustered_share, share_right
 
 KINDS = ("mcq", "long", "short", "safety")
 OTHER = "other"
+_NAMED = re.compile(rf"({'|'.join(KINDS)})(?![a-z])", re.IGNORECASE)
 
 
 def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
@@ -35,7 +38,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
         raise RowError("shows a video")
     responses, comparisons = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
     shown = take_images(row.get("image"), images)
-    name = take_name(row, "id")
+    name = _sample(row)
     return PreferenceRecord(
         id=f"mm_rlhf_rewardbench-{where}",
         source="mm_rlhf_rewardbench",
@@ -49,8 +52,13 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
 
 
 def _kind(image: object) -> str:
-    path = path_of(image)
-    return next((kind for kind in KINDS if path and kind in path), OTHER)
+    # of a path the parts: longest_short.png is neither long nor short
+    parts = re.split(r"[/\\]", path_of(image) or "")
+    return next((found[1].lower() for part in parts if (found := _NAMED.match(part))), OTHER)
+
+
+def _sample(row: dict[str, Any]) -> str:
+    return take_name(row, "id")
 
 
 def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
@@ -66,14 +74,17 @@ def _pairs_and_samples(outcomes: Sequence[Outcome], prefix: str, seed: int) -> S
     samples: dict[str, bool] = {}
     for outcome in outcomes:
         name = outcome.record.provenance["sample"]
-        samples[name] = samples.get(name, True) and outcome.right
-    pairs = clustered_mean(
-        [float(outcome.right) for outcome in outcomes],
-        [outcome.record.provenance["sample"] for outcome in outcomes],
-        seed,
-    )
-    whole = clustered_mean([float(right) for right in samples.values()], list(samples), seed)
-    return {f"{prefix}acc": pairs, f"{prefix}acc_plus": whole} if pairs and whole else {}
+        if outcome.whole:
+            samples[name] = samples.get(name, True) and outcome.right
+    found = {
+        "acc": clustered_share(
+            [outcome.right for outcome in outcomes],
+            [outcome.record.provenance["sample"] for outcome in outcomes],
+            seed,
+        ),
+        "acc_plus": share_right(list(samples.values()), seed),
+    }
+    return {f"{prefix}{name}": e for name, e in found.items() if e}
 
 
-MM_RLHF_REWARDBENCH = Benchmark("mm_rlhf_rewardbench", "MM-RLHF-RewardBench", _convert, _score)
+MM_RLHF_REWARDBENCH = Benchmark("mm_rlhf_rewardbench", "MM-RLHF-RewardBench", _convert, _score, _sample)

@@ -2,7 +2,7 @@
 Vision Language Models"): `ID, Text, Image, Output1, Output2, Better, Category`.
 
 Scores: `overall` over all rows, and one a category; as in the published script, safety and reasoning are told apart by
-how the ID begins.
+how the ID begins. A category that is named as the score of all rows is `category/overall`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from mmrlhf.evaluation.benchmarks.base import (
     Scores,
     group_scores,
     question,
-    share_right,
     take_images,
     take_name,
     take_text,
     two_answers,
 )
+from mmrlhf.evaluation.intervals import share_right
 
+OVERALL = "overall"
 # category -> how the ID begins, what the row is then, and what it is else
 PARTED = {
     "safety": ("pairs", "safety/bias", "safety/toxicity"),
@@ -45,6 +46,8 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     if category in PARTED:
         start, one, other = PARTED[category]
         category = one if name.lower().startswith(start) else other
+    if category == OVERALL:
+        category = f"category/{category}"
     return PreferenceRecord(
         id=f"multimodal_rewardbench-{where}",
         source="multimodal_rewardbench",
@@ -59,7 +62,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
 
 def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
     overall = share_right([outcome.right for outcome in outcomes], seed)
-    return ({"overall": overall} if overall else {}) | group_scores(outcomes, seed)
+    return ({OVERALL: overall} if overall else {}) | group_scores(outcomes, seed)
 
 
 MULTIMODAL_REWARDBENCH = Benchmark("multimodal_rewardbench", "Multimodal RewardBench", _convert, _score)

@@ -1,7 +1,8 @@
 """VL-RewardBench (Li et al. 2024, "VL-RewardBench: A Challenging Benchmark for Vision-Language Generative Reward
 Models"): `id, query, response[2], image, human_ranking[2], query_source`.
 
-Scores: `overall` over all rows, one a group (general, hallucination, reasoning), and `macro`, the mean of the groups.
+Scores: `overall` over all rows, one a group (general, hallucination, reasoning), and `macro`, the mean of these three
+where all of them are there.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from mmrlhf.evaluation.benchmarks.base import (
     check_text,
     group_scores,
     question,
-    share_right,
     take_images,
     take_name,
     take_text,
     two_answers,
 )
-from mmrlhf.evaluation.intervals import bootstrap
+from mmrlhf.evaluation.intervals import bootstrap, share_right
 
 GROUPS = {
     "wildvision-battle": "general",
@@ -90,9 +90,9 @@ def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
     overall = share_right([outcome.right for outcome in outcomes], seed)
     if overall is None:
         return scores
-    named = sorted({group for group in scores if group != OTHER})
+    named = sorted(set(GROUPS.values()))
     found = {"overall": overall}
-    if named:
+    if set(named) <= scores.keys():
         inside = [outcome for outcome in outcomes if outcome.record.provenance["group"] in named]
         right = np.array([outcome.right for outcome in inside], dtype=np.float64)
         group = np.array([named.index(outcome.record.provenance["group"]) for outcome in inside])
@@ -103,7 +103,8 @@ def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
             sums = np.bincount(group[index], weights=right[index], minlength=len(named))
             return float((sums / count).mean()) if count.all() else float("nan")
 
-        found["macro"] = bootstrap(macro, range(len(inside)), seed)
+        alike = share_right([bool(r) for r in right], seed) if right.all() or not right.any() else None
+        found["macro"] = alike or bootstrap(macro, range(len(inside)), seed)
     return found | scores
 
 

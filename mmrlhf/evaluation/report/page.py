@@ -22,7 +22,7 @@ from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.filters import environment
 from mmrlhf.evaluation.report.reward_page import reward_context
-from mmrlhf.evaluation.report.summary import gold_names
+from mmrlhf.evaluation.report.summary import gold_names, unscored
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
 
@@ -53,6 +53,7 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "result": result,
         "judged": judged,
         "gold_names": gold_names(result) if result else [],
+        "unscored": unscored(result) if result else [],
         "headline": _headline(result, judged),
         "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
         | seen.pop("plots", {}),

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from data_tools.atomic import write_text
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.filters import environment
+from mmrlhf.evaluation.report.summary import how_measured
 
 READERS = {"itself": "itself, blind", "text_model": "text-only model"}
 
@@ -35,5 +36,6 @@ def reward_context(judged: dict[str, Any]) -> dict[str, Any]:
         "preferred": conditions("image_preference"),
         "readers": [(key, name) for key, name in READERS.items() if key in judged["blind_wrong"]],
         "score_names": list(dict.fromkeys(name for of in judged.get("scores", {}).values() for name in of)),
+        "notes": how_measured(judged),
         "between": list(dict.fromkeys([*judged["agreement"], *judged["disagreement"], *judged["gradients"]])),
     }

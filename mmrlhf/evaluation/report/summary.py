@@ -13,7 +13,9 @@ def summary_table(result: dict[str, Any]) -> Table:
     table = Table(
         title="Policies on prompts that nothing was trained on",
         title_justify="left",
-        caption="By objective: the exact score, and the learned reward in deviations.",
+        caption="\n".join(
+            ["By objective: the exact score, and the learned reward in deviations.", *unscored(result)]
+        ),
         caption_justify="left",
         box=SIMPLE,
     )
@@ -32,6 +34,15 @@ def summary_table(result: dict[str, Any]) -> Table:
             decimal(policy["length"].get("all")),
         )
     return table
+
+
+def unscored(result: dict[str, Any]) -> list[str]:
+    """Of each policy, how many answers got no reward that is a number, a sentence each."""
+    return [
+        f"{policy['name']}: without a reward for {name}, and left out of it: {count} answers."
+        for policy in result["policies"]
+        for name, count in policy.get("unscored", {}).items()
+    ]
 
 
 def gold_names(result: dict[str, Any]) -> list[str]:
@@ -73,6 +84,42 @@ def reward_tables(judged: dict[str, Any]) -> list[Table]:
     return tables
 
 
+def how_measured(judged: dict[str, Any]) -> list[str]:
+    """What must be known of a `reward.json` beside its numbers, a sentence each: how it was measured, what was left out
+    of it and what was cut."""
+    how, said = judged.get("how"), []
+    if how:
+        pairs, prompt, answer = how["pairs"], how["max_prompt_tokens"], how["max_answer_tokens"]
+        parts = [
+            "all records" if pairs is None else f"at most {pairs} records",
+            "prompts of any length" if prompt is None else f"prompts of at most {prompt} tokens",
+            "answers whole" if answer is None else f"answers up to {answer} tokens",
+            f"seed {how['seed']}",
+        ]
+        said.append(f"Measured on {', '.join(parts)}.")
+    if judged.get("cut_answers"):
+        said.append(f"{judged['cut_answers']} answers are longer and were cut (--max-answer-tokens).")
+    if refused := judged.get("refused"):
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in refused.items())
+        said.append(f"{sum(refused.values())} records are left out: {reasons}.")
+    if partial := judged.get("partial_samples"):
+        said.append(f"{partial} samples have lost a pair and are not in acc_plus.")
+    return said
+
+
+def _marked(name: str, judged: dict[str, Any]) -> str:
+    """A head's name, with a star where it never learnt from prompts like those that it was measured on."""
+    return f"{name}*" if name in judged["silent"] else name
+
+
+def guesses(judged: dict[str, Any]) -> list[str]:
+    """What the stars of heads stand for, a sentence each."""
+    return [
+        f"* {name} never learnt from {' or '.join(kinds)} prompts: what it says of them is a guess."
+        for name, kinds in judged["silent"].items()
+    ]
+
+
 def _table(title: str, caption: str) -> Table:
     return Table(
         title=title,
@@ -87,12 +134,11 @@ def _table(title: str, caption: str) -> Table:
 def _scores_table(judged: dict[str, Any]) -> Table:
     """A row a score of the benchmark, a column a head: benchmarks have more scores than models have heads."""
     left_out = judged["rejected"]["rows"]
-    table = _table(
-        judged["benchmark"]["title"], f"{left_out} rows are left out, see reward.json" if left_out else ""
-    )
+    caption = [f"{left_out} rows are no records, see reward.json."] if left_out else []
+    table = _table(judged["benchmark"]["title"], "\n".join(caption + guesses(judged)))
     table.add_column("score", style="bold", no_wrap=True)
     for objective in judged["scores"]:
-        table.add_column(objective, justify="right")
+        table.add_column(_marked(objective, judged), justify="right")
     table.add_column("n", justify="right")
     for name in dict.fromkeys(name for of in judged["scores"].values() for name in of):
         row = [of.get(name) for of in judged["scores"].values()]
@@ -103,8 +149,14 @@ def _scores_table(judged: dict[str, Any]) -> Table:
 def _heads_table(judged: dict[str, Any]) -> Table:
     table = _table(
         f"The reward model on {judged['records']} records",
-        "Share of pairs right by what is shown. flips: both of a pair (blind: 0%).\n"
-        "blind-wrong: right with the image, where it is wrong without.",
+        "\n".join(
+            [
+                "Share of pairs right by what is shown. flips: both of a pair (blind: 0%).",
+                "blind-wrong: right with the image, where it is wrong without.",
+                *how_measured(judged),
+                *guesses(judged),
+            ]
+        ),
     )
     table.add_column("head", style="bold", no_wrap=True)
     shown = [name for name in ("true", "none", "swapped", "crop", "noise") if name in judged["conditions"]]
@@ -122,7 +174,7 @@ def _heads_table(judged: dict[str, Any]) -> Table:
             blind.get(name, {}).get("accuracy"),
         ]
         error = percent(judged["calibration"].get(name, {}).get("ece"))
-        table.add_row(name, *(whole_percent(e) for e in estimates), error)
+        table.add_row(_marked(name, judged), *(whole_percent(e) for e in estimates), error)
     return table
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmrlhf.evaluation.intervals import Floats, bootstrap
-from mmrlhf.evaluation.reward.measures import of, share
+from mmrlhf.evaluation.reward.measures import mean, of
 from mmrlhf.evaluation.reward.scoring import TRUE, Decided
 
 BINS = 10  # of equal width, from a confidence of 0.5 to 1
@@ -108,8 +108,8 @@ def deviations(decided: Sequence[Decided], objectives: Sequence[str], seed: int)
             continue
         both = wrong.any() and not wrong.all()
         out[objective] = {
-            "right": share([c for c in part if c.right], seed, lambda c: c.deviation),
-            "wrong": share([c for c in part if not c.right], seed, lambda c: c.deviation),
+            "right": mean([c for c in part if c.right], seed, lambda c: c.deviation),
+            "wrong": mean([c for c in part if not c.right], seed, lambda c: c.deviation),
             "auroc": bootstrap(
                 lambda i, v=values, w=wrong: auroc(v[i], w[i]),  # type: ignore[misc]
                 [c.cluster for c in part],

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,24 @@ from typing import Any
 import torch
 
 from data_tools.atomic import write_text
-from data_tools.balance.order import epoch_order
-from data_tools.errors import PromptRefused, UserError
-from data_tools.images import ImageError
+from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord
-from data_tools.shards import RecordSet, open_records
 from data_tools.source import Rejected
 from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
-from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, Outcome
+from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, LostRow, Outcome
 from mmrlhf.evaluation.intervals import Estimate
 from mmrlhf.evaluation.report.reward_page import write_reward_page
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
+from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
-from mmrlhf.models.batch import encode_prompt
-from mmrlhf.models.vlm import VLM
+from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
 
-FORMAT = 2
+FORMAT = 3
 SHOWN = 5  # refused rows that are told by name
+SPLIT = "test"  # of a data set, unless another is named
 LISTED = 100  # and that reward.json lists
 
 
@@ -47,11 +44,24 @@ class How:
     pairs: int | None = 512  # records at most; None: all
     seed: int = 0
     batch_size: int = 64
-    max_prompt_tokens: int = 1024
-    max_answer_tokens: int | None = 512
+    max_prompt_tokens: int | None = 1024  # longer ones are left out; None: none is
+    max_answer_tokens: int | None = 512  # longer ones are cut; None: none is
     conditions: tuple[str, ...] = CONDITIONS
     gradients: int = 0
     text_model: str | None = None  # the folder of a second reward model
+
+    @staticmethod
+    def of_benchmark() -> How:
+        """All of it as it is: a benchmark's rows are left out or cut only where that is asked for."""
+        return How(pairs=None, max_prompt_tokens=None, max_answer_tokens=None)
+
+    def told(self) -> dict[str, Any]:
+        """What decides the numbers, as plain JSON values."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+            if key != "batch_size"
+        }
 
     @staticmethod
     def of_run(config: RunConfig) -> How:
@@ -83,7 +93,7 @@ class Asked:
 
     model: str | None
     data: Path | None
-    split: str
+    split: str | None
     benchmark: str | None
     rows: tuple[Path, ...]
     images: Path | None
@@ -92,8 +102,11 @@ class Asked:
     def check(self, has_config: bool) -> None:
         """Raises UserError where the options don't go together."""
         if self.model is None:
-            if self.data or self.benchmark or self.rows or self.images or self.objectives:
-                raise UserError("--data and --benchmark, --rows, --images and --objective need --model")
+            if self.data or self.split or self.benchmark or self.rows or self.images or self.objectives:
+                raise UserError(
+                    "--data, --split and --benchmark, --rows, --images and --objective need --model; a run's split is "
+                    "--set evaluate.split=..."
+                )
             if not has_config:
                 raise UserError("name a run's config, or --model with --data or --benchmark")
             return
@@ -107,6 +120,10 @@ class Asked:
             raise UserError("--benchmark and --rows, the file of its rows, need each other")
         if self.benchmark:
             _benchmark(self.benchmark)
+            if self.split:
+                raise UserError(
+                    "--split belongs to --data; a benchmark's rows are the files that --rows names"
+                )
         elif self.images or self.objectives:
             raise UserError("--images and --objective belong to --benchmark; a data set names its own")
 
@@ -119,12 +136,12 @@ def measure(asked: Asked, changes: dict[str, Any], out: Path | None) -> tuple[di
         UserError: a model, the data or the rows can't be read, or there is no such head.
     """
     assert asked.model is not None
-    how = dataclasses.replace(How(pairs=None) if asked.benchmark else How(), **changes)
+    how = dataclasses.replace(How.of_benchmark() if asked.benchmark else How(), **changes)
     reward_model = load(asked.model)
     if asked.benchmark:
         judged = on_benchmark(reward_model, asked.benchmark, asked.rows, asked.images, asked.objectives, how)
     else:
-        judged = on_data(reward_model, str(asked.data), asked.split, how)
+        judged = on_data(reward_model, str(asked.data), asked.split or SPLIT, how)
     return judged, write(out or Path("reward_evaluation"), judged, asked.model)
 
 
@@ -156,15 +173,8 @@ def on_data(reward_model: RewardModel, data: str, split: str, how: How) -> dict[
         UserError: the data or the text model can't be read, or every prompt is too long.
     """
     records = choose_pairs(data, split, how.pairs, how.seed)
-    found, refused, _ = _measured(reward_model, records, how, mean_of_heads=False)
-    return {
-        "format": FORMAT,
-        "data": data,
-        "split": split,
-        "seed": how.seed,
-        "refused": refused,
-        **found.to_json(),
-    }
+    measured = _measured(reward_model, records, how, mean_of_heads=False)
+    return {"format": FORMAT, "data": data, "split": split, **measured.to_json(how)}
 
 
 def on_benchmark(
@@ -192,14 +202,19 @@ def on_benchmark(
             )
     asked = tuple(dict.fromkeys(objectives)) or heads
     kept, refusals = _read(benchmark, rows, images)
-    if how.pairs is not None and how.pairs < len(kept):
-        chosen = sorted(random.Random(how.seed).sample(range(len(kept)), how.pairs))
-        kept = [kept[i] for i in chosen]
-    records = [_judged_on(record, asked) for record in kept]
-    found, refused, comparisons = _measured(reward_model, records, how, mean_of_heads=MEAN in asked)
+    records = [_judged_on(record, asked) for record in draw_samples(kept, how.pairs, how.seed)]
+    measured = _measured(reward_model, records, how, mean_of_heads=MEAN in asked)
+    # a sample is right where all of its pairs are, so one that has lost a pair can't be
+    partial = {refusal.sample for refusal in refusals if isinstance(refusal, LostRow)}
+    partial |= {lost for record, _ in measured.refused if (lost := _sample(record))}
     scores: dict[str, dict[str, Estimate]] = {
         objective: benchmark.score(
-            [Outcome(c.record, c.right) for c in comparisons if c.objective == objective], how.seed
+            [
+                Outcome(c.record, c.right, _sample(c.record) not in partial)
+                for c in measured.comparisons
+                if c.objective == objective
+            ],
+            how.seed,
         )
         for objective in asked
     }
@@ -207,18 +222,18 @@ def on_benchmark(
     return {
         "format": FORMAT,
         "benchmark": {"name": name, "title": benchmark.title, "rows": [str(path) for path in rows]},
-        "seed": how.seed,
-        "refused": refused,  # too long for this model
         "rejected": {  # no record at all
             "rows": len(refusals),
             "reasons": dict(reasons.most_common()),
             "first": [[refusal.where, refusal.reason] for refusal in refusals[:LISTED]],
         },
+        # samples of which some pairs are scored and others couldn't be
+        "partial_samples": len(partial & {_sample(c.record) for c in measured.comparisons}),
         "scores": {
             objective: {key: dataclasses.asdict(e) for key, e in of.items()}
             for objective, of in scores.items()
         },
-        **found.to_json(),
+        **measured.to_json(how),
         "agreement": {},  # of judges there is one, whose word stands for every head
     }
 
@@ -229,7 +244,7 @@ def load(path: str) -> RewardModel:
     Raises:
         UserError: not a reward model's folder.
     """
-    return load_reward_model(path, "cuda" if torch.cuda.is_available() else "cpu")
+    return load_reward_model(path, choose_device())
 
 
 def write(out: Path, judged: dict[str, Any], title: str) -> Path:
@@ -280,68 +295,39 @@ def _judged_on(record: PreferenceRecord, objectives: Sequence[str]) -> Preferenc
     return dataclasses.replace(record, comparisons=each)
 
 
+def _sample(record: PreferenceRecord) -> str | None:
+    return record.provenance.get("sample")
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured, and on what."""
+
+    found: RewardEvaluation
+    comparisons: list[Decided]
+    refused: list[tuple[PreferenceRecord, str]]  # records that the model couldn't read, and why
+    cut: int  # answers that were read up to `max_answer_tokens` only
+
+    def to_json(self, how: How) -> dict[str, Any]:
+        """The measures, what was left out or cut, and how it was measured, as plain JSON values."""
+        return {
+            "how": how.told(),
+            "seed": how.seed,
+            "refused": reasons(self.refused),
+            "cut_answers": self.cut,
+            **self.found.to_json(),
+        }
+
+
 def _measured(
     reward_model: RewardModel, records: Sequence[PreferenceRecord], how: How, mean_of_heads: bool
-) -> tuple[RewardEvaluation, int, list[Decided]]:
-    """The evaluation, how many records the model couldn't read, and the comparisons."""
-    kept, refused = fitting(reward_model.vlm, records, how.max_prompt_tokens)
+) -> _Measured:
+    kept, refused = readable(reward_model.vlm, records, how.max_prompt_tokens)
     text_model = load(how.text_model) if how.text_model else None
     extent = Extent(how.conditions, how.gradients, mean_of_heads, text_model)
     with progress("evaluate reward model", steps(len(kept), extent)) as bar:
         found, comparisons = evaluate_comparisons(
             reward_model, kept, how.batch_size, how.seed, how.max_answer_tokens, bar, extent
         )
-    return found, refused, comparisons
-
-
-def fitting(
-    vlm: VLM,
-    records: Sequence[PreferenceRecord],
-    limit: int,
-    told: Callable[[PreferenceRecord], PreferenceRecord] = lambda record: record,
-) -> tuple[list[PreferenceRecord], int]:
-    """The records whose prompt, as it is `told`, can be read and is short enough, and how many others there are.
-
-    Raises:
-        UserError: none is.
-    """
-    kept = []
-    for record in records:
-        try:
-            encode_prompt(vlm, told(record), limit)
-        except (PromptRefused, ImageError):
-            continue
-        kept.append(record)
-    if records and not kept:
-        raise UserError(
-            f"evaluate: all {len(records)} prompts are longer than max_prompt_tokens {limit}, can't be read, or have a "
-            "damaged image"
-        )
-    return kept, len(records) - len(kept)
-
-
-def choose_pairs(data: str, split: str, pairs: int | None, seed: int) -> list[PreferenceRecord]:
-    """Preference records of the split, mixed as in the data, flip pairs whole. At most one more than asked
-    for; None: all.
-
-    Raises:
-        UserError: no such data or split, or it holds no preference record.
-    """
-    records = open_records(data, split, kind="preference")
-    partners = _flip_partners(records)
-    chosen: dict[int, None] = {}
-    for index in epoch_order(records.strata, seed, 0):
-        if pairs is not None and len(chosen) >= pairs:
-            break
-        chosen |= dict.fromkeys(partners.get(index, [index]))
-    return [records[index] for index in chosen]
-
-
-def _flip_partners(records: RecordSet) -> dict[int, list[int]]:
-    """The records of each flip pair, by the index of each of them."""
-    flips: dict[tuple[str, str], list[int]] = {}
-    for index, (source, _) in enumerate(records.strata):
-        flip = records.meta(index)["provenance"].get("flip")
-        if isinstance(flip, str):
-            flips.setdefault((source, flip), []).append(index)
-    return {index: both for both in flips.values() for index in both}
+    cut = cut_answers(reward_model.vlm, kept, how.max_answer_tokens)
+    return _Measured(found, comparisons, refused, cut)

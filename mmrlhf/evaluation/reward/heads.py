@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from data_tools.schema import PreferenceRecord
-from mmrlhf.evaluation.intervals import Estimate, clustered_mean
+from mmrlhf.evaluation.intervals import Estimate, clustered_mean, clustered_share
 from mmrlhf.evaluation.reward.scoring import MEAN, TRUE, Decided, Scores
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.parts import parts_of
@@ -35,8 +35,8 @@ def agreement(
         if both:
             clusters = [a.cluster for a, _ in both]
             out[f"{one} & {other}"] = {
-                "judges": clustered_mean([float(a.pair == b.pair) for a, b in both], clusters, seed),
-                "heads": clustered_mean([float(_alike(a, b)) for a, b in both], clusters, seed),
+                "judges": clustered_share([a.pair == b.pair for a, b in both], clusters, seed),
+                "heads": clustered_share([_alike(a, b) for a, b in both], clusters, seed),
             }
     return out
 
@@ -50,15 +50,15 @@ def disagreement(scores: Scores, seed: int) -> dict[str, Estimate]:
     Only on prompts of a kind that both were trained on. Heads that can't tell two answers apart don't disagree."""
     out = {}
     for one, other in itertools.combinations([name for name in scores.objectives if name != MEAN], 2):
-        found: list[tuple[int, float]] = []
+        found: list[tuple[int, bool]] = []
         for index, record in enumerate(scores.records):
             if record.modality not in scores.applies[one] & scores.applies[other]:
                 continue
             for pair in _pairs(record):
                 a, b = scores.gap(index, one, pair), scores.gap(index, other, pair)
                 if a is not None and b is not None:
-                    found.append((index, float(a * b < 0)))
-        e = clustered_mean([value for _, value in found], [index for index, _ in found], seed)
+                    found.append((index, a * b < 0))
+        e = clustered_share([value for _, value in found], [index for index, _ in found], seed)
         if e:
             out[f"{one} & {other}"] = e
     return out

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrlhf.evaluation.intervals import Estimate, bootstrap, clustered_mean
+from mmrlhf.evaluation.intervals import Estimate, bootstrap, clustered_mean, clustered_share, share_right
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, DEGRADED, NONE, TRUE, Decided
 
 By = dict[str, dict[str, Estimate]]  # objective -> which -> estimate
@@ -25,10 +25,15 @@ def of(decided: Sequence[Decided], objective: str) -> list[Decided]:
 
 
 def share(
-    part: Sequence[Decided], seed: int, right: Callable[[Decided], float] = lambda c: c.right
+    part: Sequence[Decided], seed: int, right: Callable[[Decided], bool] = lambda c: c.right
 ) -> Estimate | None:
-    """The mean of `right` over comparisons, None without any."""
-    return clustered_mean([float(right(c)) for c in part], [c.cluster for c in part], seed)
+    """The share of comparisons of which `right` holds, None without any."""
+    return clustered_share([right(c) for c in part], [c.cluster for c in part], seed)
+
+
+def mean(part: Sequence[Decided], seed: int, value: Callable[[Decided], float]) -> Estimate | None:
+    """The mean of a number over comparisons, None without any."""
+    return clustered_mean([float(value(c)) for c in part], [c.cluster for c in part], seed)
 
 
 def accuracy(decided: Sequence[Decided], objectives: Sequence[str], seed: int) -> dict[str, By]:
@@ -51,7 +56,7 @@ def gains(decided: Sequence[Decided], objectives: Sequence[str], seed: int) -> B
     for objective in objectives:
         for shown in CONDITIONS[1:]:
             part = [c for c in of(decided, objective) if shown in c.gaps]
-            found = share(part, seed, lambda c, s=shown: float(c.right) - float(c.gaps[s] > 0))  # type: ignore[misc]
+            found = mean(part, seed, lambda c, s=shown: float(c.right) - float(c.gaps[s] > 0))  # type: ignore[misc]
             if found:
                 out.setdefault(objective, {})[shown] = found
     return out
@@ -85,7 +90,7 @@ def flips(decided: Sequence[Decided], shown: str) -> dict[tuple[str, str], bool]
 def flip_shares(decided: Sequence[Decided], seed: int) -> dict[str, Estimate]:
     """With the true image and with none: the share of flip pairs both of whose records are right."""
     return {
-        shown: e for shown in (TRUE, NONE) if (e := _whole_share(list(flips(decided, shown).values()), seed))
+        shown: e for shown in (TRUE, NONE) if (e := share_right(list(flips(decided, shown).values()), seed))
     }
 
 
@@ -99,11 +104,7 @@ def flip_edits(decided: Sequence[Decided], seed: int) -> dict[str, Estimate]:
         kind = kinds[flip]
         if isinstance(kind, str):
             right.setdefault(kind, []).append(both)
-    return {kind: e for kind, part in sorted(right.items()) if (e := _whole_share(part, seed))}
-
-
-def _whole_share(right: Sequence[bool], seed: int) -> Estimate | None:
-    return clustered_mean([float(r) for r in right], range(len(right)), seed)
+    return {kind: e for kind, part in sorted(right.items()) if (e := share_right(part, seed))}
 
 
 def where_blind_fails(

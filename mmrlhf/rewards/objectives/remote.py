@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -114,7 +115,9 @@ class Remote(HttpSettings, ObjectiveBase):
         nothing: Told = [(0.0, 0.0, False)] * len(self.objectives)
         table = torch.tensor([nothing if one is None else one for one in told], dtype=torch.float64)
         mean_BK, std_BK, judged_BK = table.reshape(len(items), len(self.objectives), 3).unbind(-1)
-        return self.scaled(mean_BK.float(), judged_BK.bool(), std_BK.float())
+        rewards = self.scaled(mean_BK.float(), judged_BK.bool(), std_BK.float())
+        abstained_B1 = torch.tensor([[one is None] for one in told], dtype=torch.bool).reshape(-1, 1)
+        return replace(rewards, abstained_BK=abstained_B1.expand_as(rewards.judged_BK).clone())
 
     def open(self) -> None:
         """Makes the client; raises RunError where the token isn't set."""

@@ -26,9 +26,9 @@ def as_json(value: Any, status: int = 200, **headers: str) -> Answer:
 
 
 @contextlib.contextmanager
-def serving(answer: Callable[[int, Any], Answer]) -> Iterator[Asked]:
-    """`answer` is given the number of the request and its body."""
-    asked, lock = Asked(), threading.Lock()
+def serving(answer: Callable[[int, Any], Answer | None]) -> Iterator[Asked]:
+    """`answer` is given the number of the request and its body; None: nothing is said until the test is over."""
+    asked, lock, over = Asked(), threading.Lock(), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -37,7 +37,11 @@ def serving(answer: Callable[[int, Any], Answer]) -> Iterator[Asked]:
                 number = len(asked.bodies)
                 asked.bodies.append(body)
                 asked.headers.append(dict(self.headers))
-            status, data, headers = answer(number, body)
+            told = answer(number, body)
+            if told is None:
+                over.wait()
+                return
+            status, data, headers = told
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a client that gave up
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(data)), **headers}.items():
@@ -56,6 +60,7 @@ def serving(answer: Callable[[int, Any], Answer]) -> Iterator[Asked]:
     try:
         yield asked
     finally:
+        over.set()
         server.shutdown()
         server.server_close()
         thread.join()
