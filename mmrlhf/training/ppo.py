@@ -290,12 +290,11 @@ class PpoStage(Stage):
     def _sums(self, outcomes: Outcomes, scores_B: Tensor, returns_BTK: Tensor | None) -> Sums:
         """What this process adds to the step's means: the main one what is known of all answers, each what it alone
         knows."""
-        sums: Sums = {}
+        sums: Sums = dict(self._abstained)
         if self.accelerator.is_main_process:
             sums |= rollout_metrics(outcomes, scores_B, returns_BTK, self.objectives)
             sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
-        sums |= self._abstained
         sums["unscored"] = (self.unscored.refused, self.unscored.seen)
         if self.demonstrations:
             refusals = self.demonstrations.refusals

@@ -86,13 +86,13 @@ def test_a_service_that_is_slow() -> None:
     "start",
     [
         b"HTTP/1.1 200 OK\r\nX-Long: ",
-        b"HTTP/1.1 500 No\r\nContent-Length: 100\r\n\r\n",
+        b"HTTP/1.1 500 No\r\nContent-Length: 9999\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n",
     ],
 )
 def test_a_service_that_drips(start: bytes) -> None:
     """Headers, the body of an error and that of an answer: a byte now and then, each within the timeout."""
-    over = threading.Event()
+    over, sent = threading.Event(), []
 
     def drip(opened: socket.socket) -> None:
         connection, _ = opened.accept()
@@ -101,6 +101,7 @@ def test_a_service_that_drips(start: bytes) -> None:
             connection.sendall(start)
             while not over.wait(0.02):
                 connection.sendall(b"x")
+                sent.append(1)
 
     with socket.create_server(("127.0.0.1", 0)) as opened:
         thread = threading.Thread(target=drip, args=(opened,))
@@ -111,6 +112,7 @@ def test_a_service_that_drips(start: bytes) -> None:
         finally:
             over.set()
             thread.join()
+    assert len(sent) < 1000  # of an error 1,200 bytes are told of: it didn't wait for them
 
 
 def test_a_service_that_is_down() -> None:

@@ -109,6 +109,12 @@ def test_an_answer_that_the_server_refuses(url: str, judge: RewardModel) -> None
     torch.testing.assert_close(found.mean_BK[kept], expected.mean_BK[kept, 1:], rtol=0, atol=1e-5)
     assert found.mean_BK[3].item() == 0.0
     assert remote.abstained == 1
+    # the first wasn't judged either, but by a head that doesn't apply to text
+    assert found.abstained_BK[:, 0].tolist() == [False, False, False, True, False, False]
+    panel = Panel(None, [remote, Remote(url=url, objectives=["helpfulness"])])
+    joined = panel.score(RECORDS, ANSWERS, 4)
+    assert not joined.abstained_BK.any()
+    assert joined.abstained_BK.shape == (6, 2)
 
 
 Answering = Callable[[Any], "tuple[int, Any] | None"]
