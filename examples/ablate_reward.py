@@ -1,6 +1,6 @@
 """What helps a reward model to look: terms of grounding, and an ensemble, on data that the text alone mostly decides.
 
-    python examples/ablate_reward.py --out runs/ablation --jobs 2     # three seeds, about half an hour on two cores
+    python examples/ablate_reward.py --out runs/ablation --jobs 2     # three seeds, 15 minutes on two cores
     python examples/ablate_reward.py --out look --tasks scenes --seeds 0 --size 0.1     # a look at how it goes
 
 Each setting trains the bundled model on the same records, seed by seed. Most of them obey a shortcut: a rule that reads
