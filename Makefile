@@ -26,7 +26,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/mmrlhf run configs/quickstart.yaml --resume
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
