@@ -107,7 +107,9 @@ class Run:
             raise UserError(
                 f"data: {self.config.data} is no built data set (no {MANIFEST}): mmrlhf data build"
             )
-        check_data(self.config, Path(self.data_folder))
+        for word in check_data(self.config, Path(self.data_folder)):
+            if self.accelerator.is_main_process:
+                console.print(word, style="yellow", markup=False)
 
     def _build(self, config: DataConfig, keep: bool) -> None:
         anew = (

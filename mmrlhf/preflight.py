@@ -11,8 +11,8 @@ from data_tools.manifest import Manifest, ShardInfo, read_manifest
 from mmrlhf.config import RewardConfig, RunConfig
 
 
-def check_data(config: RunConfig, data: Path) -> None:
-    """Compares every section of the config with the data set.
+def check_data(config: RunConfig, data: Path) -> list[str]:
+    """Compares every section of the config with the data set; what it answers may be meant, and is worth a word.
 
     Raises:
         UserError: one line a mistake, each with its key and what there is in its place.
@@ -21,6 +21,22 @@ def check_data(config: RunConfig, data: Path) -> None:
     mistakes = [*_kinds(config, manifest), *_objectives(config, manifest), *_split(config, manifest)]
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
+    return list(_unjudged(config, manifest))
+
+
+def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
+    """Prompts of a kind on which no head learns; judges other than heads may apply to any."""
+    if not (config.ppo and config.reward) or config.ppo.objectives:
+        return
+    train = [shard for shard in manifest.shards if shard.split == "train"]
+    for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from}):
+        of_kind = [shard for shard in train if shard.modality == modality]
+        if not _learnt(config.reward, of_kind) & set(config.reward.objectives):
+            yield (
+                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so all answers to them "
+                "score 0: they only hold the policy near its reference, and let answers end. Leave them out where that "
+                "isn't meant"
+            )
 
 
 def _kinds(config: RunConfig, manifest: Manifest) -> Iterator[str]:

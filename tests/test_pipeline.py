@@ -265,6 +265,27 @@ def test_the_evaluated_split_needs_what_is_measured(tmp_path: Path) -> None:
     check_data(RunConfig.model_validate(row), tmp_path / "data")
 
 
+def test_prompts_that_no_objective_applies_to_are_told_of(tmp_path: Path) -> None:
+    """Judged on text alone, and asked with pictures too; a judge beside the heads may apply to any prompt."""
+    image = ImageRef.of_bytes(encode_png(Image.new("RGB", (8, 8))))
+    judged = {"responses": (Response("a"), Response("b")), "comparisons": (Comparison("safety", 0, 1),)}
+    write_shards(
+        [
+            PreferenceRecord(id="p", source="s", prompt=(user("A?"),), **judged),
+            PreferenceRecord(id="t", source="s", prompt=(user("B?"),)),
+            PreferenceRecord(id="i", source="s", prompt=(user(0, "C?"),), images=(image,)),
+        ],
+        tmp_path / "data",
+    )
+    sections: dict[str, Any] = {"reward": {"objectives": ["safety"]}, "ppo": {"prompts_from": ["prompt"]}}
+    (word,) = check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data")
+    assert word.startswith(
+        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so all"
+    )
+    sections["ppo"]["objectives"] = [{"type": "length", "name": "brief", "target": 5}]
+    assert check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data") == []
+
+
 def test_a_rating_teaches_a_head_but_no_gate(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rated = [{"prompt": f"{i}?", "completion": "This.", "label": True} for i in range(4)]
