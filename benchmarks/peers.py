@@ -328,20 +328,25 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--trl-python", help="the interpreter of an environment with TRL")
     parser.add_argument("--trl-overlay", default="", help="its PYTHONPATH")
+    add_options(parser, rounds=5)
+    parser.add_argument("--answers", type=int, default=4, help="a prompt")
+    parser.add_argument("--no-judge", action="store_true", help="leave out ours with its own reward model")
+    return parser.parse_args(arguments)
+
+
+def add_options(parser: argparse.ArgumentParser, rounds: int) -> None:
+    """The options of every comparison beside ms-swift."""
     parser.add_argument("--swift-python", help="the interpreter of an environment with ms-swift")
     parser.add_argument("--swift-overlay", default="", help="its PYTHONPATH")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="a step of each trainer; at least 3 for figures"
+        "--rounds", type=int, default=rounds, help="a step of each trainer; at least 3 for figures"
     )
-    parser.add_argument("--answers", type=int, default=4, help="a prompt")
     parser.add_argument("--full", action="store_true", help="train the whole language model, not adapters")
-    parser.add_argument("--no-judge", action="store_true", help="leave out ours with its own reward model")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
         "--folder", type=Path, help="where models, data and logs go; nothing: they are deleted"
     )
     parser.add_argument("--out", type=Path, help="the JSON line is added to it; nothing: it is printed")
-    return parser.parse_args(arguments)
 
 
 def chosen(options: argparse.Namespace) -> list[Trainer]:
@@ -358,17 +363,17 @@ def chosen(options: argparse.Namespace) -> list[Trainer]:
 
 
 def main() -> None:
-    """Runs the comparison, prints its table, and leaves its line."""
+    """GRPO beside the trainers that the options name."""
     options = parse()
+    compare(chosen(options), options, options.answers, GRPO)
+
+
+def compare(trainers: Sequence[Trainer], options: argparse.Namespace, answers: int, work: Work) -> None:
+    """Runs the comparison, prints its table, and leaves its line."""
     with tempfile.TemporaryDirectory() as name:
         folder = (options.folder or Path(name)) / ("full" if options.full else "lora")
         line = run(
-            chosen(options),
-            not options.full,
-            options.rounds,
-            folder,
-            options.threads,
-            answers=options.answers,
+            trainers, not options.full, options.rounds, folder, options.threads, answers=answers, work=work
         )
     if options.out:
         with options.out.open("a") as file:

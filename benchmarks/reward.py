@@ -10,12 +10,9 @@ kept. TRL is left out: its reward trainer takes no pictures. Without --swift-pyt
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-from peers import Trainer, Work, run, say, show
+from peers import Trainer, Work, add_options, compare
 
 REWARD = Work(
     "reward model",
@@ -59,32 +56,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--swift-python", help="the interpreter of an environment with ms-swift")
-    parser.add_argument("--swift-overlay", default="", help="its PYTHONPATH")
-    parser.add_argument("--rounds", type=int, default=8, help="a step of each trainer; at least 3")
-    parser.add_argument("--full", action="store_true", help="train the whole language model, not adapters")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--folder", type=Path, help="where models, data and logs go; nothing: they are deleted"
-    )
-    parser.add_argument("--out", type=Path, help="the JSON line is added to it; nothing: it is printed")
+    add_options(parser, rounds=8)
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Runs the comparison, prints its table, and leaves its line."""
+    """Reward models beside the trainers that the options name."""
     options = parse()
-    with tempfile.TemporaryDirectory() as name:
-        folder = (options.folder or Path(name)) / ("full" if options.full else "lora")
-        line = run(
-            chosen(options), not options.full, options.rounds, folder, options.threads, answers=2, work=REWARD
-        )
-    if options.out:
-        with options.out.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    else:
-        print(json.dumps(line))
-    say(show(line))
+    compare(chosen(options), options, answers=2, work=REWARD)
 
 
 if __name__ == "__main__":

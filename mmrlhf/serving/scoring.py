@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,12 @@ class Scorer:
             Refused: an item that can't be read (422): a damaged image or one over the limits, a prompt that the model's
                 processor doesn't take, or too many tokens; or all images together have too many pixels (413).
         """
-        self._check_pixels(items)
+        keys = [content_hash(item.record) for item in items]
+        self._check_pixels({key: item.record for key, item in zip(keys, items, strict=True)}.values())
         prompts: dict[str, EncodedPrompt] = {}
         rows = []
-        for number, item in enumerate(items):
+        for number, (key, item) in enumerate(zip(keys, items, strict=True)):
             try:
-                key = content_hash(item.record)
                 if key not in prompts:
                     prompts[key] = self._prompt(item.record)
                 rows.append(Row(prompts[key], self._answer(item, prompts[key])))
@@ -98,16 +98,12 @@ class Scorer:
                 )
         return verdicts
 
-    def _check_pixels(self, items: Sequence[Item]) -> None:
+    def _check_pixels(self, records: Iterable[PreferenceRecord]) -> None:
         """Adds up the pixels of all images that will be decoded, by their headers: of a prompt that several items share
         once. Images of one prompt are in memory together, since the processor takes them together."""
-        total, prompts = 0, set[str]()
-        for item in items:
-            key = content_hash(item.record)
-            if key in prompts:
-                continue
-            prompts.add(key)
-            for ref in item.record.images:
+        total = 0
+        for record in records:
+            for ref in record.images:
                 assert ref.data is not None
                 total += math.prod(image_size(ref.data) or (0, 0))
         if total > self.settings.max_request_pixels:

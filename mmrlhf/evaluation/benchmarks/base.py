@@ -179,6 +179,28 @@ def two_answers(first: str, second: str, better: int) -> tuple[tuple[Response, .
     return (Response(first), Response(second)), (Comparison(OBJECTIVE, better=better, worse=1 - better),)
 
 
+def pair_record(
+    source: str,
+    where: str,
+    text: str,
+    images: tuple[ImageRef, ...],
+    answers: tuple[tuple[Response, ...], tuple[Comparison, ...]],
+    provenance: dict[str, Any],
+) -> PreferenceRecord:
+    """A row's question with its images and what `two_answers` made of the rest."""
+    responses, comparisons = answers
+    return PreferenceRecord(
+        id=f"{source}-{where}",
+        source=source,
+        prompt=question(text, images),
+        images=images,
+        responses=responses,
+        comparisons=comparisons,
+        split="test",
+        provenance=provenance,
+    )
+
+
 def take_name(row: dict[str, Any], key: str) -> str:
     """A field that names something: text, or a whole number."""
     value = row.get(key)
@@ -202,8 +224,8 @@ __all__ = [
     "Scores",
     "check_text",
     "group_scores",
+    "pair_record",
     "path_of",
-    "question",
     "share_right",
     "take_images",
     "take_name",

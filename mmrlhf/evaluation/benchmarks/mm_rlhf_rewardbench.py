@@ -19,8 +19,8 @@ from mmrlhf.evaluation.benchmarks.base import (
     Outcome,
     RowError,
     Scores,
+    pair_record,
     path_of,
-    question,
     take_images,
     take_name,
     take_text,
@@ -36,19 +36,11 @@ _NAMED = re.compile(rf"({'|'.join(KINDS)})(?![a-z])", re.IGNORECASE)
 def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     if row.get("image") is None and row.get("video") is not None:
         raise RowError("shows a video")
-    responses, comparisons = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
+    answers = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
     shown = take_images(row.get("image"), images)
     name = _sample(row)
-    return PreferenceRecord(
-        id=f"mm_rlhf_rewardbench-{where}",
-        source="mm_rlhf_rewardbench",
-        prompt=question(take_text(row, "prompt"), shown),
-        images=shown,
-        responses=responses,
-        comparisons=comparisons,
-        split="test",
-        provenance={"row": name, "sample": name, "group": _kind(row.get("image"))},
-    )
+    provenance = {"row": name, "sample": name, "group": _kind(row.get("image"))}
+    return pair_record("mm_rlhf_rewardbench", where, take_text(row, "prompt"), shown, answers, provenance)
 
 
 def _kind(image: object) -> str:

@@ -18,7 +18,7 @@ from mmrlhf.evaluation.benchmarks.base import (
     RowError,
     Scores,
     group_scores,
-    question,
+    pair_record,
     take_images,
     take_name,
     take_text,
@@ -38,7 +38,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     better = row.get("Better")
     if better not in ("Output1", "Output2"):
         raise RowError("Better is neither Output1 nor Output2")
-    responses, comparisons = two_answers(
+    answers = two_answers(
         take_text(row, "Output1"), take_text(row, "Output2"), better=0 if better == "Output1" else 1
     )
     shown = take_images(row.get("Image"), images)
@@ -48,16 +48,8 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
         category = one if name.lower().startswith(start) else other
     if category == OVERALL:
         category = f"category/{category}"
-    return PreferenceRecord(
-        id=f"multimodal_rewardbench-{where}",
-        source="multimodal_rewardbench",
-        prompt=question(take_text(row, "Text"), shown),
-        images=shown,
-        responses=responses,
-        comparisons=comparisons,
-        split="test",
-        provenance={"row": name, "group": category},
-    )
+    provenance = {"row": name, "group": category}
+    return pair_record("multimodal_rewardbench", where, take_text(row, "Text"), shown, answers, provenance)
 
 
 def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:

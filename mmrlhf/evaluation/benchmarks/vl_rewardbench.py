@@ -21,7 +21,7 @@ from mmrlhf.evaluation.benchmarks.base import (
     Scores,
     check_text,
     group_scores,
-    question,
+    pair_record,
     take_images,
     take_name,
     take_text,
@@ -51,10 +51,10 @@ OTHER = "other"  # counts in overall, not in macro
 
 
 def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
-    answers = row.get("response")
-    if not isinstance(answers, list) or len(answers) != 2:
+    texts = row.get("response")
+    if not isinstance(texts, list) or len(texts) != 2:
         raise RowError("response is no list of two answers")
-    first, second = (check_text(answer, "an answer") for answer in answers)
+    first, second = (check_text(answer, "an answer") for answer in texts)
     ranking = row.get("human_ranking")
     # whole numbers only: 0.0 and false are none
     if (
@@ -63,19 +63,11 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
         or sorted(ranking) != [0, 1]
     ):
         raise RowError("human_ranking is no order of two answers (0: the better one)")
-    responses, comparisons = two_answers(first, second, better=ranking.index(0))
+    answers = two_answers(first, second, better=ranking.index(0))
     shown = take_images(row.get("image"), images)
     name = take_name(row, "id")
-    return PreferenceRecord(
-        id=f"vl_rewardbench-{where}",
-        source="vl_rewardbench",
-        prompt=question(take_text(row, "query"), shown),
-        images=shown,
-        responses=responses,
-        comparisons=comparisons,
-        split="test",
-        provenance={"row": name, "group": _group(row.get("query_source"), name)},
-    )
+    provenance = {"row": name, "group": _group(row.get("query_source"), name)}
+    return pair_record("vl_rewardbench", where, take_text(row, "query"), shown, answers, provenance)
 
 
 def _group(source: object, name: str) -> str:

@@ -114,18 +114,24 @@ def _percent_axis(axis: Any) -> None:
     axis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with so many small panels, three a row, each as high in inches as told."""
+    columns = min(3, count)
+    rows = -(-count // columns)
+    figure, axes = new_figure(rows, columns, 3.2 * columns, height * rows)
+    for axis in axes[count:]:
+        axis.set_visible(False)
+    return figure, list(axes[:count])
+
+
 def scatters(
     objectives: Sequence[str], policies: Sequence[dict[str, Any]], on_front: Sequence[bool], share: bool
 ) -> str:
     """One panel for each pair of objectives; policies on the front are filled, the others hollow."""
     pairs = list(itertools.combinations(objectives, 2))
     with matplotlib.rc_context(STYLE):
-        columns = min(3, len(pairs))
-        rows = -(-len(pairs) // columns)
-        figure, axes = new_figure(rows, columns, 3.2 * columns, 3.0 * rows)
-        for axis in axes[len(pairs) :]:
-            axis.set_visible(False)
-        for axis, (one, other) in zip(axes, pairs, strict=False):
+        figure, axes = _panels(len(pairs), 3.0)
+        for axis, (one, other) in zip(axes, pairs, strict=True):
             for index, (estimates, front) in enumerate(zip(policies, on_front, strict=True)):
                 _cross(axis, estimates[one], estimates[other], color(index), front)
             axis.set_xlabel(one)
@@ -186,12 +192,8 @@ def curves(panels: Sequence[tuple[str, Sequence[tuple[int, str, list[tuple[float
     """Small line charts: each panel is (title, [(color index, line style, points)]); noisy lines are
     smoothed, the raw ones stay faintly behind."""
     with matplotlib.rc_context(STYLE):
-        columns = min(3, len(panels))
-        rows = -(-len(panels) // columns)
-        figure, axes = new_figure(rows, columns, 3.2 * columns, 2.25 * rows)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
-        for axis, (title, lines) in zip(axes, panels, strict=False):
+        figure, axes = _panels(len(panels), 2.25)
+        for axis, (title, lines) in zip(axes, panels, strict=True):
             axis.set_title(title)
             for index, style, points in lines:
                 steps, values = [p[0] for p in points], [p[1] for p in points]
@@ -216,12 +218,8 @@ def reliability(panels: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
     """How often right against how confident: each panel is (title, bins of `calibration`); a dot's area grows
     with the share of the pairs in its bin."""
     with matplotlib.rc_context(STYLE):
-        columns = min(3, len(panels))
-        rows = -(-len(panels) // columns)
-        figure, axes = new_figure(rows, columns, 3.2 * columns, 3.0 * rows)
-        for axis in axes[len(panels) :]:
-            axis.set_visible(False)
-        for axis, (title, bins) in zip(axes, panels, strict=False):
+        figure, axes = _panels(len(panels), 3.0)
+        for axis, (title, bins) in zip(axes, panels, strict=True):
             total = sum(b["n"] for b in bins)
             x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
             axis.plot([0.5, 1], [0.5, 1], color=FAINT, linewidth=0.9, linestyle=(0, (3, 3)))
