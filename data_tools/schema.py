@@ -9,19 +9,50 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_tools.errors import UserError
+from data_tools.labels import (
+    LABELS,
+    MOST_TIED,
+    Comparison,
+    Correction,
+    Critique,
+    Labels,
+    Ranking,
+    Rating,
+    check_labels,
+)
+
+__all__ = [
+    "MOST_TIED",
+    "Comparison",
+    "Correction",
+    "Critique",
+    "ImageRef",
+    "Labels",
+    "Message",
+    "Modality",
+    "Part",
+    "PreferenceRecord",
+    "Ranking",
+    "Rating",
+    "Response",
+    "SchemaError",
+    "assistant",
+    "content_hash",
+    "from_json",
+    "reordered",
+    "to_json",
+    "user",
+    "with_labels",
+]
 
 Role = Literal["system", "user", "assistant"]
 Modality = Literal["text", "image-text"]
 ROLES = ("system", "user", "assistant")
-RATINGS = ("scalar", "binary")
-MOST_TIED = 12  # in one place of a ranking: its likelihood runs over all subsets of them
 
 
 class SchemaError(UserError):
@@ -84,61 +115,6 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A judge held response `better` above response `worse` on one objective (indices into `responses`).
-
-    `tie` means that the judge saw no difference. `margin` is how much better, in the judge's own units, where
-    given.
-    """
-
-    objective: str
-    better: int
-    worse: int
-    tie: bool = False
-    margin: float | None = None
-    judge: str = "human"
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """A judge put several responses in order on one objective, the best first.
-
-    `order` holds groups of indices into `responses`; those in one group are tied. Responses that it doesn't name
-    weren't ranked.
-    """
-
-    objective: str
-    order: tuple[tuple[int, ...], ...]
-    judge: str = "human"
-
-    def comparisons(self) -> Iterator[Comparison]:
-        """What the ranking says of every two of its responses."""
-        for place, group in enumerate(self.order):
-            for one, other in combinations(group, 2):
-                yield Comparison(self.objective, one, other, tie=True, judge=self.judge)
-            for later in self.order[place + 1 :]:
-                for better in group:
-                    for worse in later:
-                        yield Comparison(self.objective, better, worse, judge=self.judge)
-
-
-@dataclass(frozen=True)
-class Rating:
-    """A judge's number for one response on one objective, on the scale `low` to `high` (higher is better).
-
-    A `binary` one is a yes (`high`) or a no (`low`): a thumb up, or a sign of safety.
-    """
-
-    objective: str
-    response: int
-    value: float
-    low: float
-    high: float
-    judge: str = "human"
-    kind: Literal["scalar", "binary"] = "scalar"
-
-
-@dataclass(frozen=True)
 class PreferenceRecord:
     """A prompt, its images, answers to it, and what was judged about them.
 
@@ -160,6 +136,9 @@ class PreferenceRecord:
     comparisons: tuple[Comparison, ...] = ()
     ratings: tuple[Rating, ...] = ()
     rankings: tuple[Ranking, ...] = ()
+    corrections: tuple[Correction, ...] = ()
+    critiques: tuple[Critique, ...] = ()
+    votes: tuple[Comparison, ...] = ()
     split: str = "train"
     scenes: tuple[dict[str, Any], ...] = ()
     reference: dict[str, Any] = field(default_factory=dict)
@@ -173,11 +152,14 @@ class PreferenceRecord:
         """`image-text` where the prompt shows at least one image, else `text`."""
         return "image-text" if self.images else "text"
 
+    @property
+    def labels(self) -> Labels:
+        """All that was judged about it."""
+        return Labels(**{name: getattr(self, name) for name in LABELS})
+
     def pairs(self) -> Iterator[Comparison]:
         """Its comparisons, and those that its rankings amount to."""
-        yield from self.comparisons
-        for ranking in self.rankings:
-            yield from ranking.comparisons()
+        return self.labels.pairs()
 
 
 def _check(record: PreferenceRecord) -> None:
@@ -200,45 +182,22 @@ def _check(record: PreferenceRecord) -> None:
         fail(f"the prompt shows images {places}; number them 0, 1, 2 ... in the order in which they stand")
     if record.scenes and len(record.scenes) != len(record.images):
         fail(f"{len(record.scenes)} scenes for {len(record.images)} images")
-    _check_labels(record, fail)
+    check_labels(record.labels, len(record.responses), fail)
 
 
-def _check_labels(record: PreferenceRecord, fail: Callable[[str], None]) -> None:
-    count = len(record.responses)
-    for comparison in record.comparisons:
-        name = comparison.objective
-        if not (0 <= comparison.better < count and 0 <= comparison.worse < count):
-            fail(f"a {name} comparison names a response that is not there ({count} responses)")
-        if comparison.better == comparison.worse:
-            fail(f"a {name} comparison sets a response against itself")
-        if comparison.margin is not None and not 0 <= comparison.margin < math.inf:
-            fail(f"a {name} comparison has the margin {comparison.margin}; it must be 0 or more")
-    for rating in record.ratings:
-        if not 0 <= rating.response < count:
-            fail(f"a {rating.objective} rating names a response that is not there ({count} responses)")
-        if not math.isfinite(rating.high - rating.low):
-            fail(
-                f"a {rating.objective} rating has a scale from {rating.low} to {rating.high}; both must be finite"
-            )
-        if not rating.low <= rating.value <= rating.high:
-            fail(f"a {rating.objective} rating of {rating.value} is outside {rating.low} to {rating.high}")
-        if rating.kind not in RATINGS:
-            fail(f"a {rating.objective} rating of kind {rating.kind!r} is none of {', '.join(RATINGS)}")
-        edges = (rating.low, rating.high)
-        if rating.kind == "binary" and (rating.value not in edges or rating.low == rating.high):
-            fail(
-                f"a binary {rating.objective} rating is {rating.value}, not one of {rating.low} and {rating.high}"
-            )
-    for ranking in record.rankings:
-        places = [index for group in ranking.order for index in group]
-        if not all(0 <= index < count for index in places):
-            fail(f"a {ranking.objective} ranking names a response that is not there ({count} responses)")
-        if len(set(places)) < len(places):
-            fail(f"a {ranking.objective} ranking names a response twice")
-        if len(places) < 2 or not all(ranking.order):
-            fail(f"a {ranking.objective} ranking needs two responses or more, and one in each place")
-        if max(map(len, ranking.order)) > MOST_TIED:
-            fail(f"a {ranking.objective} ranking ties more than {MOST_TIED} responses")
+def with_labels(record: PreferenceRecord, labels: Labels) -> PreferenceRecord:
+    """The record with other labels."""
+    return replace(record, **{name: getattr(labels, name) for name in LABELS})
+
+
+def reordered(record: PreferenceRecord, order: Sequence[int]) -> PreferenceRecord:
+    """The record with its responses in another order: `order[k]` is the old index of the k-th one. What its labels say
+    stays the same.
+    """
+    place = {old: new for new, old in enumerate(order)}
+    moved = record.labels.moved([place[old] for old in range(len(record.responses))])
+    shuffled = replace(with_labels(record, Labels()), responses=tuple(record.responses[old] for old in order))
+    return with_labels(shuffled, moved)
 
 
 def user(*parts: str | int) -> Message:
@@ -280,6 +239,12 @@ def to_json(record: PreferenceRecord) -> dict[str, Any]:
             {**vars(ranking), "order": [list(group) for group in ranking.order]}
             for ranking in record.rankings
         ],
+        # those that most records lack are left out where there are none
+        **{
+            name: [vars(label) for label in getattr(record, name)]
+            for name in ("corrections", "critiques", "votes")
+            if getattr(record, name)
+        },
         "scenes": list(record.scenes),
         "reference": record.reference,
         "provenance": record.provenance,
@@ -323,6 +288,9 @@ def from_json(row: dict[str, Any], images: tuple[bytes, ...] | None = None) -> P
                 Ranking(**{**ranking, "order": tuple(map(tuple, ranking["order"]))})
                 for ranking in row.get("rankings", ())  # older files have none
             ),
+            corrections=tuple(Correction(**item) for item in row.get("corrections", ())),
+            critiques=tuple(Critique(**item) for item in row.get("critiques", ())),
+            votes=tuple(Comparison(**vote) for vote in row.get("votes", ())),
             scenes=tuple(row["scenes"]),
             reference=dict(row["reference"]),
             provenance=dict(row["provenance"]),

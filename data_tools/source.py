@@ -5,22 +5,55 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, field_validator
 
 from data_tools.config import Config
+from data_tools.rows.piece import Piece
 from data_tools.schema import PreferenceRecord
 from data_tools.splits import DEFAULT_SPLITS, check_splits
+
+# why a row is no record, in a word that programs can count on
+CODES = {
+    "row-unreadable": "the row itself can't be read: damaged JSON, a sample cut short, no object",
+    "field-missing": "a field that the format has isn't there",
+    "field-wrong": "a field holds what the format doesn't allow",
+    "text-empty": "a text is blank",
+    "text-damaged": "a text can't be stored as UTF-8",
+    "same-answers": "two answers that should differ are the same",
+    "no-preference": "nothing was judged, or not in a way that says which answer is better",
+    "not-supported": "video, audio, tools, or another thing that no record holds",
+    "image-missing": "an image isn't there",
+    "image-url": "an image is an address, and nothing is fetched",
+    "image-outside": "an image's path leads out of its folder",
+    "image-format": "no image, or of a format that isn't read",
+    "image-size": "an image has too many pixels or bytes, or none",
+    "image-truncated": "an image's end is missing",
+    "image-damaged": "an image can't be decoded",
+    "id-twice": "another row of the source has the same id",
+    "schema": "the record would break another rule of the schema",
+}
 
 
 @dataclass(frozen=True)
 class Rejected:
     """A row that is no record: why (the same words for the same fault, so that they can be counted), and
     where.
+
+    `code` is one of `CODES`; `row` is the row itself and `image` the bytes at fault, kept for the quarantine where they
+    are at hand.
     """
 
     reason: str
     where: str
+    code: str = "schema"
+    row: Any = None
+    image: bytes | None = None
+
+
+# what a source reads at once: the records of a row (one, for most), or why it has none
+Read = tuple[PreferenceRecord, ...] | Rejected
 
 
 class Source(Config):
@@ -54,3 +87,17 @@ class Source(Config):
     def files(self) -> Sequence[Path]:
         """The files that `generate` reads rows from: a finished data set is kept only while these are the same."""
         return ()
+
+    def pieces(self) -> Sequence[Piece]:
+        """The pieces of its input that can be read apart from one another, in their order; none where it can only be
+        read as a whole.
+
+        Raises:
+            UserError: the input can't be read.
+        """
+        return ()
+
+    def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
+        """What `generate` gives, row by row; of one piece only, where it is given."""
+        for item in self.generate(seed):
+            yield item if isinstance(item, Rejected) else (item,)

@@ -1,6 +1,4 @@
-"""Public formats, one a file: `adapt(row, config)` gives a record or the reason why there is none, and never
-raises.
-"""
+"""Public formats, one a file: `CONFIG.adapt(row)` gives its record or the reason why there is none; it never raises."""
 
 from data_tools.adapters.hh_rlhf import HhRlhfConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig

@@ -6,15 +6,13 @@ URL.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
-from data_tools.errors import UserError
 from data_tools.images import (
     ImageError,
     decode_image,
@@ -23,6 +21,8 @@ from data_tools.images import (
     local_path,
     read_bytes,
 )
+from data_tools.rows.open import all_rows, pieces, read_rows
+from data_tools.rows.piece import Piece
 from data_tools.schema import (
     Comparison,
     ImageRef,
@@ -32,90 +32,107 @@ from data_tools.schema import (
     Response,
     SchemaError,
 )
-from data_tools.source import Rejected, Source
+from data_tools.source import CODES, Read, Rejected, Source
 
-__all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "read_rows", "take_image", "take_text"]
+__all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "take_image", "take_text"]
 
 
 class RowError(Exception):
-    """A row can't be made a record; the text is the reason, the same for every row with this fault."""
+    """A row can't be made a record; the text is the reason, the same for every row with this fault, and `code` one of
+    `data_tools.source.CODES`.
+    """
+
+    def __init__(self, reason: str, code: str = "field-wrong", image: bytes | None = None) -> None:
+        super().__init__(reason)
+        assert code in CODES, code
+        self.code, self.image = code, image
 
 
 class FileSource(Source):
-    """Base of the adapters that read a local file."""
+    """Base of the adapters: rows of files, each made into a record by `convert`.
+
+    An adapter declares the fields that tell its format from others (`marks`), and says how a row becomes a record. One
+    that must see all rows at once sets `whole` and does in `finish` what needs them all.
+    """
 
     path: Path = Field(description="The file: JSON lines, or one JSON list.")
+    images: Path | None = Field(
+        default=None, description="The folder that image paths are in; null is the file's own."
+    )
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
 
+    marks: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[bool] = False
+
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
+        """A row as its record or records.
+
+        Raises:
+            RowError: it can't be one; SchemaError counts as that too.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no convert method")
+
+    def finish(self, reads: Iterator[Read]) -> Iterator[Read]:
+        """What is made of all that was read, of an adapter that is `whole`."""
+        return reads
+
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        """Why the row looks like one of this format; None where it doesn't."""
+        if cls.marks and all(mark in row for mark in cls.marks):
+            return f"has {', '.join(cls.marks)}"
+        return None
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that image paths are in."""
+        return self.images or self.path.parent
+
+    def adapt(self, row: object, where: str = "row") -> Read:
+        """The record or records of a row, or the reason why not; never raises for what a row holds."""
+        found = guarded(lambda fields: self.convert(fields, where), row, where)
+        return (found,) if isinstance(found, PreferenceRecord) else found
+
     def files(self) -> Sequence[Path]:
-        """The file of rows; images aren't among them."""
-        return (self.path,)
+        """The files of rows; images aren't among them."""
+        return tuple(dict.fromkeys(Path(piece.path) for piece in pieces(self.path)))
+
+    def pieces(self) -> Sequence[Piece]:
+        return () if self.whole or self.limit is not None else pieces(self.path)
+
+    def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
+        reads = (
+            item if isinstance(item, Rejected) else self.adapt(item[1], item[0])
+            for item in (read_rows(piece) if piece else all_rows(self.path))
+        )
+        yield from self.finish(islice(reads, self.limit))
+
+    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
+        """All records and rejected rows; nothing here is random."""
+        for item in self.read(seed):
+            yield from (item,) if isinstance(item, Rejected) else item
 
 
-def read_rows(path: Path, limit: int | None = None) -> Iterator[tuple[str, Any] | Rejected]:
-    """Each row with its place (`file:line`), from JSON lines or a JSON list, whatever the file's name ends
-    with.
-
-    Raises:
-        UserError: no such file, or a list that isn't valid JSON as a whole.
-    """
-    try:
-        with open(path, "rb") as file:
-            first = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-            file.seek(0)
-            rows = _list_rows(path, file.read()) if first.startswith(b"[") else _line_rows(path, file)
-            yield from islice(rows, limit)
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
+RecordT = TypeVar("RecordT")
 
 
-def _line_rows(path: Path, lines: Iterator[bytes] | Any) -> Iterator[tuple[str, Any] | Rejected]:
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
-        try:
-            yield where, _parse(line)
-        except (ValueError, RecursionError):
-            yield Rejected("not valid JSON", where)
-
-
-def _list_rows(path: Path, data: bytes) -> Iterator[tuple[str, Any] | Rejected]:
-    try:
-        rows = _parse(data)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
-    for number, row in enumerate(rows):
-        yield f"{path.name}[{number}]", row
-
-
-def _parse(data: bytes) -> Any:
-    return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-def guarded(
-    convert: Callable[[dict[str, Any]], PreferenceRecord], row: object, where: str
-) -> PreferenceRecord | Rejected:
+def guarded(convert: Callable[[dict[str, Any]], RecordT], row: object, where: str) -> RecordT | Rejected:
     """What `convert` makes of the row, or the reason why it couldn't."""
     if not isinstance(row, dict):
-        return Rejected("the row is no JSON object", where)
+        return Rejected("the row is no JSON object", where, "row-unreadable", row)
     try:
         return convert(row)
     except RowError as error:
-        return Rejected(str(error), where)
+        return Rejected(str(error), where, error.code, row, error.image)
     except SchemaError as error:
         # without the record's id, so that equal faults are counted as one
-        return Rejected(str(error).partition(": ")[2] or str(error), where)
+        return Rejected(str(error).partition(": ")[2] or str(error), where, "schema", row)
 
 
 def take_text(row: dict[str, Any], key: str, what: str | None = None) -> str:
     """A field that must hold text that isn't blank; stripped."""
     if key not in row:
-        raise RowError(f"has no field {what or key}")
+        raise RowError(f"has no field {what or key}", "field-missing")
     return check_text(row[key], what or key)
 
 
@@ -127,11 +144,11 @@ def check_text(value: object, what: str) -> str:
         raise RowError(f"{what} is no text")
     text = value.strip()
     if not text:
-        raise RowError(f"{what} is empty")
+        raise RowError(f"{what} is empty", "text-empty")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise RowError(f"{what} holds half a character (a lone surrogate)") from None
+        raise RowError(f"{what} holds half a character (a lone surrogate)", "text-damaged") from None
     return text
 
 
@@ -212,5 +229,5 @@ def check_roles(roles: Sequence[str]) -> None:
 def pair(chosen: str, rejected: str, objective: str) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """The responses and the comparison of a chosen and a rejected answer; they must differ."""
     if chosen == rejected:
-        raise RowError("chosen and rejected are the same answer")
+        raise RowError("chosen and rejected are the same answer", "same-answers")
     return (Response(chosen), Response(rejected)), (Comparison(objective, better=0, worse=1),)

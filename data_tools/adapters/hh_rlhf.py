@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import (
-    FileSource,
-    Rejected,
-    RowError,
-    guarded,
-    pair,
-    read_rows,
-    take_text,
-)
+from data_tools.adapters.base import FileSource, RowError, pair, take_text
 from data_tools.schema import Message, Part, PreferenceRecord
 
 _ANSWER = "\n\nAssistant:"
@@ -33,35 +24,30 @@ class HhRlhfConfig(FileSource):
         description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
     )
 
-    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
-        """See `read`; nothing here is random."""
-        return read(self)
+    marks: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        prompt, chosen = _last_answer(row, "chosen")
+        other, rejected = _last_answer(row, "rejected")
+        if prompt != other:
+            raise RowError("chosen and rejected don't share a prompt")
+        responses, comparisons = pair(chosen, rejected, self.objective)
+        return PreferenceRecord(
+            id=f"{self.name}-{where}",
+            source=self.name,
+            prompt=_messages(prompt),
+            responses=responses,
+            comparisons=comparisons,
+        )
 
-def adapt(row: object, config: HhRlhfConfig, where: str = "row") -> PreferenceRecord | Rejected:
-    """A row as a record, or the reason why not."""
-    return guarded(lambda fields: _convert(fields, config, where), row, where)
-
-
-def read(config: HhRlhfConfig) -> Iterator[PreferenceRecord | Rejected]:
-    """All rows of the file."""
-    for item in read_rows(config.path, config.limit):
-        yield item if isinstance(item, Rejected) else adapt(item[1], config, item[0])
-
-
-def _convert(row: dict[str, Any], config: HhRlhfConfig, where: str) -> PreferenceRecord:
-    prompt, chosen = _last_answer(row, "chosen")
-    other, rejected = _last_answer(row, "rejected")
-    if prompt != other:
-        raise RowError("chosen and rejected don't share a prompt")
-    responses, comparisons = pair(chosen, rejected, config.objective)
-    return PreferenceRecord(
-        id=f"{config.name}-{where}",
-        source=config.name,
-        prompt=_messages(prompt),
-        responses=responses,
-        comparisons=comparisons,
-    )
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        both = [row.get(mark) for mark in cls.marks]
+        if all(
+            isinstance(text, str) and text.lstrip().startswith("Human:") and _ANSWER in text for text in both
+        ):
+            return "chosen and rejected are transcripts of Human and Assistant"
+        return None
 
 
 def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:

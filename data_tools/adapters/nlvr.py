@@ -11,23 +11,17 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import (
-    FileSource,
-    Rejected,
-    RowError,
-    guarded,
-    read_rows,
-    take_image,
-    take_text,
-)
+from data_tools.adapters.base import FileSource, RowError, take_image, take_text
 from data_tools.scenes.language import verify_prompt
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Comparison, PreferenceRecord, Response, user
+from data_tools.source import Read, Rejected
 from data_tools.union import UnionFind
 
 _IDENTIFIER = re.compile(r"(?P<group>[0-9]{1,9})-[0-9]{1,9}")
@@ -50,65 +44,59 @@ class NlvrConfig(FileSource):
         description="How many of the six orders of the three boxes to take, each a record.",
     )
 
-    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
-        """See `read`; nothing here is random."""
-        return read(self)
+    marks: ClassVar[tuple[str, ...]] = ("sentence", "label", "identifier", "directory")
+    whole: ClassVar[bool] = True  # flip pairs and groups join rows that stand anywhere
 
+    @property
+    def image_root(self) -> Path:
+        return self.images or self.path.parent / "images"
 
-def adapt(
-    row: object, config: NlvrConfig, where: str = "row", permutation: int = 0
-) -> PreferenceRecord | Rejected:
-    """A row with one of its six images as a record, or the reason why not."""
-    return guarded(lambda fields: _convert(fields, config, permutation), row, where)
+    def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
+        """A record for each of the row's permutations."""
+        return tuple(self._permuted(row, permutation) for permutation in range(self.permutations))
 
+    def finish(self, reads: Iterator[Read]) -> Iterator[Read]:
+        """One true and one false record of each sentence share `provenance["flip"]`."""
+        rows: list[tuple[PreferenceRecord, ...]] = []
+        for item in reads:
+            if isinstance(item, Rejected):
+                yield item
+            else:
+                rows.append(item)
+        records = iter(_with_flips(_with_groups([record for row in rows for record in row])))
+        for row in rows:
+            yield tuple(islice(records, len(row)))
 
-def read(config: NlvrConfig) -> Iterator[PreferenceRecord | Rejected]:
-    """All rows of the file; one true and one false record of each sentence share `provenance["flip"]`."""
-    records: list[PreferenceRecord] = []
-    for item in read_rows(config.path, config.limit):
-        if isinstance(item, Rejected):
-            yield item
-            continue
-        where, row = item
-        for permutation in range(config.permutations):
-            result = adapt(row, config, where, permutation)
-            if isinstance(result, Rejected):
-                yield result
-                break  # the other permutations have the same fault
-            records.append(result)
-    yield from _with_flips(_with_groups(records))
-
-
-def _convert(row: dict[str, Any], config: NlvrConfig, permutation: int) -> PreferenceRecord:
-    identifier = take_text(row, "identifier")
-    match = _IDENTIFIER.fullmatch(identifier)
-    if not match:
-        raise RowError("identifier is not of the form n-m")
-    directory = take_text(row, "directory")
-    if not directory.isalnum():
-        raise RowError("directory is no plain name")
-    label = take_text(row, "label")
-    if label not in ("true", "false"):
-        raise RowError('label is neither "true" nor "false"')
-    sentence = " ".join(take_text(row, "sentence").split())
-    try:
-        scene = scene_from_nlvr(row.get("structured_rep"), permutation)
-    except ValueError as error:
-        raise RowError(str(error)) from error
-    name = f"{config.prefix or config.path.stem}-{identifier}-{permutation}.png"
-    image = take_image(f"{directory}/{name}", config.images or config.path.parent / "images")
-    better = 0 if label == "true" else 1
-    return PreferenceRecord(
-        id=f"{config.name}-{identifier}-{permutation}",
-        source=config.name,
-        prompt=(user(0, verify_prompt(sentence)),),
-        responses=(Response("Yes."), Response("No.")),
-        images=(image,),
-        comparisons=(Comparison("factuality", better=better, worse=1 - better),),
-        scenes=(scene.to_json(),),
-        reference={"answer": "yes" if label == "true" else "no"},
-        provenance={"group": match["group"], "sentence": sentence},
-    )
+    def _permuted(self, row: dict[str, Any], permutation: int) -> PreferenceRecord:
+        identifier = take_text(row, "identifier")
+        match = _IDENTIFIER.fullmatch(identifier)
+        if not match:
+            raise RowError("identifier is not of the form n-m")
+        directory = take_text(row, "directory")
+        if not directory.isalnum():
+            raise RowError("directory is no plain name")
+        label = take_text(row, "label")
+        if label not in ("true", "false"):
+            raise RowError('label is neither "true" nor "false"')
+        sentence = " ".join(take_text(row, "sentence").split())
+        try:
+            scene = scene_from_nlvr(row.get("structured_rep"), permutation)
+        except ValueError as error:
+            raise RowError(str(error)) from error
+        name = f"{self.prefix or self.path.stem}-{identifier}-{permutation}.png"
+        image = take_image(f"{directory}/{name}", self.image_root)
+        better = 0 if label == "true" else 1
+        return PreferenceRecord(
+            id=f"{self.name}-{identifier}-{permutation}",
+            source=self.name,
+            prompt=(user(0, verify_prompt(sentence)),),
+            responses=(Response("Yes."), Response("No.")),
+            images=(image,),
+            comparisons=(Comparison("factuality", better=better, worse=1 - better),),
+            scenes=(scene.to_json(),),
+            reference={"answer": "yes" if label == "true" else "no"},
+            provenance={"group": match["group"], "sentence": sentence},
+        )
 
 
 def _with_groups(records: list[PreferenceRecord]) -> list[PreferenceRecord]:

@@ -6,21 +6,16 @@ Texts or lists of messages; without `prompt` the messages that chosen and reject
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from data_tools.adapters.base import (
     FileSource,
-    Rejected,
     RowError,
     check_roles,
     check_text,
-    guarded,
     pair,
-    read_rows,
     take_image,
     take_list,
 )
@@ -42,52 +37,41 @@ class TrlConfig(FileSource):
     """TRL preference or unpaired-preference data."""
 
     type: Literal["trl"] = "trl"
-    images: Path | None = Field(
-        default=None, description="The folder that image paths are in; null is the file's own."
-    )
     objective: str = Field(default="helpfulness", min_length=1, description="What the choice was about.")
 
-    def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
-        """See `read`; nothing here is random."""
-        return read(self)
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        responses: tuple[Response, ...]
+        comparisons: tuple[Comparison, ...] = ()
+        ratings: tuple[Rating, ...] = ()
+        if "completion" in row:
+            if not isinstance(row.get("label"), bool):
+                raise RowError("label is neither true nor false")
+            prompt, (completion,) = _split(row, ("completion",))
+            responses = (Response(completion),)
+            value = float(row["label"])
+            ratings = (Rating(self.objective, response=0, value=value, low=0.0, high=1.0, kind="binary"),)
+        else:
+            prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
+            responses, comparisons = pair(chosen, rejected, self.objective)
+        given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
+        images = tuple(take_image(image, self.image_root) for image in given)
+        return PreferenceRecord(
+            id=f"{self.name}-{where}",
+            source=self.name,
+            prompt=_messages(prompt, images),
+            responses=responses,
+            images=images,
+            comparisons=comparisons,
+            ratings=ratings,
+        )
 
-
-def adapt(row: object, config: TrlConfig, where: str = "row") -> PreferenceRecord | Rejected:
-    """A row as a record, or the reason why not."""
-    return guarded(lambda fields: _convert(fields, config, where), row, where)
-
-
-def read(config: TrlConfig) -> Iterator[PreferenceRecord | Rejected]:
-    """All rows of the file."""
-    for item in read_rows(config.path, config.limit):
-        yield item if isinstance(item, Rejected) else adapt(item[1], config, item[0])
-
-
-def _convert(row: dict[str, Any], config: TrlConfig, where: str) -> PreferenceRecord:
-    responses: tuple[Response, ...]
-    comparisons: tuple[Comparison, ...] = ()
-    ratings: tuple[Rating, ...] = ()
-    if "completion" in row:
-        if not isinstance(row.get("label"), bool):
-            raise RowError("label is neither true nor false")
-        prompt, (completion,) = _split(row, ("completion",))
-        responses = (Response(completion),)
-        value = float(row["label"])
-        ratings = (Rating(config.objective, response=0, value=value, low=0.0, high=1.0, kind="binary"),)
-    else:
-        prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
-        responses, comparisons = pair(chosen, rejected, config.objective)
-    given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
-    images = tuple(take_image(image, config.images or config.path.parent) for image in given)
-    return PreferenceRecord(
-        id=f"{config.name}-{where}",
-        source=config.name,
-        prompt=_messages(prompt, images),
-        responses=responses,
-        images=images,
-        comparisons=comparisons,
-        ratings=ratings,
-    )
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        if "completion" in row and isinstance(row.get("label"), bool):
+            return "has completion and a label that is true or false"
+        if "chosen" in row and "rejected" in row and ("prompt" in row or isinstance(row["chosen"], list)):
+            return f"has {', '.join(key for key in ('prompt', 'chosen', 'rejected', 'images') if key in row)}"
+        return None
 
 
 def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str]]:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sample_records import png
 
 from data_tools.adapters import hh_rlhf, llamafactory, nlvr, trl
-from data_tools.adapters.base import read_rows
 from data_tools.errors import UserError
 from data_tools.images import read_image
+from data_tools.rows.open import all_rows
 from data_tools.schema import Message, Part, PreferenceRecord
-from data_tools.source import Rejected
+from data_tools.source import Read, Rejected
 
 NLVR = nlvr.NlvrConfig(name="nlvr", path=Path("dev.json"))
 NLVR_ROW = {"sentence": "There is a circle", "label": "true", "identifier": "12-3", "directory": "2"}
@@ -25,12 +25,14 @@ LF = llamafactory.LlamaFactoryConfig(name="lf", path=Path("x.json"))
 TRL = trl.TrlConfig(name="trl", path=Path("x.jsonl"))
 
 
-def good(result: PreferenceRecord | Rejected) -> PreferenceRecord:
+def good(result: PreferenceRecord | Read) -> PreferenceRecord:
+    if isinstance(result, tuple):
+        (result,) = result
     assert isinstance(result, PreferenceRecord), result
     return result
 
 
-def reason(result: PreferenceRecord | Rejected) -> str:
+def reason(result: PreferenceRecord | Read) -> str:
     assert isinstance(result, Rejected)
     return result.reason
 
@@ -38,7 +40,7 @@ def reason(result: PreferenceRecord | Rejected) -> str:
 def test_hh_row() -> None:
     shared = "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: one\n\nHuman: more"
     row = {"chosen": shared + "\n\nAssistant: good", "rejected": shared + "\n\nAssistant: bad "}
-    record = good(hh_rlhf.adapt(row, HH))
+    record = good(HH.adapt(row))
     assert [(message.role, message.text) for message in record.prompt] == [
         ("user", "hi"),
         ("assistant", "hello"),
@@ -75,12 +77,12 @@ def test_hh_row() -> None:
     ],
 )
 def test_hh_rejects(chosen: object, rejected: object, why: str) -> None:
-    assert reason(hh_rlhf.adapt({"chosen": chosen, "rejected": rejected}, HH)).startswith(why)
+    assert reason(HH.adapt({"chosen": chosen, "rejected": rejected})).startswith(why)
 
 
 def test_hh_real_data(real_data: Callable[[str], Path]) -> None:
     config = HH.model_copy(update={"path": real_data("hh-rlhf/harmless-base.jsonl")})
-    items = list(hh_rlhf.read(config))
+    items = list(config.generate(0))
     assert len(items) == 1500
     why = Counter(item.reason for item in items if isinstance(item, Rejected))
     assert sum(why.values()) < 10
@@ -99,7 +101,7 @@ def test_llamafactory_row(tmp_path: Path) -> None:
         "images": ["a.png"],
     }
     config = llamafactory.LlamaFactoryConfig(name="lf", path=tmp_path / "x.json")
-    record = good(llamafactory.adapt(row, config))
+    record = good(config.adapt(row))
     assert record.prompt[0] == Message("system", (Part(text="be kind"),))
     assert record.prompt[1] == Message("user", (Part(image=0), Part(text="What is it?")))
     assert read_image(record.images[0]).getpixel((0, 0)) == (5, 6, 7)
@@ -121,12 +123,12 @@ def test_llamafactory_row(tmp_path: Path) -> None:
         ({"system": "be brief"}, "the prompt's turns don't alternate"),  # on top of the turn of the system
         ({"conversations": [{"from": "observation", "value": "x"}]}, "a turn is from none of"),
     ):
-        assert reason(llamafactory.adapt({**row, **change}, config)).startswith(why), change
+        assert reason(config.adapt({**row, **change})).startswith(why), change
 
 
 def test_llamafactory_real_data(real_data: Callable[[str], Path]) -> None:
     config = LF.model_copy(update={"path": real_data("llamafactory-dpo-en/dpo_en_demo.json")})
-    records = [good(item) for item in llamafactory.read(config)]
+    records = [good(item) for item in config.generate(0)]
     assert len(records) == 220
     assert sum(record.prompt[0].role == "system" for record in records) == 58
 
@@ -134,20 +136,20 @@ def test_llamafactory_real_data(real_data: Callable[[str], Path]) -> None:
 def test_trl_forms(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png())
     config = trl.TrlConfig(name="trl", path=tmp_path / "x.jsonl")
-    plain = good(trl.adapt({"prompt": "q", "chosen": "a", "rejected": "b"}, config))
+    plain = good(config.adapt({"prompt": "q", "chosen": "a", "rejected": "b"}))
     assert (plain.prompt[0].text, plain.responses[0].text, plain.responses[1].text) == ("q", "a", "b")
     image = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q"}]}
     answers: dict[str, list[dict[str, Any]]] = {
         "chosen": [{"role": "assistant", "content": "a"}],
         "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "b"}]}],
     }
-    shown = good(trl.adapt({"prompt": [image], "images": ["a.png"], **answers}, config))
+    shown = good(config.adapt({"prompt": [image], "images": ["a.png"], **answers}))
     assert shown.prompt[0].parts == (Part(image=0), Part(text="q"))
-    unplaced = good(trl.adapt({"prompt": "q", "images": ["a.png"], **answers}, config))
+    unplaced = good(config.adapt({"prompt": "q", "images": ["a.png"], **answers}))
     assert unplaced.prompt[0].parts == (Part(image=0), Part(text="q"))
     implicit = {key: [{"role": "user", "content": "q"}, *turns] for key, turns in answers.items()}
-    assert good(trl.adapt(implicit, config)).prompt == plain.prompt
-    empty = good(trl.adapt({"prompt": "q", "chosen": "a", "rejected": "b", "images": []}, config))
+    assert good(config.adapt(implicit)).prompt == plain.prompt
+    empty = good(config.adapt({"prompt": "q", "chosen": "a", "rejected": "b", "images": []}))
     assert empty.modality == "text"
 
 
@@ -167,8 +169,8 @@ def test_trl_forms(tmp_path: Path) -> None:
 )
 def test_turns_must_alternate(roles: str, fits: bool) -> None:
     prompt = [{"role": role, "content": "x"} for role in roles.split()]
-    result = trl.adapt({"prompt": prompt, "chosen": "a", "rejected": "b"}, TRL)
-    assert isinstance(result, PreferenceRecord) == fits
+    result = TRL.adapt({"prompt": prompt, "chosen": "a", "rejected": "b"})
+    assert isinstance(result, tuple) == fits
     if not fits:
         assert reason(result) == (
             "the prompt's turns don't alternate between user and assistant (system only first)"
@@ -177,7 +179,7 @@ def test_turns_must_alternate(roles: str, fits: bool) -> None:
 
 def test_trl_kto_rows() -> None:
     for label, value in ((True, 1.0), (False, 0.0)):
-        record = good(trl.adapt({"prompt": "q", "completion": "a", "label": label}, TRL))
+        record = good(TRL.adapt({"prompt": "q", "completion": "a", "label": label}))
         (rating,) = record.ratings
         assert (rating.value, rating.low, rating.high, rating.response) == (value, 0.0, 1.0, 0)
         assert record.comparisons == ()
@@ -219,7 +221,7 @@ def test_trl_kto_rows() -> None:
     ],
 )
 def test_trl_rejects(row: dict[str, Any], why: str) -> None:
-    assert reason(trl.adapt(row, TRL)).startswith(why)
+    assert reason(TRL.adapt(row)).startswith(why)
 
 
 KEYS = st.sampled_from(
@@ -287,32 +289,33 @@ ROWS = st.dictionaries(KEYS, FIELD, max_size=8)
 def test_no_row_makes_an_adapter_raise(row: object) -> None:
     merged = {**NLVR_ROW, **row} if isinstance(row, dict) else row
     for result in (
-        nlvr.adapt(row, NLVR),
-        nlvr.adapt(merged, NLVR),
-        hh_rlhf.adapt(row, HH),
-        llamafactory.adapt(row, LF),
-        trl.adapt(row, TRL),
+        NLVR.adapt(row),
+        NLVR.adapt(merged),
+        HH.adapt(row),
+        LF.adapt(row),
+        TRL.adapt(row),
     ):
-        assert isinstance(result, PreferenceRecord | Rejected)
+        assert isinstance(result, tuple | Rejected)
 
 
 def test_readers_take_what_files_hold(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"b": NaN}\n\xff\n' + b"[" * 100_000 + b'\n{"c": 2}')
     # a line of 100,000 brackets is no list that begins the file, so it is one bad line among others
-    rows = list(read_rows(path))
+    rows = list(all_rows(path))
     assert rows == [
         ("x.jsonl:1", {"a": 1}),
-        Rejected("not valid JSON", "x.jsonl:3"),
-        Rejected("not valid JSON", "x.jsonl:4"),
-        Rejected("not valid JSON", "x.jsonl:5"),
+        Rejected("not valid JSON", "x.jsonl:3", "row-unreadable", '{"b": NaN}\n'),
+        Rejected("not valid JSON", "x.jsonl:4", "row-unreadable", "\ufffd\n"),
+        Rejected("not valid JSON", "x.jsonl:5", "row-unreadable", "[" * 100_000 + "\n"),
         ("x.jsonl:6", {"c": 2}),
     ]
-    assert len(list(read_rows(path, limit=2))) == 2
+    limited = trl.TrlConfig(name="trl", path=path, limit=2)
+    assert len(list(limited.generate(0))) == 2
     (tmp_path / "y.json").write_text('[{"a": 1}, 3]')
-    assert list(read_rows(tmp_path / "y.json")) == [("y.json[0]", {"a": 1}), ("y.json[1]", 3)]
+    assert list(all_rows(tmp_path / "y.json")) == [("y.json[0]", {"a": 1}), ("y.json[1]", 3)]
     (tmp_path / "z.json").write_text('[{"a": 1}, ')
     with pytest.raises(UserError, match=r"z\.json: not valid JSON"):
-        list(read_rows(tmp_path / "z.json"))
+        list(all_rows(tmp_path / "z.json"))
     with pytest.raises(UserError, match="No such file"):
-        list(read_rows(tmp_path / "none.json"))
+        list(all_rows(tmp_path / "none.json"))

@@ -13,7 +13,7 @@ from data_tools.adapters import nlvr
 from data_tools.images import decode_image, read_image
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Message, Part, PreferenceRecord
-from data_tools.source import Rejected
+from data_tools.source import Read, Rejected
 from data_tools.splits import assign_splits
 
 BOX = [{"y_loc": 47, "type": "circle", "color": "Yellow", "x_loc": 90, "size": 10}]
@@ -30,12 +30,14 @@ ROW: dict[str, Any] = {
 }
 
 
-def good(result: PreferenceRecord | Rejected) -> PreferenceRecord:
+def good(result: PreferenceRecord | Read) -> PreferenceRecord:
+    if isinstance(result, tuple):
+        (result,) = result
     assert isinstance(result, PreferenceRecord), result
     return result
 
 
-def reason(result: PreferenceRecord | Rejected) -> str:
+def reason(result: PreferenceRecord | Read) -> str:
     assert isinstance(result, Rejected)
     return result.reason
 
@@ -51,7 +53,7 @@ def nlvr_config(tmp_path: Path) -> nlvr.NlvrConfig:
 
 
 def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
-    record = good(nlvr.adapt(ROW, nlvr_config))
+    record = good(nlvr_config.adapt(ROW))
     assert record.id == "nlvr-12-3-0"
     assert record.prompt == (
         Message("user", (Part(image=0), Part(text='Is this true of the picture? "There is a circle"'))),
@@ -65,7 +67,7 @@ def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
         {"shape": "circle", "color": "yellow", "size": "small", "x": 95 / 400, "y": 0.52},
         {"shape": "square", "color": "blue", "size": "medium", "x": 310 / 400, "y": 0.9},
     ]
-    no = good(nlvr.adapt({**ROW, "label": "false"}, nlvr_config))
+    no = good(nlvr_config.adapt({**ROW, "label": "false"}))
     assert no.comparisons[0].better == 1
     assert no.reference == {"answer": "no"}
 
@@ -89,7 +91,7 @@ def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
     ],
 )
 def test_nlvr_rejects(nlvr_config: nlvr.NlvrConfig, change: dict[str, Any], why: str) -> None:
-    assert reason(nlvr.adapt({**ROW, **change}, nlvr_config)).startswith(why)
+    assert reason(nlvr_config.adapt({**ROW, **change})).startswith(why)
 
 
 def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
@@ -101,9 +103,9 @@ def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
     ]
     nlvr_config.path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{\n")
     config = nlvr_config.model_copy(update={"permutations": 2})
-    items = list(nlvr.read(config))
+    items = list(config.generate(0))
     assert [item for item in items if isinstance(item, Rejected)] == [
-        Rejected("not valid JSON", "dev.json:5")
+        Rejected("not valid JSON", "dev.json:5", "row-unreadable", "{\n")
     ]
     records = [good(item) for item in items if not isinstance(item, Rejected)]
     assert len(records) == 8
@@ -116,7 +118,7 @@ def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
 
 def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:
     config = nlvr.NlvrConfig(name="nlvr", path=real_data("nlvr/dev/dev.json"))
-    records, leaks = assign_splits([good(item) for item in nlvr.read(config)], {"nlvr": config.splits})
+    records, leaks = assign_splits([good(item) for item in config.generate(0)], {"nlvr": config.splits})
     assert (len(records), leaks) == (989, {})
     flips: dict[str, list[PreferenceRecord]] = defaultdict(list)
     splits: dict[str, set[str]] = defaultdict(set)

@@ -20,11 +20,10 @@ from data_tools.adapters.base import (
     check_text,
     guarded,
     messages_with_images,
-    read_rows,
     take_image,
     take_text,
 )
-from data_tools.errors import UserError
+from data_tools.rows.open import all_rows
 from data_tools.schema import Comparison, ImageRef, Message, Part, PreferenceRecord, Response
 from mmrlhf.evaluation.intervals import Estimate, share_right
 
@@ -37,7 +36,6 @@ _SPACE = re.compile(r"\s+")
 # how files of the known formats begin, in base64: bare text that begins so is an image, any other is a path
 _MAGIC = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk")
 _SHORTEST = 64  # characters of base64: no image is smaller, and a path that begins with /9j/ may be
-_PARQUET = b"PAR1"
 
 Scores = dict[str, Estimate]  # name of a score -> its value
 
@@ -55,7 +53,7 @@ class Outcome:
 class LostRow(Rejected):
     """A row that is no record, and the sample of several rows that it belongs to."""
 
-    sample: str
+    sample: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class Benchmark:
         if self.sample is None or not isinstance(found, Rejected) or not isinstance(row, dict):
             return found
         try:
-            return LostRow(found.reason, found.where, self.sample(row))
+            return LostRow(found.reason, found.where, found.code, sample=self.sample(row))
         except RowError:
             return found
 
@@ -96,35 +94,11 @@ class Benchmark:
             UserError: a file can't be read as a whole.
         """
         for path in files:
-            for item in _parquet_rows(path) if _is_parquet(path) else read_rows(path):
+            for item in all_rows(path):
                 if isinstance(item, Rejected):
                     yield item
                 else:
                     yield self.adapt(item[1], images or path.parent, item[0])
-
-
-def _is_parquet(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(_PARQUET)) == _PARQUET
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """The rows as they lie in the file. Read with pyarrow, which `datasets` reads them with, since `datasets` itself
-    would decode the images before our own decoder sees them, and copy the file into its cache."""
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                yield f"{path.name}[{number}]", row
-                number += 1
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable parquet file after row {number}: {error}") from error
 
 
 def take_images(value: object, folder: Path) -> tuple[ImageRef, ...]:

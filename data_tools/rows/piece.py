@@ -1,0 +1,24 @@
+"""A piece of a source's input that can be read by itself, on any process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Form = Literal["lines", "list", "parquet", "tar", "arrow", "hub"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of one file: `start` to `stop` (None: to its end) in what the form counts in.
+
+    `place` is what its rows' places begin with, the file's name below the source's folder; `first` is the number of its
+    first row, so that a row's place is the same however the file is divided.
+    """
+
+    path: str
+    form: Form
+    place: str
+    start: int = 0  # lines, tar: bytes; parquet: row groups; arrow: record batches
+    stop: int | None = None
+    first: int = 0
