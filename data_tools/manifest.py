@@ -29,7 +29,7 @@ class ShardInfo:
 
     `bytes` is the size of the file; by objective, `objectives` counts comparisons, `ratings` ratings of either kind and
     `rankings` rankings; `binaries` counts those of the ratings that are yes or no (None: an older manifest, which
-    doesn't tell).
+    doesn't tell). `repeat` is how often an epoch of the mixture shows each of its records, on the average.
     """
 
     name: str
@@ -44,6 +44,7 @@ class ShardInfo:
     ratings: dict[str, int] = field(default_factory=dict)
     rankings: dict[str, int] = field(default_factory=dict)
     binaries: dict[str, int] | None = None
+    repeat: float = 1.0
 
     @property
     def judged(self) -> set[str]:

@@ -205,6 +205,11 @@ class RecordSet(Sequence[PreferenceRecord]):
         return [(entry.shard.source, entry.shard.modality) for entry in self._entries]
 
     @property
+    def repeats(self) -> list[float]:
+        """How often an epoch of the mixture shows every record, on the average; reads nothing."""
+        return [entry.shard.repeat for entry in self._entries]
+
+    @property
     def image_counts(self) -> list[int]:
         """How many images every record has; reads nothing."""
         return [len(entry.members) - 1 for entry in self._entries]
