@@ -1,8 +1,23 @@
 """Public formats, one a file: `CONFIG.adapt(row)` gives its record or the reason why there is none; it never raises."""
 
+from data_tools.adapters.helpsteer import HelpSteerConfig
+from data_tools.adapters.helpsteer3 import HelpSteer3Config
 from data_tools.adapters.hh_rlhf import HhRlhfConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig
 from data_tools.adapters.nlvr import NlvrConfig
+from data_tools.adapters.pku_saferlhf import PkuSafeRlhfConfig
 from data_tools.adapters.trl import TrlConfig
+from data_tools.adapters.ultrafeedback import UltraFeedbackConfig
+from data_tools.adapters.vlfeedback import VlFeedbackConfig
 
-ADAPTERS = (HhRlhfConfig, LlamaFactoryConfig, NlvrConfig, TrlConfig)
+ADAPTERS = (
+    HelpSteer3Config,
+    HelpSteerConfig,
+    HhRlhfConfig,
+    LlamaFactoryConfig,
+    NlvrConfig,
+    PkuSafeRlhfConfig,
+    TrlConfig,
+    UltraFeedbackConfig,
+    VlFeedbackConfig,
+)

@@ -6,8 +6,9 @@ URL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,7 +22,7 @@ from data_tools.images import (
     local_path,
     read_bytes,
 )
-from data_tools.rows.open import all_rows, pieces, read_rows
+from data_tools.rows.open import pieces, read_rows
 from data_tools.rows.piece import Piece
 from data_tools.schema import (
     Comparison,
@@ -52,7 +53,9 @@ class FileSource(Source):
     """Base of the adapters: rows of files, each made into a record by `convert`.
 
     An adapter declares the fields that tell its format from others (`marks`), and says how a row becomes a record. One
-    that must see all rows at once sets `whole` and does in `finish` what needs them all.
+    that must see all rows at once sets `whole` and does in `finish` what needs them all. One whose records are made of
+    several rows that follow one another sets `grouped`, names in `key` what these share, and makes them records in
+    `convert_group`.
     """
 
     path: Path = Field(description="The file: JSON lines, or one JSON list.")
@@ -63,6 +66,7 @@ class FileSource(Source):
 
     marks: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
         """A row as its record or records.
@@ -71,6 +75,18 @@ class FileSource(Source):
             RowError: it can't be one; SchemaError counts as that too.
         """
         raise NotImplementedError(f"{type(self).__name__} has no convert method")
+
+    def key(self, row: dict[str, Any]) -> str | None:
+        """What a row shares with those beside it that make one record with it, of an adapter that is `grouped`; None
+        where it stands alone.
+        """
+        return None
+
+    def convert_group(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[Read]:
+        """What came of each of several rows (place, row) of one key: the record with one of them, nothing with the
+        others. Like `adapt`, it never raises.
+        """
+        return [self.adapt(row, where) for where, row in rows]
 
     def finish(self, reads: Iterator[Read]) -> Iterator[Read]:
         """What is made of all that was read, of an adapter that is `whole`."""
@@ -98,14 +114,43 @@ class FileSource(Source):
         return tuple(dict.fromkeys(Path(piece.path) for piece in pieces(self.path)))
 
     def pieces(self) -> Sequence[Piece]:
-        return () if self.whole or self.limit is not None else pieces(self.path)
+        if self.whole or self.limit is not None:
+            return ()
+        found = pieces(self.path)
+        if not self.grouped:
+            return found
+        # rows of one key may stand on both sides of a cut, so a file is read in one piece
+        firsts: dict[str, Piece] = {}
+        for piece in found:
+            firsts.setdefault(piece.path, dataclasses.replace(piece, stop=None))
+        return tuple(firsts.values())
 
     def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
-        reads = (
-            item if isinstance(item, Rejected) else self.adapt(item[1], item[0])
-            for item in (read_rows(piece) if piece else all_rows(self.path))
+        rows = (
+            (part.path, item)
+            for part in ((piece,) if piece else pieces(self.path))
+            for item in read_rows(part)
         )
-        yield from self.finish(islice(reads, self.limit))
+        yield from self.finish(self._adapted(islice(rows, self.limit)))
+
+    def _adapted(self, rows: Iterable[tuple[str, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
+        """What came of each row, given with its file: no group goes on in the next one."""
+
+        def shared(found: tuple[str, tuple[str, Any] | Rejected]) -> tuple[str, str] | object:
+            path, item = found
+            row = None if isinstance(item, Rejected) else item[1]
+            name = self.key(row) if self.grouped and isinstance(row, dict) else None
+            return object() if name is None else (path, name)  # an object equals nothing but itself
+
+        for _, group in groupby(rows, shared):
+            items = [item for _, item in group]
+            good = [item for item in items if not isinstance(item, Rejected)]
+            if len(good) > 1:
+                yield from self.convert_group(good)
+            else:
+                yield from (
+                    item if isinstance(item, Rejected) else self.adapt(item[1], item[0]) for item in items
+                )
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """All records and rejected rows; nothing here is random."""

@@ -190,10 +190,10 @@ def test_trl_kto_rows() -> None:
     [
         ({"chosen": "a", "rejected": "b"}, "there is no prompt that ends with a user's turn"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same answer"),
-        ({"prompt": "q", "chosen": "a"}, "rejected is neither a text nor a list of messages"),
+        ({"prompt": "q", "chosen": "a"}, "has no field rejected"),
         ({"prompt": "q", "chosen": " ", "rejected": "a"}, "chosen is empty"),
         ({"prompt": "q", "completion": "a", "label": 1}, "label is neither true nor false"),
-        ({"prompt": "q", "completion": "a"}, "label is neither true nor false"),
+        ({"prompt": "q", "completion": "a"}, "has no field label"),
         (
             {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
             "a message of prompt has none",
