@@ -1,4 +1,4 @@
-"""HelpSteer and HelpSteer2: one answer a row, rated by people in five aspects; the rows of one prompt are neighbours."""
+"""HelpSteer and HelpSteer2: one answer a row, rated in five aspects; the rows of one prompt are neighbours."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ it. Left out on purpose: making comparisons out of ratings; equal ratings would 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -85,23 +85,26 @@ class Sheet:
     left_out: list[dict[str, Any]] = field(default_factory=list)  # completions without an answer
     unread: list[dict[str, Any]] = field(default_factory=list)  # ratings that are none
 
-    def answers(self, completions: Iterable[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Adds each completion's `response`; gives its index and the completion, of those that have one.
+    def answers(
+        self, completions: Sequence[dict[str, Any]], models: object = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Adds each completion's `response`; gives its index and the completion, of those that have one. `models` are
+        the row's own list of who wrote them, for completions that don't say it.
 
         Raises:
             RowError: none has one.
         """
-        number = -1
+        if not completions:
+            raise RowError("completions is empty", "no-preference")
+        known = models if isinstance(models, list) and len(models) == len(completions) else None
         for number, completion in enumerate(completions):
             text = completion.get("response")
             if not isinstance(text, str) or not text.strip():
                 why = "empty" if text is None or isinstance(text, str) else "no text"
                 self.left_out.append({"completion": number, "why": f"response is {why}"})
                 continue
-            model = completion.get("model")
+            model = completion.get("model") or (known[number] if known else None)
             yield self.answer(check_text(text, "response"), model), completion
-        if number < 0:
-            raise RowError("completions is empty", "no-preference")
         if not self.responses:
             raise RowError("the response of every completion is empty", "text-empty")
 

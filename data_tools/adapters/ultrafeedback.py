@@ -38,7 +38,7 @@ class UltraFeedbackConfig(RatedSource):
         instruction = take_text(row, "instruction")
         annotated = [aspect for aspect in self.aspects if aspect != OVERALL]
         sheet, systems = Sheet(self), []
-        for response, completion in sheet.answers(take_structs(row, "completions")):
+        for response, completion in sheet.answers(take_structs(row, "completions"), row.get("models")):
             sheet.annotate(response, completion.get("annotations"), annotated, 1, 5)
             sheet.rate(response, OVERALL, completion.get(OVERALL), 1, 10)
             sheet.criticise(completion.get("critique"), response)

@@ -33,7 +33,7 @@ class VlFeedbackConfig(RatedSource):
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         text = take_text(row, "prompt")
         sheet = Sheet(self)
-        for response, completion in sheet.answers(take_structs(row, "completions")):
+        for response, completion in sheet.answers(take_structs(row, "completions"), row.get("models")):
             sheet.annotate(response, completion.get("annotations"), self.aspects, 1, 5)
         given = [row[key] for key in ("image", "img_path") if row.get(key) is not None]
         if not given:
