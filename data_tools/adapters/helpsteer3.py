@@ -19,7 +19,7 @@ MOST = 3  # an answer is better by so much at most
 class HelpSteer3Config(FileSource):
     """HelpSteer3's preferences: `overall_preference` from -3 to 3, 0 being a tie.
 
-    Which answer a negative one prefers is taken from the data card and was not verified in the data.
+    Which answer a negative one prefers is not verified, and public code reads it both ways: see `negative_prefers`.
     """
 
     type: Literal["helpsteer3"] = "helpsteer3"
