@@ -114,43 +114,48 @@ class FileSource(Source):
         return tuple(dict.fromkeys(Path(piece.path) for piece in pieces(self.path)))
 
     def pieces(self) -> Sequence[Piece]:
-        if self.whole or self.limit is not None:
-            return ()
+        return () if self.whole or self.limit is not None else self._pieces()
+
+    def _pieces(self) -> Sequence[Piece]:
+        """The pieces of its files; a file is one piece where neighbouring rows belong together."""
         found = pieces(self.path)
         if not self.grouped:
             return found
-        # rows of one key may stand on both sides of a cut, so a file is read in one piece
-        firsts: dict[str, Piece] = {}
+        joined: list[Piece] = []
         for piece in found:
-            firsts.setdefault(piece.path, dataclasses.replace(piece, stop=None))
-        return tuple(firsts.values())
+            last = joined[-1] if joined else None
+            if last and (last.path, last.stop) == (piece.path, piece.start):
+                joined[-1] = dataclasses.replace(last, stop=piece.stop)
+            else:
+                joined.append(piece)
+        return joined
 
     def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
         rows = (
-            (part.path, item)
-            for part in ((piece,) if piece else pieces(self.path))
+            (number, item)
+            for number, part in enumerate((piece,) if piece else self._pieces())
             for item in read_rows(part)
         )
         yield from self.finish(self._adapted(islice(rows, self.limit)))
 
-    def _adapted(self, rows: Iterable[tuple[str, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
-        """What came of each row, given with its file: no group goes on in the next one."""
+    def _adapted(self, rows: Iterable[tuple[int, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
+        """What came of each row, given with the number of its piece: no group goes on in the next one."""
 
-        def shared(found: tuple[str, tuple[str, Any] | Rejected]) -> tuple[str, str] | object:
-            path, item = found
+        def shared(found: tuple[int, tuple[str, Any] | Rejected]) -> tuple[int, str] | object:
+            number, item = found
             row = None if isinstance(item, Rejected) else item[1]
             name = self.key(row) if self.grouped and isinstance(row, dict) else None
-            return object() if name is None else (path, name)  # an object equals nothing but itself
+            return object() if name is None else (number, name)  # an object equals nothing but itself
 
         for _, group in groupby(rows, shared):
-            items = [item for _, item in group]
-            good = [item for item in items if not isinstance(item, Rejected)]
-            if len(good) > 1:
-                yield from self.convert_group(good)
+            (_, first), *rest = group
+            if isinstance(first, Rejected):
+                yield first
+            elif rest:
+                good = [item for _, item in rest if not isinstance(item, Rejected)]
+                yield from self.convert_group([first, *good])
             else:
-                yield from (
-                    item if isinstance(item, Rejected) else self.adapt(item[1], item[0]) for item in items
-                )
+                yield self.adapt(first[1], first[0])
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """All records and rejected rows; nothing here is random."""

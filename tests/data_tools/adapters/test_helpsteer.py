@@ -9,6 +9,7 @@ from text_fixtures import FIXTURES, good, read, scores, why
 
 from data_tools.adapters.helpsteer import HelpSteerConfig
 from data_tools.rows import text
+from data_tools.rows.piece import Piece
 from data_tools.schema import Message, Part, PreferenceRecord, Response
 from data_tools.source import Read, Rejected
 
@@ -135,18 +136,30 @@ def test_a_read_for_each_row(tmp_path: Path) -> None:
 def test_a_cut_through_a_file_cuts_no_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [row("a" * 50, str(number)) for number in range(4)] + [row("b", "4")]
     config = source(tmp_path / "x.jsonl", rows)
-    whole = text.line_pieces
 
-    def small(path: Path, place: str) -> Any:
-        return whole(path, place, 100)
+    def small(path: Path, *_: object) -> tuple[Piece, ...]:
+        return tuple(text.line_pieces(path, path.name, 100))
 
-    monkeypatch.setattr("data_tools.rows.open.line_pieces", small)
+    monkeypatch.setattr("data_tools.adapters.base.pieces", small)
+    assert len(small(config.path)) == 3  # two rows of the group in each of the first two
     (piece,) = config.pieces()
-    assert (piece.start, piece.stop, piece.first) == (0, None, 1)
+    assert (piece.start, piece.stop, piece.first) == (0, config.path.stat().st_size, 1)
     expected = [["0", "1", "2", "3"], None, None, None, ["4"]]
     assert shape(list(config.read(0, piece))) == expected
     assert shape(list(config.read(0))) == expected
     assert list(config.read(0, piece)) == list(config.read(0))
+
+
+def test_a_group_does_not_go_on_in_the_next_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source(tmp_path / "y.jsonl", [row("a", "2"), row("a", "3")])
+    config = source(tmp_path / "x.jsonl", [row("a", "1")])
+
+    def two(*_: object) -> tuple[Piece, ...]:
+        return tuple(Piece(str(tmp_path / name), "lines", name, first=1) for name in ("x.jsonl", "y.jsonl"))
+
+    monkeypatch.setattr("data_tools.adapters.base.pieces", two)
+    assert shape(list(config.read(0))) == [["1"], ["2", "3"], None]
+    assert [shape(list(config.read(0, piece))) for piece in config.pieces()] == [[["1"]], [["2", "3"], None]]
 
 
 @pytest.mark.parametrize(
