@@ -1,8 +1,25 @@
 """Public formats, one a file: `CONFIG.adapt(row)` gives its record or the reason why there is none; it never raises."""
 
+from data_tools.adapters.beavertails_v import BeavertailsVConfig
 from data_tools.adapters.hh_rlhf import HhRlhfConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig
+from data_tools.adapters.llava_rlhf import LlavaRlhfConfig
+from data_tools.adapters.mm_rlhf import MmRlhfConfig
 from data_tools.adapters.nlvr import NlvrConfig
+from data_tools.adapters.rlaif_v import RlaifVConfig
+from data_tools.adapters.rlhf_v import RlhfVConfig
+from data_tools.adapters.spa_vl import SpaVlConfig
 from data_tools.adapters.trl import TrlConfig
 
-ADAPTERS = (HhRlhfConfig, LlamaFactoryConfig, NlvrConfig, TrlConfig)
+ADAPTERS = (
+    BeavertailsVConfig,
+    HhRlhfConfig,
+    LlamaFactoryConfig,
+    LlavaRlhfConfig,
+    MmRlhfConfig,
+    NlvrConfig,
+    RlaifVConfig,
+    RlhfVConfig,
+    SpaVlConfig,
+    TrlConfig,
+)
