@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import (
+    MARK,
     FileSource,
     RowError,
     check_roles,
@@ -22,7 +23,6 @@ from data_tools.adapters.structs import structs
 from data_tools.schema import PreferenceRecord
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
-MARK = "<image>"
 
 
 class LlamaFactoryConfig(FileSource):
@@ -66,7 +66,7 @@ class LlamaFactoryConfig(FileSource):
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=messages_with_images(turns, images, MARK),
+            prompt=messages_with_images(turns, images),
             responses=responses,
             images=images,
             comparisons=comparisons,
