@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from data_tools.adapters.base import FileSource, RowError, take_text
+from data_tools.adapters.base import FileSource, RowError, model_name, take_text
 from data_tools.adapters.provenance import plain, told
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, user
 
@@ -39,8 +39,7 @@ class PkuSafeRlhfConfig(FileSource):
             source=self.name,
             prompt=(user(prompt),),
             responses=tuple(
-                Response(text, model if isinstance(model, str) and model else None)
-                for text, model in zip(answers, models, strict=True)
+                Response(text, model_name(model)) for text, model in zip(answers, models, strict=True)
             ),
             comparisons=comparisons,
             ratings=ratings,

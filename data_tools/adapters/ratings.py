@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from data_tools.adapters.base import FileSource, RowError, check_text
+from data_tools.adapters.base import FileSource, RowError, check_text, model_name
 from data_tools.adapters.provenance import plain
 from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Rating, Response
 
@@ -110,7 +110,7 @@ class Sheet:
 
     def answer(self, text: str, model: object = None) -> int:
         """Adds a response; its index."""
-        self.responses.append(Response(text, model if isinstance(model, str) and model else None))
+        self.responses.append(Response(text, model_name(model)))
         return len(self.responses) - 1
 
     def rate(self, response: int, aspect: str, value: object, low: float, high: float) -> None:

@@ -6,13 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import RowError, messages_with_images, take_image, take_text
+from data_tools.adapters.base import RowError, question, take_image, take_text
 from data_tools.adapters.provenance import told
 from data_tools.adapters.ratings import RatedSource, Sheet
 from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord
-
-MARK = "<image>"
 
 
 class VlFeedbackConfig(RatedSource):
@@ -38,10 +36,8 @@ class VlFeedbackConfig(RatedSource):
         given = [row[key] for key in ("image", "img_path") if row.get(key) is not None]
         if not given:
             raise RowError("has no field img_path, nor image", "field-missing")
-        turns = [("user", text if MARK in text else f"{MARK}\n{text}")]
         images = (take_image(given[0], self.image_root),)
-        prompt = messages_with_images(turns, images, MARK)
-        return sheet.record(where, prompt, told(row, ("id", "img_path", "models")), images)
+        return sheet.record(where, question(text, images), told(row, ("id", "img_path", "models")), images)
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
