@@ -16,7 +16,7 @@ from data_tools.rows.stream import Damaged
 from data_tools.tar import BLOCK
 
 _MOST_NAME = 2**16  # bytes of a long name's member
-_MOST_SIZE = 2**60  # bytes that any member says it has; more can't be sought
+_MOST_SIZE = 2**40  # bytes that any member says it has; file systems refuse to seek much further
 _STEP = 2**20
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _LINKS = (tarfile.LNKTYPE, tarfile.SYMTYPE)
@@ -64,15 +64,13 @@ def is_tar(head: bytes) -> bool:
 class Members:
     """Iterates over the entries of a tar in order; `read` gives the bytes of the entry at hand.
 
-    Folders are left out. Both raise `Damaged` where the archive can't be read further. `ended` says after the last
-    entry whether nothing but padding follows the end mark.
+    Folders are left out. Both raise `Damaged` where the archive can't be read further.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._left = 0  # bytes of the present member that weren't read yet, with its padding
         self.position = 0
-        self.ended = False
 
     def __iter__(self) -> Iterator[Entry]:
         name: str | None = None
@@ -82,15 +80,11 @@ class Members:
             self._skip(self._left)
             header = self._take(BLOCK)
             if header == bytes(BLOCK):
-                rest = self._file.read(_STEP)
-                self.ended = not rest.strip(b"\0")
                 return
             try:
                 info = tarfile.TarInfo.frombuf(header, "utf-8", "replace")
             except tarfile.HeaderError as error:
                 raise Damaged("the archive is damaged") from error
-            if not 0 <= info.size < _MOST_SIZE:
-                raise Damaged("the archive is damaged")
             if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK):
                 text = self._extension(info.size).partition(b"\0")[0].decode("utf-8", "replace")
                 name = text if info.type == tarfile.GNUTYPE_LONGNAME else name
@@ -109,6 +103,8 @@ class Members:
 
     def _entry(self, info: tarfile.TarInfo, name: str | None, size: int | None, sparse: bool) -> Entry:
         size = 0 if info.type in _EMPTY else info.size if size is None else size
+        if not 0 <= size < _MOST_SIZE:
+            raise Damaged("the archive is damaged")
         self._left = size + -size % BLOCK
         kind = "link" if info.type in _LINKS else "file" if info.type in _FILES and not sparse else "other"
         whole = info.name if name is None else name
@@ -122,8 +118,12 @@ class Members:
         self._left -= entry.size
         return data
 
+    def padded(self) -> bool:
+        """Whether nothing but padding follows the end mark, once the entries are at their end."""
+        return not self._file.read(_STEP).strip(b"\0")
+
     def _extension(self, size: int) -> bytes:
-        if size > _MOST_NAME:
+        if not 0 <= size <= _MOST_NAME:
             raise Damaged("the archive is damaged")
         return self._take(size + -size % BLOCK)[:size]
 

@@ -16,6 +16,8 @@ from data_tools.rows.piece import Piece
 from data_tools.source import Rejected
 
 MAGIC = b"PAR1"
+_SMALL = 64 * 2**20  # bytes of a row group that are held in memory
+_BUFFER = 2**16
 
 
 def parquet_pieces(path: Path, place: str) -> Iterator[Piece]:
@@ -76,9 +78,15 @@ def _group_rows(file: Any, group: int, place: str, first: int) -> Iterator[tuple
 
 
 def _open(path: str | Path) -> Any:
-    """Opened so that pages are read as they are needed, and their checksums compared where they have any."""
+    """Opened so that a large row group is read page by page, and checksums are compared where there are any.
+
+    A small one is read column by column: a damaged page can then not claim more bytes than the column has.
+    """
     from pyarrow import parquet
 
+    metadata = parquet.read_metadata(path)
+    sizes = (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    buffer_size = _BUFFER if max(sizes, default=0) > _SMALL else 0
     return parquet.ParquetFile(
-        path, buffer_size=2**16, pre_buffer=False, page_checksum_verification=True, memory_map=False
+        path, metadata=metadata, buffer_size=buffer_size, pre_buffer=False, page_checksum_verification=True
     )

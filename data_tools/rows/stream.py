@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, cast
 from data_tools.errors import UserError
 
 GZIP = b"\x1f\x8b"
-_BLOCK = 2**14  # compressed bytes at once
+_BLOCK = 2**16  # compressed bytes at once
 _MOST = 2**20  # unpacked bytes at once
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 from data_tools.rows.members import Entry, Members
@@ -90,7 +89,8 @@ def tar_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
                 group.add(entry, members)
             if group is not None:
                 yield from finished(group)
-            if not members.ended:
+                group = None
+            if not members.padded():
                 yield _rest("there is more behind the archive's end mark", piece, members)
         except Damaged as error:
             if group is not None:
@@ -119,7 +119,8 @@ def _runs(path: str) -> dict[str, int]:
     last: str | None = None
     with open_bytes(path) as file:
         try:
-            for key in chain(_split(entry)[0] for entry in Members(file)):
+            for entry in Members(file):
+                key = _split(entry)[0]
                 if key is not None and key != last:
                     runs[key] += 1
                     last = key

@@ -21,6 +21,7 @@ PIECE_BYTES = 32 * 2**20  # of a piece of lines
 MOST_LINE = 256 * 2**20  # bytes of a line; more is no row, but a mistake or an attack
 MOST_LIST = 4 * 2**30  # bytes of a JSON list, which is held in memory
 _BLOCK = 2**20
+_BOM = b"\xef\xbb\xbf"
 # how a file begins that holds one object whose fields are lists of rows, and none of the rows that data sets have
 _LISTS = re.compile(
     rb'\{\s*"(data|rows|train|training|validation|valid|val|dev|test|testing)"\s*:\s*\[\s*[{\]]'
@@ -43,7 +44,7 @@ def is_object(head: bytes) -> bool:
 
 
 def _begin(head: bytes) -> bytes:
-    return head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return head.removeprefix(_BOM).lstrip()
 
 
 def line_pieces(path: Path, place: str, size: int = PIECE_BYTES) -> Iterator[Piece]:
@@ -139,25 +140,33 @@ def list_keys(path: Path) -> list[str]:
 
 
 def _document(path: Path) -> Any:
+    data = bytearray()
     with open_bytes(path) as file:
         try:
-            data = file.read(MOST_LIST + 1)
+            while block := file.read(_BLOCK):
+                data += block
+                if len(data) > MOST_LIST:
+                    raise UserError(
+                        f"{path}: a JSON list of more than {MOST_LIST:,} bytes, which isn't read; write it as JSON "
+                        "lines, one row a line"
+                    )
         except Damaged as error:
             raise UserError(f"{path}: {error}, and a JSON list is only read whole") from error
-    if len(data) > MOST_LIST:
-        raise UserError(
-            f"{path}: a JSON list of more than {MOST_LIST // 2**30} GiB; write it as JSON lines, one row a line"
-        )
     try:
         return parse(data)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from error
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes | bytearray) -> Any:
     """The JSON value; raises ValueError also for NaN and infinity, which aren't JSON."""
-    return json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant)
+    return _DECODER.decode(data.removeprefix(_BOM).decode("utf-8"))
 
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_constant
+)  # one for all: json.loads would make one for each row
