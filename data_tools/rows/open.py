@@ -56,20 +56,26 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
         )
     try:
         if not source.is_dir():
+            if source.exists() and not source.is_file():
+                raise UserError(
+                    f"{source}: is a device or a pipe, which is never opened; name a file or folder"
+                )
             return tuple(file_pieces(source, source.name, split))
-        found = tuple(_folder_pieces(source, source, split))
+        found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
     except OSError as error:
-        raise UserError(f"{source}: can't be read ({error.strerror or error})") from error
+        raise UserError(f"{error.filename or source}: can't be read ({error.strerror or error})") from error
     if not found:
         raise UserError(f"{source}: no file of rows lies in this folder; looked for {KNOWN}")
     return found
 
 
-def _folder_pieces(folder: Path, root: Path, split: str | None) -> Iterator[Piece]:
-    """The pieces below a folder, sorted by name; hidden files and folders and links to folders aren't looked at."""
+def _folder_pieces(folder: Path, root: Path, split: str | None, above: tuple[Path, ...]) -> Iterator[Piece]:
+    """The pieces below a folder, sorted by name. Hidden files and folders aren't looked at, nor links to a folder that
+    they lie in (`above`: the folders on the way here).
+    """
     if (folder / DICT).is_file():
         for name in choose_splits(saved_splits(folder), split, folder):
-            yield from _folder_pieces(folder / name, root, None)
+            yield from _folder_pieces(folder / name, root, None, above)
     elif (folder / STATE).is_file():
         for path in saved_files(folder):
             yield from file_pieces(path, path.relative_to(root).as_posix(), split)
@@ -77,10 +83,13 @@ def _folder_pieces(folder: Path, root: Path, split: str | None) -> Iterator[Piec
         for path in sorted(folder.iterdir()):
             if path.name.startswith("."):
                 continue
-            if not path.is_dir():
+            if path.is_dir():
+                if (real := path.resolve()) not in above:
+                    yield from _folder_pieces(path, root, split, (*above, real))
+            elif (
+                path.is_file() or path.is_symlink()
+            ):  # a link to nothing is an error, a pipe would wait for ever
                 yield from file_pieces(path, path.relative_to(root).as_posix(), split, inside=True)
-            elif not path.is_symlink():
-                yield from _folder_pieces(path, root, split)
 
 
 def image_folder(source: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -89,6 +90,23 @@ def test_files_of_no_known_form(tmp_path: Path) -> None:
             pieces(path)
     with pytest.raises(UserError, match="No such file"):
         pieces(tmp_path / "none")
+
+
+def test_links_and_pipes(tmp_path: Path) -> None:
+    rows, other = tmp_path / "rows", tmp_path / "other"
+    for folder in (rows, other):
+        folder.mkdir()
+    (other / "a.jsonl").write_text('{"n": 1}')
+    (other / "back").symlink_to(rows)
+    (rows / "other").symlink_to(other)
+    (rows / "b.jsonl").symlink_to(other / "a.jsonl")
+    os.mkfifo(rows / "c.jsonl")  # opening it would wait for ever
+    assert list(all_rows(rows)) == [("b.jsonl:1", {"n": 1}), ("other/a.jsonl:1", {"n": 1})]
+    with pytest.raises(UserError, match=r"c\.jsonl: is a device or a pipe"):
+        pieces(rows / "c.jsonl")
+    (rows / "d.parquet").symlink_to(tmp_path / "gone")  # as a half-fetched cache has
+    with pytest.raises(UserError, match=r"d\.parquet: can't be read \(No such file"):
+        pieces(rows)
 
 
 @pytest.mark.parametrize(

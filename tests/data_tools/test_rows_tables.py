@@ -175,7 +175,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A hub of one data set, whose cache is made by `datasets` itself; what it was asked for."""
     asked: list[Any] = []
     for split, rows in (("train", ROWS), ("test", ROWS[:3])):
-        parquet.write_table(saved(rows).data.table, tmp_path / f"{split}.parquet")
+        parquet.write_table(saved(rows).data.table, tmp_path / f"{split}.parquet", row_group_size=20)
     load = datasets.load_dataset
 
     def fake(name: str, subset: str | None = None, **how: Any) -> Any:
@@ -194,8 +194,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_hub_data_set(hub: list[Any]) -> None:
     name = Path("org/name")
     assert list(all_rows(name, split="train")) == [(f"org/name:train[{n}]", ROWS[n]) for n in range(50)]
+    assert [piece.first for piece in pieces(name, split="train")] == [0, 20, 40]
     assert list(all_rows(name, "sub", "test")) == [(f"org/name/sub:test[{n}]", ROWS[n]) for n in range(3)]
-    assert hub == [("org/name", None), ("org/name", "sub")]
+    assert hub == [("org/name", None), ("org/name", None), ("org/name", "sub")]
     with pytest.raises(UserError, match="org/name: has the splits test, train; choose one with split"):
         pieces(name)
     with pytest.raises(UserError, match="has no split 'dev'; it has: test, train"):
