@@ -1,0 +1,166 @@
+"""Quotas that can't be met together: which ones clash, what is short, and the nearest ones that can be met."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from data_tools.balance.program import Program
+from data_tools.balance.quota import Quota
+from data_tools.errors import UserError
+
+TOTAL = "balance.total"
+ALL = 1 - 1e-6  # shares of one kind that sum to so much are shares of everything
+
+
+class QuotasClash(UserError):
+    """Quotas can't be met together.
+
+    `paths` are an irreducible set: without any one of them, the others of it can be met. `nearest` are by path the
+    values with which all can be met; of those that give way the least, in sum.
+    """
+
+    def __init__(self, message: str, paths: Sequence[str], nearest: Mapping[str, float]) -> None:
+        super().__init__(message)
+        self.paths = tuple(paths)
+        self.nearest = dict(nearest)
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The nearest quotas and total that can be met, in the order of those asked for."""
+
+    quotas: list[Quota]
+    total: int | None
+
+
+def irreducible(
+    program: Program, quotas: Sequence[Quota], total: int | None
+) -> tuple[list[Quota], int | None]:
+    """Quotas (and perhaps the total) that can't be met together, though without any one of them they could.
+
+    One is taken out after the other, and put back where the rest can then be met.
+    """
+    left = list(quotas)
+    if total is not None and not program.feasible(left, None):
+        total = None
+    for quota in quotas:
+        rest = [other for other in left if other is not quota]
+        if not program.feasible(rest, total):
+            left = rest
+    return left, total
+
+
+def relax(program: Program, quotas: Sequence[Quota], total: int | None) -> Relaxed:
+    """The quotas and total with the least change that can be met: of those that clash alone, where that is enough."""
+    clash, clash_total = irreducible(program, quotas, total)
+    free = [*clash, *_complements(clash, quotas)]
+    fixed = [quota for quota in quotas if not any(quota is other for other in free)]
+    found = program.nearest(fixed, free, total, total_gives=clash_total is not None)
+    if found is None:
+        fixed, free = [], list(quotas)
+        found = program.nearest(fixed, free, total, total_gives=True)
+    assert found is not None, "quotas that all give way can be met"
+    values, reached = found
+    by_path = {quota.path: quota.asked(value) for quota, value in zip(free, values, strict=True)}
+    if total is not None and reached is not None:
+        # a whole number of records that can be had; what the solver missed by rounding is not a lower total
+        nearer = int(reached + 1e-6) if program.low == 0 else -int(-reached + 1e-6)
+        total = nearer if abs(reached - total) > 1e-6 * total else total
+    return Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
+
+
+def clash(
+    program: Program,
+    quotas: Sequence[Quota],
+    total: int | None,
+    relaxed: Relaxed,
+    counts: Mapping[str, tuple[float, float]],
+) -> QuotasClash:
+    """The error for quotas that can't be met; `counts` are by path the count and its whole under the relaxed ones."""
+    found, found_total = irreducible(program, quotas, total)
+    lines = []
+    for quota in found:
+        others = [other for other in quotas if other is not quota]
+        for other in _complements(found, quotas):
+            others = [item for item in others if item is not other]
+        lines.append(_line(program, quota, others, total, alone=len(found) == 1 and found_total is None))
+    if found_total is not None:
+        lines.append(_total_line(program, quotas, found_total))
+    paths = [quota.path for quota in found] + [TOTAL] * (found_total is not None)
+    changed: dict[str, float] = {}
+    told = []
+    for before, after in zip(quotas, relaxed.quotas, strict=True):
+        if before.value != after.value:
+            changed[before.path] = after.value
+            count, whole = counts[before.path]
+            told.append(
+                f"{before.path} {before.value:g} -> {after.value:.4g} ({count:,.0f} of {whole:,.0f} {before.what})"
+            )
+    if total is not None and relaxed.total is not None and relaxed.total != total:
+        changed[TOTAL] = relaxed.total
+        told.append(f"{TOTAL} {total:,} -> {relaxed.total:,}")
+    if len(lines) > 1:
+        lines = [f"balance: these {len(lines)} quotas can't be met together", *(f"  {line}" for line in lines)]
+    lines.append("The nearest that can be met: " + "; ".join(told))
+    return QuotasClash("\n".join(lines), paths, changed)
+
+
+def _line(
+    program: Program, quota: Quota, others: Sequence[Quota], total: int | None, alone: bool
+) -> str:
+    """What a quota asks for, and what share it could have while the others hold."""
+    ask = {"=": "", ">=": "at least ", "<=": "at most "}[quota.sense] + f"{quota.value:g} of the {quota.what}"
+    together = "" if alone else " together with the other quotas"
+    span = program.shares(quota, others, total)
+    if span is None:
+        return f"{quota.path}: asks for {ask}; no other share of it alone would do{together}"
+    if span[1] < quota.value:
+        return (
+            f"{quota.path}: asks for {ask}, but at most {span[1]:.4g} can be had{together}; "
+            f"short: {quota.kind}"
+        )
+    return (
+        f"{quota.path}: asks for {ask}, but at least {span[0]:.4g} is what remains{together}; "
+        f"short: everything but {quota.kind}"
+    )
+
+
+def _total_line(program: Program, quotas: Sequence[Quota], total: int) -> str:
+    """What the total asks for, and how many records the quotas leave."""
+    span = program.totals(quotas)
+    assert span is not None, "the total clashes with quotas that can be met without it"
+    if total < span[0]:
+        why = "and nothing is left out with strategy repeat" if span[0] <= program.records + 1e-6 else (
+            "because the quotas need that many with nothing left out"
+        )
+        return f"{TOTAL}: asks for {total:,} records, but at least {-int(-span[0] + 1e-6):,} are shown, {why}"
+    short = _short(program, quotas, total)
+    return (
+        f"{TOTAL}: asks for {total:,} records, but {int(span[1] + 1e-6):,} are left under the quotas; "
+        f"short: {short or 'records of every kind'}"
+    )
+
+
+def _short(program: Program, quotas: Sequence[Quota], total: int) -> str:
+    """The quotas for which there are too few records or comparisons to reach the total, and how many."""
+    told = []
+    for quota in quotas:
+        there = program.records * program.high * float(program.mass @ program.part[quota.path])
+        need = quota.value * total * (1.0 if quota.what == "records" else program.mean)
+        if quota.sense != "<=" and round(there) < round(need):
+            told.append(f"{quota.kind} ({there:,.0f} of {need:,.0f})")
+    return ", ".join(told)
+
+
+def _complements(found: Sequence[Quota], quotas: Sequence[Quota]) -> list[Quota]:
+    """The quotas that must change when one in `found` does: the others of its kind where they are shares of all."""
+    out: list[Quota] = []
+    for quota in found:
+        kind = quota.path.rpartition(".")[0]
+        if kind in ("balance.joint", "balance.labels", "balance.floor") or quota.sense != "=":
+            continue
+        family = [other for other in quotas if other.path.rpartition(".")[0] == kind]
+        if sum(other.value for other in family) >= ALL:
+            out += [other for other in family if not any(other is item for item in (*found, *out))]
+    return out

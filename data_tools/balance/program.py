@@ -1,0 +1,252 @@
+"""The balancer's linear programs.
+
+Quotas are shares of what is drawn, so a program in numbers of units would have products of unknowns. Everything is
+therefore counted per record drawn (Charnes and Cooper 1962): with N records in all and R drawn in an epoch, the
+unknowns are tau = N / R and, for each group of cells, z = tau x (draws a unit). Quotas, caps and the total are then
+linear, and 1 = the sum of mass z, where mass is a group's part of the N records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from data_tools.balance.cells import Cell
+from data_tools.balance.linear import SLACK, Block, Linear
+from data_tools.balance.quota import Quota
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FEW = 1e-4  # of the comparisons a record has on the average; so many must be left where shares of them are asked for
+
+
+class Program:
+    """The programs over some cells, each of which has units.
+
+    `low` and `high` bound the draws of a unit in an epoch. `weights` are the shares of the sources to come as near to
+    as the quotas allow; None weighs nothing.
+
+    Cells that are alike, per record, in everything that is asked for are one group: they are drawn alike.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        quotas: Sequence[Quota],
+        low: float,
+        high: float,
+        weights: Mapping[str, float] | None,
+    ) -> None:
+        import numpy as np
+
+        self.low, self.high = low, high
+        self.records = sum(cell.records for cell in cells)
+        sizes = np.array([float(cell.size) for cell in cells])
+        comparisons = np.array([float(cell.comparisons) for cell in cells])
+        sources = sorted({cell.source for cell in cells})
+        of_source = np.array([float(sources.index(cell.source)) for cell in cells])
+        looks = np.stack(
+            [quota.part / sizes for quota in quotas]
+            + [comparisons / sizes, of_source * (weights is not None)],
+            axis=1,
+        )
+        looks, self.group = np.unique(looks.round(12), axis=0, return_inverse=True)
+        mass = np.array([cell.records / self.records for cell in cells])
+        self.mass = np.bincount(self.group, mass, len(looks))
+        self.part = {quota.path: looks[:, index] for index, quota in enumerate(quotas)}
+        self.whole = {"records": np.ones(len(looks)), "comparisons": looks[:, len(quotas)]}
+        self.mean = float(self.mass @ self.whole["comparisons"])
+        self.weights = weights and {
+            source: (weights[source], (looks[:, -1] == index).astype(float))
+            for index, source in enumerate(sources)
+        }
+
+    def best(self, quotas: Sequence[Quota], total: int | None) -> np.ndarray | None:
+        """How often a unit of each cell is drawn; None where the quotas and the total can't be met together.
+
+        In this order: the quotas and the total hold; the sources are as near to the weights as can be (the sum of the
+        differences); as many records are drawn as can be where units are left out (`low` = 0), and as few where they
+        are repeated; and of all the ways to do that, the most even one (see `_evenly`).
+        """
+        import numpy as np
+
+        groups = len(self.mass)
+        weighted = list((self.weights or {}).values())
+        # z of each group, tau, the sources' differences, the level
+        program = self._program(quotas, total, extra=len(weighted) + 1)
+        if weighted:
+            differences = np.zeros(program.width)
+            differences[groups + 1 : -1] = 1
+            for index, (weight, member) in enumerate(weighted):
+                row = np.zeros(program.width)
+                row[:groups] = self.mass * member
+                for sign in (1, -1):
+                    signed = sign * row
+                    signed[groups + 1 + index] = -1
+                    program.at_most(signed, sign * weight)
+            nearest = program.minimise(differences)
+            if nearest is None:
+                return None
+            program.at_most(differences, nearest.value + SLACK)
+        aim = np.zeros(program.width)
+        aim[groups] = 1 if self.low == 0 else -1
+        found = program.minimise(aim)
+        if found is None:
+            return None
+        tau = float(found.at[groups])
+        program.lower[groups], program.upper[groups] = tau * (1 - SLACK), tau * (1 + SLACK)
+        draws = self._evenly(program) / tau
+        return np.clip(draws, self.low, self.high)[self.group]
+
+    def _evenly(self, program: Linear) -> np.ndarray:
+        """Of all solutions of the program the most even one, as z of each group.
+
+        Where units are left out, the group that keeps the smallest part keeps as much as it can, then the next one,
+        and so on (the lexicographic maximum of the minimum; where they are repeated, the minimum of the maximum).
+        There is only one such solution. It doesn't depend on where a simplex method stops, and gives up a group only
+        where every solution does; the nearest by least squares can give up one for the sake of others. Parts are
+        measured against the sources' weights where there are any.
+        """
+        import numpy as np
+
+        groups = len(self.mass)
+        ideal = np.ones(groups)
+        for weight, member in (self.weights or {}).values():
+            ideal += member * (weight / float(self.mass @ member) - 1)
+        sign = 1.0 if self.low == 0 else -1.0  # leaving out: level * ideal <= z, and the level is raised
+        levels = np.zeros(groups)
+        free = np.arange(groups)
+        while len(free):
+            rows = np.arange(len(free))
+            block = Block(
+                values=np.concatenate([sign * ideal[free], np.full(len(free), -sign)]),
+                rows=np.concatenate([rows, rows]),
+                columns=np.concatenate([np.full(len(free), program.width - 1), free]),
+                bounds=np.zeros(len(free)),
+            )
+            aim = np.zeros(program.width)
+            aim[-1] = -sign
+            found = program.minimise(aim, block)
+            assert found is not None, "a program that had a solution has none with less asked of it"
+            level = float(found.at[-1])
+            bound = found.binding > SLACK
+            if not bound.any():  # each multiplier is lost in rounding; those at the level are what stops it
+                bound = np.abs(found.at[free] - level * ideal[free]) <= 1e-7
+            for group in free[bound]:
+                levels[group] = level * ideal[group]
+                if sign > 0:
+                    program.lower[int(group)] = max(levels[group] - SLACK, 0.0)
+                else:
+                    program.upper[int(group)] = levels[group] + SLACK
+            free = free[~bound]
+        return levels
+
+    def feasible(self, quotas: Sequence[Quota], total: int | None) -> bool:
+        """Whether the quotas and the total can be met together."""
+        import numpy as np
+
+        return self._program(quotas, total).minimise(np.zeros(1)) is not None
+
+    def shares(self, quota: Quota, others: Sequence[Quota], total: int | None) -> tuple[float, float] | None:
+        """The least and the greatest share that `quota` can have while the others hold; None where they can't."""
+        program = self._program([*others], total, over=quota.what, some=[quota])
+        row = self.mass * self.part[quota.path]
+        least, most = program.minimise(row), program.minimise(-row)
+        return (least.value, -most.value) if least is not None and most is not None else None
+
+    def totals(self, quotas: Sequence[Quota]) -> tuple[float, float] | None:
+        """The least and the greatest number of records that can be drawn under the quotas; None where none can."""
+        import numpy as np
+
+        program = self._program(quotas, None)
+        tau = np.zeros(program.width)
+        tau[-1] = 1
+        most = program.minimise(tau)
+        if most is None:
+            return None
+        if self.low == 0:
+            return 0.0, self.records / most.value
+        least = program.minimise(-tau)
+        assert least is not None
+        return self.records / -least.value, self.records / most.value
+
+    def nearest(
+        self, fixed: Sequence[Quota], giving: Sequence[Quota], total: int | None, total_gives: bool
+    ) -> tuple[list[float], float | None] | None:
+        """The shares that the `giving` quotas have, and the total, where together they give way the least; None where
+        even so the fixed ones can't be met.
+
+        The least sum of what the shares miss and, relative to what is asked for, the total.
+        """
+        import numpy as np
+
+        groups = len(self.mass)
+        program = self._program(fixed, None if total_gives else total, extra=len(giving) + 1, some=giving)
+        aim = np.zeros(program.width)
+        for index, quota in enumerate(giving):
+            column = groups + 1 + index
+            aim[column] = 1 / (self.mean if quota.what == "comparisons" and self.mean else 1)
+            self._ask(program, quota, gives=column)
+        if total is not None and total_gives:
+            scale = self.records / total
+            aim[-1] = 1 / scale
+            for sign in (1, -1):
+                row = np.zeros(program.width)
+                row[:groups], row[groups], row[-1] = -sign * scale * self.mass, sign, -1
+                program.at_most(row, 0.0)
+        found = program.minimise(aim)
+        if found is None:
+            return None
+        z = self.mass * found.at[:groups]
+        wholes = {what: float(z @ whole) for what, whole in self.whole.items()}
+        values = []
+        for quota in giving:
+            share = float(z @ self.part[quota.path]) / wholes[quota.what] if wholes[quota.what] else 0.0
+            values.append(share if quota.miss(share) else quota.value)
+        return values, None if total is None else self.records / float(found.at[groups])
+
+    def _program(
+        self,
+        quotas: Sequence[Quota],
+        total: int | None,
+        extra: int = 0,
+        over: str = "records",
+        some: Sequence[Quota] = (),
+    ) -> Linear:
+        """What holds for every plan: caps, quotas, the total; the numbers are per one of `over`.
+
+        `some` are quotas that aren't asked for here, but of whose kind there must be some.
+        """
+        import numpy as np
+
+        groups = len(self.mass)
+        program = Linear(groups + 1 + extra)
+        rows, tau, ones = np.arange(groups), np.full(groups, groups), np.ones(groups)
+        for sign, bound in ((1.0, self.high), (-1.0, self.low)):  # low tau <= z <= high tau
+            values = np.concatenate([sign * ones, -sign * bound * ones])
+            program.rows_at_most(
+                Block(values, np.concatenate([rows, rows]), np.concatenate([rows, tau]), 0 * ones)
+            )
+        program.equal(self.mass * self.whole[over], 1.0)
+        if total is not None:
+            program.equal(np.append(-self.records / total * self.mass, 1.0), 0.0)
+        for quota in quotas:
+            self._ask(program, quota)
+        if any(q.what == "comparisons" and q.value > 0 and q.sense != "<=" for q in (*quotas, *some)):
+            program.at_most(self.mass * (FEW * self.mean - self.whole["comparisons"]), 0.0)
+        return program
+
+    def _ask(self, program: Linear, quota: Quota, gives: int | None = None) -> None:
+        """Puts a quota into the program; the variable `gives` is by how much it may be missed."""
+        import numpy as np
+
+        row = np.zeros(program.width)
+        part = self.part[quota.path] - quota.value * self.whole[quota.what]
+        row[: len(self.mass)] = self.mass * part
+        for sign, sense in ((1.0, "<="), (-1.0, ">=")):
+            if quota.sense in ("=", sense):
+                signed = sign * row
+                if gives is not None:
+                    signed[gives] = -1
+                program.at_most(signed, SLACK if gives is None else 0.0)
