@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def relax(program: Program, quotas: Sequence[Quota], total: int | None) -> Relax
     by_path = {quota.path: quota.asked(value) for quota, value in zip(free, values, strict=True)}
     if total is not None and reached is not None:
         # a whole number of records that can be had; what the solver missed by rounding is not a lower total
-        nearer = int(reached + 1e-6) if program.low == 0 else -int(-reached + 1e-6)
+        nearer = math.floor(reached + 1e-6) if program.low == 0 else math.ceil(reached - 1e-6)
         total = nearer if abs(reached - total) > 1e-6 * total else total
     return Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
 
@@ -101,14 +102,15 @@ def clash(
         changed[TOTAL] = relaxed.total
         told.append(f"{TOTAL} {total:,} -> {relaxed.total:,}")
     if len(lines) > 1:
-        lines = [f"balance: these {len(lines)} quotas can't be met together", *(f"  {line}" for line in lines)]
+        lines = [
+            f"balance: these {len(lines)} quotas can't be met together",
+            *(f"  {line}" for line in lines),
+        ]
     lines.append("The nearest that can be met: " + "; ".join(told))
     return QuotasClash("\n".join(lines), paths, changed)
 
 
-def _line(
-    program: Program, quota: Quota, others: Sequence[Quota], total: int | None, alone: bool
-) -> str:
+def _line(program: Program, quota: Quota, others: Sequence[Quota], total: int | None, alone: bool) -> str:
     """What a quota asks for, and what share it could have while the others hold."""
     ask = {"=": "", ">=": "at least ", "<=": "at most "}[quota.sense] + f"{quota.value:g} of the {quota.what}"
     together = "" if alone else " together with the other quotas"
@@ -131,13 +133,13 @@ def _total_line(program: Program, quotas: Sequence[Quota], total: int) -> str:
     span = program.totals(quotas)
     assert span is not None, "the total clashes with quotas that can be met without it"
     if total < span[0]:
-        why = "and nothing is left out with strategy repeat" if span[0] <= program.records + 1e-6 else (
-            "because the quotas need that many with nothing left out"
+        return (
+            f"{TOTAL}: asks for {total:,} records, but at least {math.ceil(span[0] - 1e-6):,} are shown under the quotas "
+            f"where all {program.records:,} that there are stay; use strategy choose to leave some out"
         )
-        return f"{TOTAL}: asks for {total:,} records, but at least {-int(-span[0] + 1e-6):,} are shown, {why}"
     short = _short(program, quotas, total)
     return (
-        f"{TOTAL}: asks for {total:,} records, but {int(span[1] + 1e-6):,} are left under the quotas; "
+        f"{TOTAL}: asks for {total:,} records, but {math.floor(span[1] + 1e-6):,} are left under the quotas; "
         f"short: {short or 'records of every kind'}"
     )
 

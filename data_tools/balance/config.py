@@ -20,7 +20,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 def _refusal(line: str) -> PydanticCustomError:
     """A mistake that is seen from the whole; `line` begins with the key that it is about."""
-    return PydanticCustomError("nested", "{lines}", {"lines": [line]})  # as data_tools.config.explain reads it
+    return PydanticCustomError(
+        "nested", "{lines}", {"lines": [line]}
+    )  # as data_tools.config.explain reads it
 
 
 class Joint(Config):
@@ -75,7 +77,8 @@ class Balance(Config):
     )
     sources: dict[str, Share] = Field(default={}, description="The share of records by source.")
     labels: dict[LabelType, Share] = Field(
-        default={}, description="The share of records that carry a label of a type; a record may carry several."
+        default={},
+        description="The share of records that carry a label of a type; a record may carry several.",
     )
     joint: list[Joint] = Field(
         default=[],
@@ -83,7 +86,9 @@ class Balance(Config):
         "{modality: image-text, objective: safety, at_least: 0.2}.",
     )
     temperature: float | None = Field(
-        default=None, gt=0, description="Weigh a source of n records with n^(1/T): 1 as they are, more evens them out."
+        default=None,
+        gt=0,
+        description="Weigh a source of n records with n^(1/T): 1 as they are, more evens them out.",
     )
     weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="A weight for every source, in any unit."
@@ -99,6 +104,13 @@ class Balance(Config):
     )
     floor: Share | dict[str, Share] = Field(
         default=0.0, description="The least share of records that each source has; one for all, or by source."
+    )
+    spread: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Leave out up to so large a part more than the quotas need (or repeat so much more) where that draws "
+        "the kinds of records more evenly; 0 keeps the most, and may give up whole kinds for it.",
     )
     total: int | None = Field(
         default=None,
@@ -133,15 +145,15 @@ class Balance(Config):
         if len(given) > 1:
             raise _refusal(f"{given[1]}: {given[0]} says already how to weigh the sources; keep one of them")
         if given and self.sources:
-            raise _refusal(
-                f"{given[0]}: sources says already what share each source has; keep one of them"
-            )
+            raise _refusal(f"{given[0]}: sources says already what share each source has; keep one of them")
         self._refuse_strategy()
         return self
 
     def _refuse_strategy(self) -> None:
         """What makes no sense with the strategy."""
-        quotas = [name for name in ("modality", "objectives", "sources", "labels", "joint") if getattr(self, name)]
+        quotas = [
+            name for name in ("modality", "objectives", "sources", "labels", "joint") if getattr(self, name)
+        ]
         if self.strategy == "proportion" and quotas:
             raise _refusal(
                 f"{quotas[0]}: strategy proportion goes by the sources' weights alone; choose or repeat reach quotas"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-EXACT = 1e-10  # HiGHS's finest tolerance: a ten-millionth of a record in a thousand
-SLACK = 1e-9  # what one program found, the next one may miss by so much, lest rounding make it impossible
+EXACT = 1e-9  # the tolerance of HiGHS
+SLACK = 1e-8  # what one program found, the next one may miss by so much, lest rounding make it impossible
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,17 @@ class Linear:
         if block is not None:
             most.append(block.matrix(self.width))
             bounds.append(block.bounds)
-        found = linprog(
-            _wide(cost, self.width),
-            A_ub=sparse.vstack(most, format="csr"),
-            b_ub=np.concatenate(bounds),
-            A_eq=np.stack(self._equal),
-            b_eq=self._values,
-            bounds=[(self.lower.get(i, 0.0), self.upper.get(i)) for i in range(self.width)],
-            method="highs-ds",
-            options={"primal_feasibility_tolerance": EXACT, "dual_feasibility_tolerance": EXACT},
-        )
+        problem: dict[str, Any] = {
+            "A_ub": sparse.vstack(most, format="csr"),
+            "b_ub": np.concatenate(bounds),
+            "A_eq": np.stack(self._equal),
+            "b_eq": self._values,
+            "bounds": [(self.lower.get(i, 0.0), self.upper.get(i)) for i in range(self.width)],
+            "options": {"primal_feasibility_tolerance": EXACT, "dual_feasibility_tolerance": EXACT},
+        }
+        found = linprog(_wide(cost, self.width), method="highs-ds", **problem)
+        if found.status != 0:  # where there is little room, the simplex method misses it at times
+            found = linprog(_wide(cost, self.width), method="highs-ipm", **problem)
         if found.status == 2:
             return None
         if found.status != 0:

@@ -25,7 +25,8 @@ class Program:
     """The programs over some cells, each of which has units.
 
     `low` and `high` bound the draws of a unit in an epoch. `weights` are the shares of the sources to come as near to
-    as the quotas allow; None weighs nothing.
+    as the quotas allow; None weighs nothing. `spread` is what part of the records may be given up, or repeated more, so
+    that the cells are drawn more evenly.
 
     Cells that are alike, per record, in everything that is asked for are one group: they are drawn alike.
     """
@@ -36,11 +37,12 @@ class Program:
         quotas: Sequence[Quota],
         low: float,
         high: float,
-        weights: Mapping[str, float] | None,
+        weights: Mapping[str, float] | None = None,
+        spread: float = 0.0,
     ) -> None:
         import numpy as np
 
-        self.low, self.high = low, high
+        self.low, self.high, self.spread = low, high, spread
         self.records = sum(cell.records for cell in cells)
         sizes = np.array([float(cell.size) for cell in cells])
         comparisons = np.array([float(cell.comparisons) for cell in cells])
@@ -62,61 +64,69 @@ class Program:
             for index, source in enumerate(sources)
         }
 
-    def best(self, quotas: Sequence[Quota], total: int | None) -> np.ndarray | None:
+    def best(self, quotas: Sequence[Quota], total: int | None, slack: float = SLACK) -> np.ndarray | None:
         """How often a unit of each cell is drawn; None where the quotas and the total can't be met together.
+
+        A share may be off by `slack`.
 
         In this order: the quotas and the total hold; the sources are as near to the weights as can be (the sum of the
         differences); as many records are drawn as can be where units are left out (`low` = 0), and as few where they
-        are repeated; and of all the ways to do that, the most even one (see `_evenly`).
+        are repeated, but for the part `spread`; and of all the ways to do that, the most even one (see `_evenly`).
         """
         import numpy as np
 
-        groups = len(self.mass)
-        weighted = list((self.weights or {}).values())
-        # z of each group, tau, the sources' differences, the level
-        program = self._program(quotas, total, extra=len(weighted) + 1)
-        if weighted:
-            differences = np.zeros(program.width)
-            differences[groups + 1 : -1] = 1
-            for index, (weight, member) in enumerate(weighted):
-                row = np.zeros(program.width)
-                row[:groups] = self.mass * member
-                for sign in (1, -1):
-                    signed = sign * row
-                    signed[groups + 1 + index] = -1
-                    program.at_most(signed, sign * weight)
-            nearest = program.minimise(differences)
-            if nearest is None:
-                return None
-            program.at_most(differences, nearest.value + SLACK)
-        aim = np.zeros(program.width)
-        aim[groups] = 1 if self.low == 0 else -1
-        found = program.minimise(aim)
+        groups, weighted = len(self.mass), list((self.weights or {}).values())
+        differences = np.zeros(groups + 1 + len(weighted))
+        differences[groups + 1 :] = 1
+        nearest = self._weighed(self._program(quotas, total, len(weighted), slack=slack)).minimise(
+            differences
+        )
+        if nearest is None:
+            return None
+        # per record there is, from here on: tau is 1, and z how often a unit is drawn
+        program = self._weighed(self._program(quotas, total, len(weighted) + 1, over=None, slack=slack))
+        differences[:groups] = -self.mass * (nearest.value + SLACK)
+        program.at_most(differences, 0.0)
+        sign = -1.0 if self.low == 0 else 1.0
+        found = program.minimise(sign * self.mass)
         if found is None:
             return None
-        tau = float(found.at[groups])
-        program.lower[groups], program.upper[groups] = tau * (1 - SLACK), tau * (1 + SLACK)
-        draws = self._evenly(program) / tau
-        return np.clip(draws, self.low, self.high)[self.group]
+        records = sign * found.value
+        bound = records * (1 + sign * self.spread) + sign * SLACK
+        program.at_most(sign * self.mass, sign * bound)
+        draws = self._evenly(program, found.at)
+        return np.asarray(np.clip(draws, self.low, self.high)[self.group])
 
-    def _evenly(self, program: Linear) -> np.ndarray:
-        """Of all solutions of the program the most even one, as z of each group.
+    def _weighed(self, program: Linear) -> Linear:
+        """The program with the differences between the sources' shares and weights, its variables behind tau."""
+        import numpy as np
+
+        for index, (weight, member) in enumerate((self.weights or {}).values()):
+            row = np.zeros(program.width)
+            row[: len(self.mass)] = self.mass * (member - weight)
+            for sign in (1, -1):
+                signed = sign * row
+                signed[len(self.mass) + 1 + index] = -1
+                program.at_most(signed, 0.0)
+        return program
+
+    def _evenly(self, program: Linear, solution: np.ndarray) -> np.ndarray:
+        """Of all solutions of the program, of which one is given, the most even one: the draws of each group.
 
         Where units are left out, the group that keeps the smallest part keeps as much as it can, then the next one,
         and so on (the lexicographic maximum of the minimum; where they are repeated, the minimum of the maximum).
         There is only one such solution. It doesn't depend on where a simplex method stops, and gives up a group only
         where every solution does; the nearest by least squares can give up one for the sake of others. Parts are
-        measured against the sources' weights where there are any.
+        measured against the sources' weights where there are any. The last variable is the level that is raised.
         """
         import numpy as np
 
-        groups = len(self.mass)
-        ideal = np.ones(groups)
+        ideal = np.ones(len(self.mass))
         for weight, member in (self.weights or {}).values():
             ideal += member * (weight / float(self.mass @ member) - 1)
         sign = 1.0 if self.low == 0 else -1.0  # leaving out: level * ideal <= z, and the level is raised
-        levels = np.zeros(groups)
-        free = np.arange(groups)
+        draws = np.zeros(len(self.mass))
+        free = np.arange(len(self.mass))
         while len(free):
             rows = np.arange(len(free))
             block = Block(
@@ -128,19 +138,28 @@ class Program:
             aim = np.zeros(program.width)
             aim[-1] = -sign
             found = program.minimise(aim, block)
-            assert found is not None, "a program that had a solution has none with less asked of it"
-            level = float(found.at[-1])
-            bound = found.binding > SLACK
+            if found is None:  # there is one, but so little room around it that HiGHS misses it
+                draws[free] = solution[free]
+                break
+            solution = found.at
+            level = float(solution[-1])
+            # what stops the level, and what has come to its own end with it
+            end = (
+                level * ideal[free] >= self.high - SLACK
+                if sign > 0
+                else level * ideal[free] <= self.low + SLACK
+            )
+            bound = (found.binding > SLACK) | end
             if not bound.any():  # each multiplier is lost in rounding; those at the level are what stops it
-                bound = np.abs(found.at[free] - level * ideal[free]) <= 1e-7
+                bound = np.abs(solution[free] - level * ideal[free]) <= 10 * SLACK
             for group in free[bound]:
-                levels[group] = level * ideal[group]
+                draws[group] = level * ideal[group]
                 if sign > 0:
-                    program.lower[int(group)] = max(levels[group] - SLACK, 0.0)
+                    program.lower[int(group)] = max(draws[group] - SLACK, 0.0)
                 else:
-                    program.upper[int(group)] = levels[group] + SLACK
+                    program.upper[int(group)] = draws[group] + SLACK
             free = free[~bound]
-        return levels
+        return draws
 
     def feasible(self, quotas: Sequence[Quota], total: int | None) -> bool:
         """Whether the quotas and the total can be met together."""
@@ -211,10 +230,12 @@ class Program:
         quotas: Sequence[Quota],
         total: int | None,
         extra: int = 0,
-        over: str = "records",
+        over: str | None = "records",
         some: Sequence[Quota] = (),
+        slack: float = SLACK,
     ) -> Linear:
-        """What holds for every plan: caps, quotas, the total; the numbers are per one of `over`.
+        """What holds for every plan: caps, quotas, the total; the numbers are per one of `over` that is drawn, or
+        where that is None per record that there is.
 
         `some` are quotas that aren't asked for here, but of whose kind there must be some.
         """
@@ -228,25 +249,30 @@ class Program:
             program.rows_at_most(
                 Block(values, np.concatenate([rows, rows]), np.concatenate([rows, tau]), 0 * ones)
             )
-        program.equal(self.mass * self.whole[over], 1.0)
+        if over is None:
+            program.equal(np.append(np.zeros(groups), 1.0), 1.0)
+        else:
+            program.equal(self.mass * self.whole[over], 1.0)
         if total is not None:
             program.equal(np.append(-self.records / total * self.mass, 1.0), 0.0)
         for quota in quotas:
-            self._ask(program, quota)
+            self._ask(program, quota, slack)
         if any(q.what == "comparisons" and q.value > 0 and q.sense != "<=" for q in (*quotas, *some)):
             program.at_most(self.mass * (FEW * self.mean - self.whole["comparisons"]), 0.0)
         return program
 
-    def _ask(self, program: Linear, quota: Quota, gives: int | None = None) -> None:
-        """Puts a quota into the program; the variable `gives` is by how much it may be missed."""
+    def _ask(self, program: Linear, quota: Quota, slack: float = 0.0, gives: int | None = None) -> None:
+        """Puts a quota into the program; its share may be off by `slack`, and by as much as the variable `gives` is."""
         import numpy as np
 
-        row = np.zeros(program.width)
-        part = self.part[quota.path] - quota.value * self.whole[quota.what]
-        row[: len(self.mass)] = self.mass * part
+        groups = len(self.mass)
+        whole = self.mass * self.whole[quota.what]
         for sign, sense in ((1.0, "<="), (-1.0, ">=")):
             if quota.sense in ("=", sense):
-                signed = sign * row
+                row = np.zeros(program.width)
+                row[:groups] = (
+                    sign * (self.mass * self.part[quota.path] - quota.value * whole) - slack * whole
+                )
                 if gives is not None:
-                    signed[gives] = -1
-                program.at_most(signed, SLACK if gives is None else 0.0)
+                    row[gives] = -1
+                program.at_most(row, 0.0)

@@ -88,8 +88,13 @@ def source_quotas(cells: Sequence[Cell], weights: Mapping[str, float]) -> list[Q
 
 def _rows(balance: Balance) -> list[tuple[str, Joint]]:
     """All quotas, those on one dimension too, as rows with their paths."""
-    rows = [(f"balance.modality.{name}", Joint(modality=name, share=x)) for name, x in balance.modality.items()]
-    rows += [(f"balance.objectives.{name}", Joint(objective=name, share=x)) for name, x in balance.objectives.items()]
+    rows = [
+        (f"balance.modality.{name}", Joint(modality=name, share=x)) for name, x in balance.modality.items()
+    ]
+    rows += [
+        (f"balance.objectives.{name}", Joint(objective=name, share=x))
+        for name, x in balance.objectives.items()
+    ]
     rows += [(f"balance.sources.{name}", Joint(source=name, share=x)) for name, x in balance.sources.items()]
     rows += [(f"balance.labels.{name}", Joint(label=name, share=x)) for name, x in balance.labels.items()]
     return rows + [(f"balance.joint.{index}", row) for index, row in enumerate(balance.joint)]
@@ -133,9 +138,15 @@ def _refuse_absent(cells: Sequence[Cell], balance: Balance) -> None:
     }
     tell: dict[str, Callable[[str], str]] = {
         "modality": lambda name: f"no training preference is {name}",
-        "objective": lambda name: f"no training preference judges it; those compared: {_listed(known['objective'])}",
-        "source": lambda name: f"no training preference is from {name}; the sources: {_listed(known['source'])}",
-        "label": lambda name: f"no training preference carries one; those there are: {_listed(known['label'])}",
+        "objective": lambda name: (
+            f"no training preference judges it; those compared: {_listed(known['objective'])}"
+        ),
+        "source": lambda name: (
+            f"no training preference is from {name}; the sources: {_listed(known['source'])}"
+        ),
+        "label": lambda name: (
+            f"no training preference carries one; those there are: {_listed(known['label'])}"
+        ),
     }
     for path, row in _rows(balance):
         least = row.share if row.share is not None else row.at_least
@@ -145,7 +156,10 @@ def _refuse_absent(cells: Sequence[Cell], balance: Balance) -> None:
         if least and not any(_counted(cell, row) for cell in there):
             kind = " ".join(name for _, name in row.kinds)
             raise UserError(f"{path}: asks for {least:g}, but no training preference is all of: {kind}")
-    named = {"weights": set(balance.weights), "floor": set(balance.floor) if isinstance(balance.floor, dict) else set()}
+    named = {
+        "weights": set(balance.weights),
+        "floor": set(balance.floor) if isinstance(balance.floor, dict) else set(),
+    }
     for key, sources in named.items():
         for name in sorted(sources - known["source"]):
             raise UserError(f"balance.{key}.{name}: {tell['source'](name)}")

@@ -31,7 +31,9 @@ def apply_quotas(
             records, which a list of those that stay can't tell.
     """
     if balance.strategy != "choose":
-        raise UserError(f"balance.strategy: {balance.strategy} needs the mixture; here records can only be left out")
+        raise UserError(
+            f"balance.strategy: {balance.strategy} needs the mixture; here records can only be left out"
+        )
     cells = _cells(records)
     solution = solve(
         [cell_of(units[0][1], len(units)) for units in cells],
@@ -64,7 +66,9 @@ def _cells(records: Sequence[PreferenceRecord]) -> list[list[Unit]]:
     units: dict[tuple[str, str], list[PreferenceRecord]] = {}
     for record in records:
         flip = record.provenance.get("flip")
-        units.setdefault((record.source, f"flip {flip}" if flip is not None else record.id), []).append(record)
+        units.setdefault((record.source, f"flip {flip}" if flip is not None else record.id), []).append(
+            record
+        )
     cells: dict[Cell, list[Unit]] = {}
     for (_, name), unit in sorted(units.items()):
         cells.setdefault(cell_of(unit, 1), []).append((name, unit))

@@ -1,6 +1,6 @@
 """The balancer: counts in, plan out. It holds no records, so their number costs nothing.
 
-    solve(cells, balance) -> how many units of each cell stay, and how often an epoch of the mixture shows them
+solve(cells, balance) -> how many units of each cell stay, and how often an epoch of the mixture shows them
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from data_tools.balance.cells import Cell
 from data_tools.balance.clash import clash, relax
 from data_tools.balance.config import Balance
+from data_tools.balance.linear import SLACK
 from data_tools.balance.program import Program
 from data_tools.balance.quota import Quota, quotas_of, source_quotas
 from data_tools.balance.solution import Draw, Reached, Solution
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 TOLERANCE = 0.005  # shares are written with two digits: three of 0.33 are meant to be thirds
-FEW_UNITS = 2  # a share may miss its quota by so many units, where these are more
+FEW = 2  # a share may miss its quota by so many records, or by a unit, where these are more
 
 
 def solve(cells: Sequence[Cell], balance: Balance) -> Solution:
     """The plan that meets the quotas.
 
     - `choose`: 0 to `units` of each cell stay and are drawn once. Of all that meets the quotas and the total, what
-      comes nearest to the sources' weights, where some are set; of this what keeps the most records; of this the most
-      even (see `Program.best`).
+      comes nearest to the sources' weights, where some are set; of this what keeps the most records, but for the part
+      `spread`; of this the most even (see `Program.best`).
     - `repeat`: every unit stays and is drawn 1 to `max_epochs` times on the average; as before, but as few records
       are drawn as the quotas and the total allow.
     - `proportion`: every unit stays; a source is drawn by its weight (temperature, weights, UniMax, or how many records
@@ -66,7 +67,8 @@ def solve(cells: Sequence[Cell], balance: Balance) -> Solution:
     for index, cell, number in zip(order, there, units.tolist(), strict=True):
         draws[index] = Draw(cell, number, number if balance.strategy == "choose" else cell.units)
     reached = tuple(
-        Reached(q.path, q.sense, q.value, float(q.part @ units), float(q.whole @ units), q.what) for q in asked
+        Reached(q.path, q.sense, q.value, float(q.part @ units), float(q.whole @ units), q.what)
+        for q in asked
     )
     return Solution(balance.strategy, tuple(draws), reached)
 
@@ -88,25 +90,24 @@ def _in_quotas(
     records = _records(cells)
     weights = source_weights(balance, records, balance.total or sum(records.values()))
     low = 1.0 if balance.strategy == "repeat" else 0.0
-    program = Program(cells, asked, low, balance.most_epochs, weights)
+    program = Program(cells, asked, low, balance.most_epochs, weights, balance.spread)
     units = np.array([float(cell.units) for cell in cells])
-    draws = program.best(asked, balance.total)
-    if draws is not None:
-        return draws * units, asked, balance.total
+    for slack in (SLACK, TOLERANCE):
+        draws = program.best(asked, balance.total, slack)
+        if draws is not None:
+            drawn = draws * units
+            # what is rounded to are the shares as they could be met
+            met = [q.asked(q.share(drawn)) if slack > SLACK and q.miss(q.share(drawn)) else q for q in asked]
+            return drawn, met, balance.total
     relaxed = relax(program, asked, balance.total)
-    draws = program.best(relaxed.quotas, relaxed.total)
+    draws = program.best(relaxed.quotas, relaxed.total, 10 * SLACK)
     assert draws is not None, "quotas that were relaxed until they can be met can be met"
     drawn = draws * units
-    misses = [abs(old.value - new.value) for old, new in zip(asked, relaxed.quotas, strict=True)]
-    if relaxed.total == balance.total and max(misses) <= TOLERANCE:
-        return drawn, relaxed.quotas, balance.total
     counts = {q.path: (float(q.part @ drawn), float(q.whole @ drawn)) for q in asked}
     raise clash(program, asked, balance.total, relaxed, counts)
 
 
-def _in_proportion(
-    cells: Sequence[Cell], balance: Balance
-) -> tuple[np.ndarray, list[Quota], int | None]:
+def _in_proportion(cells: Sequence[Cell], balance: Balance) -> tuple[np.ndarray, list[Quota], int | None]:
     """How many units of each cell are drawn, in fractions, by the sources' weights; and these as quotas."""
     import numpy as np
 
@@ -131,8 +132,8 @@ def _in_proportion(
 def _refuse_missed(quota: Quota, units: np.ndarray) -> None:
     """Refuses a plan whose shares are off in whole units, which happens where there are few."""
     share, whole = quota.share(units), float(quota.whole @ units)
-    unit = float(max(quota.whole))
-    if abs(quota.miss(share)) > max(TOLERANCE, FEW_UNITS * unit / whole if whole else 0.0):
+    unit = max(FEW, float(max(quota.whole)))
+    if abs(quota.miss(share)) > max(TOLERANCE, unit / whole if whole else 0.0):
         raise UserError(
             f"{quota.path}: asks for {quota.value:.4g} of the {quota.what}, but in whole units {share:.4g} of "
             f"{whole:,.0f} is the nearest; there are too few to reach it, so raise or take out a quota"

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 SNAP = 1e-6  # a number of units this near to a whole one is that
+HALF = 1e-4  # a sum this near to a half is one, and goes up
 STRICT = 1e3  # how much more a record off the total counts than one off a quota
 
 
@@ -29,7 +30,7 @@ def whole_units(
     exact = np.where(np.abs(wanted - near) <= SNAP * np.maximum(1, near * SNAP), near, wanted)
     exact = np.minimum(exact, np.floor(most + SNAP))
     units = np.floor(exact)
-    aim = float(total) if total is not None else float(np.rint(sizes @ exact))
+    aim = float(total) if total is not None else float(np.floor(sizes @ exact + 0.5 + HALF))
     rest = aim - float(sizes @ units)
     for cell in np.argsort(-(exact - units).round(9), kind="stable"):
         if exact[cell] > units[cell] and sizes[cell] <= rest:
