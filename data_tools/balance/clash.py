@@ -54,20 +54,26 @@ def irreducible(
 
 def relax(program: Program, quotas: Sequence[Quota], total: int | None) -> Relaxed:
     """The quotas and total with the least change that can be met: of those that clash alone, where that is enough."""
-    clash, clash_total = irreducible(program, quotas, total)
-    free = [*clash, *_complements(clash, quotas)]
-    fixed = [quota for quota in quotas if not any(quota is other for other in free)]
-    found = program.nearest(fixed, free, total, total_gives=clash_total is not None)
-    if found is None:
-        fixed, free = [], list(quotas)
-        found = program.nearest(fixed, free, total, total_gives=True)
-    assert found is not None, "quotas that all give way can be met"
-    values, reached = found
-    by_path = {quota.path: quota.asked(value) for quota, value in zip(free, values, strict=True)}
-    if total is not None and reached is not None:
-        # a whole number of records that can be had; what the solver missed by rounding is not a lower total
-        nearer = math.floor(reached + 1e-6) if program.low == 0 else math.ceil(reached - 1e-6)
-        total = nearer if abs(reached - total) > 1e-6 * total else total
+    found, found_total = irreducible(program, quotas, total)
+    giving = [*found, *_complements(found, quotas)]
+    fixed = [quota for quota in quotas if not any(quota is other for other in giving)]
+    total_gives = found_total is not None
+    nearest = program.nearest(fixed, giving, total, total_gives)
+    if nearest is None:  # there is another clash beside this one
+        fixed, giving, total_gives = [], list(quotas), total is not None
+        nearest = program.nearest(fixed, giving, total, total_gives)
+    assert nearest is not None, "quotas that all give way can be met"
+    values, reached = nearest
+    if total is not None and reached is not None and abs(reached - total) > 1e-6 * total:
+        # a whole number of records, to which the shares may have to give way again
+        total = max(1, math.floor(reached + 1e-6)) if program.low == 0 else math.ceil(reached - 1e-6)
+        nearest = program.nearest(fixed, giving, total, False)
+        if nearest is None:
+            giving = list(quotas)
+            nearest = program.nearest([], giving, total, False)
+        assert nearest is not None, "a total within the caps can be met where all quotas give way"
+        values = nearest[0]
+    by_path = {quota.path: quota.asked(value) for quota, value in zip(giving, values, strict=True)}
     return Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
 
 
@@ -134,8 +140,8 @@ def _total_line(program: Program, quotas: Sequence[Quota], total: int) -> str:
     assert span is not None, "the total clashes with quotas that can be met without it"
     if total < span[0]:
         return (
-            f"{TOTAL}: asks for {total:,} records, but at least {math.ceil(span[0] - 1e-6):,} are shown under the quotas "
-            f"where all {program.records:,} that there are stay; use strategy choose to leave some out"
+            f"{TOTAL}: asks for {total:,} records, but at least {math.ceil(span[0] - 1e-6):,} are shown under the "
+            f"quotas where all {program.records:,} that there are stay; use strategy choose to leave some out"
         )
     short = _short(program, quotas, total)
     return (

@@ -66,8 +66,8 @@ class Balance(Config):
 
     strategy: Strategy = Field(
         default="choose",
-        description="`choose` leaves out what is over the quotas, and repeats nothing; `repeat` leaves nothing out, and "
-        "shows more often what is short; `proportion` draws the sources by their weights, without quotas.",
+        description="`choose` leaves out what is over the quotas, and repeats nothing; `repeat` leaves nothing out, "
+        "and shows more often what is short; `proportion` draws the sources by their weights, without quotas.",
     )
     modality: dict[Modality, Share] = Field(
         default={}, description="The share of records by modality, such as {text: 0.3, image-text: 0.7}."
@@ -109,14 +109,14 @@ class Balance(Config):
         default=0.05,
         ge=0,
         lt=1,
-        description="Leave out up to so large a part more than the quotas need (or repeat so much more) where that draws "
-        "the kinds of records more evenly; 0 keeps the most, and may give up whole kinds for it.",
+        description="Leave out up to so large a part more than the quotas need (or repeat so much more) where that "
+        "draws the kinds of records more evenly; 0 keeps the most, and may give up whole kinds for it.",
     )
     total: int | None = Field(
         default=None,
         ge=1,
-        description="How many records an epoch shows; null is, for `choose`, all that the quotas allow, for `repeat` as "
-        "few as the quotas allow, for `proportion` as many as there are.",
+        description="How many records an epoch shows; null is, for `choose`, all that the quotas allow, for `repeat` "
+        "as few as the quotas allow, for `proportion` as many as there are.",
     )
 
     @field_validator("modality", "objectives", "sources", "floor")

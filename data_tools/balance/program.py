@@ -59,10 +59,12 @@ class Program:
         self.part = {quota.path: looks[:, index] for index, quota in enumerate(quotas)}
         self.whole = {"records": np.ones(len(looks)), "comparisons": looks[:, len(quotas)]}
         self.mean = float(self.mass @ self.whole["comparisons"])
-        self.weights = weights and {
-            source: (weights[source], (looks[:, -1] == index).astype(float))
+        # the weight of each source, and which groups are of it
+        self.weighted = [
+            (weights[source], (looks[:, -1] == index).astype(float))
             for index, source in enumerate(sources)
-        }
+            if weights is not None
+        ]
 
     def best(self, quotas: Sequence[Quota], total: int | None, slack: float = SLACK) -> np.ndarray | None:
         """How often a unit of each cell is drawn; None where the quotas and the total can't be met together.
@@ -75,7 +77,7 @@ class Program:
         """
         import numpy as np
 
-        groups, weighted = len(self.mass), list((self.weights or {}).values())
+        groups, weighted = len(self.mass), self.weighted
         differences = np.zeros(groups + 1 + len(weighted))
         differences[groups + 1 :] = 1
         nearest = self._weighed(self._program(quotas, total, len(weighted), slack=slack)).minimise(
@@ -101,7 +103,7 @@ class Program:
         """The program with the differences between the sources' shares and weights, its variables behind tau."""
         import numpy as np
 
-        for index, (weight, member) in enumerate((self.weights or {}).values()):
+        for index, (weight, member) in enumerate(self.weighted):
             row = np.zeros(program.width)
             row[: len(self.mass)] = self.mass * (member - weight)
             for sign in (1, -1):
@@ -122,7 +124,7 @@ class Program:
         import numpy as np
 
         ideal = np.ones(len(self.mass))
-        for weight, member in (self.weights or {}).values():
+        for weight, member in self.weighted:
             ideal += member * (weight / float(self.mass @ member) - 1)
         sign = 1.0 if self.low == 0 else -1.0  # leaving out: level * ideal <= z, and the level is raised
         draws = np.zeros(len(self.mass))
@@ -222,7 +224,7 @@ class Program:
         values = []
         for quota in giving:
             share = float(z @ self.part[quota.path]) / wholes[quota.what] if wholes[quota.what] else 0.0
-            values.append(share if quota.miss(share) else quota.value)
+            values.append(min(max(share, 0.0), 1.0) if quota.miss(share) else quota.value)
         return values, None if total is None else self.records / float(found.at[groups])
 
     def _program(

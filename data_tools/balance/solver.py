@@ -121,8 +121,8 @@ def _in_proportion(cells: Sequence[Cell], balance: Balance) -> tuple[np.ndarray,
             most = balance.most_epochs * records[source]
             raise UserError(
                 f"balance.max_epochs: the source {source} has the weight {weight:.4g}, {weight * total:,.0f} of "
-                f"{total:,} records an epoch, but {balance.most_epochs:g} times its {records[source]:,} are {most:,.0f}; "
-                f"raise max_epochs to {weight * total / records[source]:.3g}, lower balance.total to "
+                f"{total:,} records an epoch, but {balance.most_epochs:g} times its {records[source]:,} are "
+                f"{most:,.0f}; raise max_epochs to {weight * total / records[source]:.3g}, lower balance.total to "
                 f"{int(most / weight):,}, or weigh by unimax, which keeps to the cap"
             )
     drawn = [weights[cell.source] * total * cell.units / records[cell.source] for cell in cells]

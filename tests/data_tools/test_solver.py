@@ -85,7 +85,6 @@ def test_joint_quotas() -> None:
         {"modality": "text", "at_most": 0.25},
         {"source": "a", "modality": "image-text", "objective": "help", "share": 0.5},
     ]
-    # help under images is half of all, and at most a quarter is text: 10 + 10 of 40... as many of the one as of the other
     solution = solve(cells, balance(joint=rows))
     shares = {quota.path: quota.share for quota in solution.quotas}
     assert shares["balance.joint.0.at_most"] <= 0.25
