@@ -96,7 +96,8 @@ class Program:
         records = sign * found.value
         bound = records * (1 + sign * self.spread) + sign * SLACK
         program.at_most(sign * self.mass, sign * bound)
-        draws = self._evenly(program, found.at)
+        # rounded, so that platforms whose last digits differ plan alike
+        draws = self._evenly(program, found.at).round(9)
         return np.asarray(np.clip(draws, self.low, self.high)[self.group])
 
     def _weighed(self, program: Linear) -> Linear:

@@ -313,6 +313,13 @@ def test_nothing_at_all() -> None:
         solve([], balance(total=5))
 
 
+def test_what_whole_units_cannot_reach_is_refused() -> None:
+    # one image and a hundredth of a text: no text, and so no comparison at all
+    cells = [cell("a", "text", 10, help=1), cell("b", "image", 1)]
+    with pytest.raises(UserError, match=r"balance\.objectives\.help: asks for 1 .* in whole units 0 of 0"):
+        solve(cells, balance(modality={"image-text": 0.99}, objectives={"help": 1}))
+
+
 def test_the_units_with_the_lowest_hashes_stay() -> None:
     assert chosen(2, [30, 10, 20, 5]).tolist() == [1, 3]
     assert chosen(9, [2, 1]).tolist() == [0, 1]
