@@ -28,7 +28,7 @@ class QuotasClash(UserError):
 
 
 @dataclass(frozen=True)
-class Relaxed:
+class _Relaxed:
     """The nearest quotas and total that can be met, in the order of those asked for."""
 
     quotas: list[Quota]
@@ -52,9 +52,14 @@ def irreducible(
     return left, total
 
 
-def relax(program: Program, quotas: Sequence[Quota], total: int | None) -> Relaxed:
-    """The quotas and total with the least change that can be met: of those that clash alone, where that is enough."""
-    found, found_total = irreducible(program, quotas, total)
+def _relaxed(
+    program: Program,
+    quotas: Sequence[Quota],
+    total: int | None,
+    found: Sequence[Quota],
+    found_total: int | None,
+) -> _Relaxed:
+    """The quotas and total with the least change that can be met: of those that clash (`found`), where that is enough."""
     giving = [*found, *_complements(found, quotas)]
     fixed = [quota for quota in quotas if not any(quota is other for other in giving)]
     total_gives = found_total is not None
@@ -74,46 +79,38 @@ def relax(program: Program, quotas: Sequence[Quota], total: int | None) -> Relax
         assert nearest is not None, "a total within the caps can be met where all quotas give way"
         values = nearest[0]
     by_path = {quota.path: quota.asked(value) for quota, value in zip(giving, values, strict=True)}
-    return Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
+    return _Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
 
 
-def clash(
-    program: Program,
-    quotas: Sequence[Quota],
-    total: int | None,
-    relaxed: Relaxed,
-    counts: Mapping[str, tuple[float, float]],
-) -> QuotasClash:
-    """The error for quotas that can't be met; `counts` are by path the count and its whole under the relaxed ones."""
+def clash(program: Program, quotas: Sequence[Quota], total: int | None) -> QuotasClash:
+    """The error for quotas that can't be met together."""
     found, found_total = irreducible(program, quotas, total)
+    complements = _complements(found, quotas)
     lines = []
     for quota in found:
-        others = [other for other in quotas if other is not quota]
-        for other in _complements(found, quotas):
-            others = [item for item in others if item is not other]
+        others = [o for o in quotas if o is not quota and not any(o is other for other in complements)]
         lines.append(_line(program, quota, others, total, alone=len(found) == 1 and found_total is None))
     if found_total is not None:
         lines.append(_total_line(program, quotas, found_total))
-    paths = [quota.path for quota in found] + [TOTAL] * (found_total is not None)
-    changed: dict[str, float] = {}
-    told = []
-    for before, after in zip(quotas, relaxed.quotas, strict=True):
-        if before.value != after.value:
-            changed[before.path] = after.value
-            count, whole = counts[before.path]
-            told.append(
-                f"{before.path} {before.value:g} -> {after.value:.4g} ({count:,.0f} of {whole:,.0f} {before.what})"
-            )
-    if total is not None and relaxed.total is not None and relaxed.total != total:
-        changed[TOTAL] = relaxed.total
-        told.append(f"{TOTAL} {total:,} -> {relaxed.total:,}")
     if len(lines) > 1:
         lines = [
             f"balance: these {len(lines)} quotas can't be met together",
             *(f"  {line}" for line in lines),
         ]
+    relaxed = _relaxed(program, quotas, total, found, found_total)
+    nearest: dict[str, float] = {}
+    told = []
+    for before, after in zip(quotas, relaxed.quotas, strict=True):
+        if before.value != after.value:
+            nearest[before.path] = after.value
+            number = _number(program, after, relaxed.quotas, relaxed.total)
+            told.append(f"{before.path} {before.value:g} -> {after.value:.4g}{number}")
+    if total is not None and relaxed.total is not None and relaxed.total != total:
+        nearest[TOTAL] = relaxed.total
+        told.append(f"{TOTAL} {total:,} -> {relaxed.total:,}")
     lines.append("The nearest that can be met: " + "; ".join(told))
-    return QuotasClash("\n".join(lines), paths, changed)
+    paths = [quota.path for quota in found] + [TOTAL] * (found_total is not None)
+    return QuotasClash("\n".join(lines), paths, nearest)
 
 
 def _line(program: Program, quota: Quota, others: Sequence[Quota], total: int | None, alone: bool) -> str:
@@ -123,15 +120,20 @@ def _line(program: Program, quota: Quota, others: Sequence[Quota], total: int | 
     span = program.shares(quota, others, total)
     if span is None:
         return f"{quota.path}: asks for {ask}; no other share of it alone would do{together}"
-    if span[1] < quota.value:
-        return (
-            f"{quota.path}: asks for {ask}, but at most {span[1]:.4g} can be had{together}; "
-            f"short: {quota.kind}"
-        )
-    return (
-        f"{quota.path}: asks for {ask}, but at least {span[0]:.4g} is what remains{together}; "
-        f"short: everything but {quota.kind}"
-    )
+    short = span[1] < quota.value
+    could = quota.asked(span[1] if short else span[0])
+    number = _number(program, could, [*others, could], total)
+    if short:
+        had = f"at most {could.value:.4g}{number} can be had{together}; short: {quota.kind}"
+    else:
+        had = f"at least {could.value:.4g}{number} is what remains{together}; short: everything but {quota.kind}"
+    return f"{quota.path}: asks for {ask}, but {had}"
+
+
+def _number(program: Program, quota: Quota, quotas: Sequence[Quota], total: int | None) -> str:
+    """The numbers behind a share, in brackets."""
+    found = program.numbers(quota, quotas, total)
+    return f" ({found[0]:,.0f} of {found[1]:,.0f} {quota.what})" if found else ""
 
 
 def _total_line(program: Program, quotas: Sequence[Quota], total: int) -> str:

@@ -77,6 +77,29 @@ class Program:
         """
         import numpy as np
 
+        found = self._sized(quotas, total, slack)
+        if found is None:
+            return None
+        # rounded, so that platforms whose last digits differ plan alike
+        draws = self._evenly(*found).round(9)
+        return np.asarray(np.clip(draws, self.low, self.high)[self.group])
+
+    def numbers(self, quota: Quota, quotas: Sequence[Quota], total: int | None) -> tuple[float, float] | None:
+        """How much there is of what `quota` is about, and of what it is a share of, where `quotas` and the total hold
+        and as much is drawn as `best` does; None where they can't be met together.
+        """
+        found = self._sized(quotas, total, 10 * SLACK)
+        if found is None:
+            return None
+        drawn = self.records * self.mass * found[1][: len(self.mass)]
+        return float(drawn @ self.part[quota.path]), float(drawn @ self.whole[quota.what])
+
+    def _sized(
+        self, quotas: Sequence[Quota], total: int | None, slack: float
+    ) -> tuple[Linear, np.ndarray] | None:
+        """The program of all plans that are as good as can be but for evenness, and one of them."""
+        import numpy as np
+
         groups, weighted = len(self.mass), self.weighted
         differences = np.zeros(groups + 1 + len(weighted))
         differences[groups + 1 :] = 1
@@ -96,9 +119,7 @@ class Program:
         records = sign * found.value
         bound = records * (1 + sign * self.spread) + sign * SLACK
         program.at_most(sign * self.mass, sign * bound)
-        # rounded, so that platforms whose last digits differ plan alike
-        draws = self._evenly(program, found.at).round(9)
-        return np.asarray(np.clip(draws, self.low, self.high)[self.group])
+        return program, found.at
 
     def _weighed(self, program: Linear) -> Linear:
         """The program with the differences between the sources' shares and weights, its variables behind tau."""

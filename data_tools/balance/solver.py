@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from data_tools.balance.cells import Cell
-from data_tools.balance.clash import clash, relax
+from data_tools.balance.clash import clash
 from data_tools.balance.config import Balance
 from data_tools.balance.linear import SLACK
 from data_tools.balance.program import Program
@@ -99,12 +99,7 @@ def _in_quotas(
             # what is rounded to are the shares as they could be met
             met = [q.asked(q.share(drawn)) if slack > SLACK and q.miss(q.share(drawn)) else q for q in asked]
             return drawn, met, balance.total
-    relaxed = relax(program, asked, balance.total)
-    draws = program.best(relaxed.quotas, relaxed.total, 10 * SLACK)
-    assert draws is not None, "quotas that were relaxed until they can be met can be met"
-    drawn = draws * units
-    counts = {q.path: (float(q.part @ drawn), float(q.whole @ drawn)) for q in asked}
-    raise clash(program, asked, balance.total, relaxed, counts)
+    raise clash(program, asked, balance.total)
 
 
 def _in_proportion(cells: Sequence[Cell], balance: Balance) -> tuple[np.ndarray, list[Quota], int | None]:

@@ -140,7 +140,7 @@ def test_repeat_leaves_nothing_out_and_keeps_to_the_cap() -> None:
     with pytest.raises(QuotasClash) as told:
         solve(TEXT_IMAGE, balance(strategy="repeat", modality={"image-text": 0.5}, max_epochs=2))
     assert str(told.value).splitlines() == [  # 80 of 180
-        "balance.modality.image-text: asks for 0.5 of the records, but at most 0.4444 can be had; short: image-text",
+        "balance.modality.image-text: asks for 0.5 of the records, but at most 0.4444 (80 of 180 records) can be had; short: image-text",
         "The nearest that can be met: balance.modality.image-text 0.5 -> 0.4444 (80 of 180 records)",
     ]
     with pytest.raises(
@@ -209,10 +209,10 @@ def test_quotas_that_clash_are_named_with_what_each_could_be() -> None:
     lines = str(told.value).splitlines()
     assert lines[:3] == [
         "balance: these 2 quotas can't be met together",
-        "  balance.modality.text: asks for 0.7 of the records, but at most 0.5714 can be had together with the other "
-        "quotas; short: text",
-        "  balance.joint.0.at_least: asks for at least 0.6 of the comparisons, but at most 0.4615 can be had together "
-        "with the other quotas; short: image-text/safety",
+        "  balance.modality.text: asks for 0.7 of the records, but at most 0.5714 (100 of 175 records) can be had "
+        "together with the other quotas; short: text",
+        "  balance.joint.0.at_least: asks for at least 0.6 of the comparisons, but at most 0.4615 (86 of 186 "
+        "comparisons) can be had together with the other quotas; short: image-text/safety",
     ]
     assert told.value.paths == ("balance.modality.text", "balance.joint.0.at_least")
     # a tenth of the mixture is nearer than 0.18 comparisons a record, of 1.33 that there are
@@ -224,8 +224,8 @@ def test_a_total_that_is_too_high_is_named_with_what_is_short() -> None:
     with pytest.raises(QuotasClash) as told:
         solve(TEXT_IMAGE, balance(modality={"text": 0.5}, total=90))
     assert str(told.value).splitlines()[1:] == [
-        "  balance.modality.text: asks for 0.5 of the records, but at least 0.5556 is what remains together with the "
-        "other quotas; short: everything but text",
+        "  balance.modality.text: asks for 0.5 of the records, but at least 0.5556 (50 of 90 records) is what remains "
+        "together with the other quotas; short: everything but text",
         "  balance.total: asks for 90 records, but 80 are left under the quotas; short: records of every kind",
         "The nearest that can be met: balance.modality.text 0.5 -> 0.5556 (50 of 90 records)",
     ]

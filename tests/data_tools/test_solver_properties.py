@@ -74,7 +74,7 @@ def off(solution: Solution) -> float:
 
 
 @given(problems_that_can_be_met())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_quotas_that_can_be_met_are_met_within_a_unit(problem: tuple[list[Cell], Balance]) -> None:
     cells, balance = problem
     solution = solve(cells, balance)
@@ -100,7 +100,7 @@ def test_quotas_that_can_be_met_are_met_within_a_unit(problem: tuple[list[Cell],
     st.sampled_from(["choose", "repeat"]),
     st.none() | st.integers(200, 2000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_clash_is_irreducible_and_what_it_names_can_be_met(
     cells: list[Cell], text: float, objectives: dict[str, float], strategy: Any, total: int | None
 ) -> None:
