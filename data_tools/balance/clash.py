@@ -59,7 +59,7 @@ def _relaxed(
     found: Sequence[Quota],
     found_total: int | None,
 ) -> _Relaxed:
-    """The quotas and total with the least change that can be met: of those that clash (`found`), where that is enough."""
+    """The quotas and total with the least change that can be met: of what clashes (`found`), where that is enough."""
     giving = [*found, *_complements(found, quotas)]
     fixed = [quota for quota in quotas if not any(quota is other for other in giving)]
     total_gives = found_total is not None

@@ -246,7 +246,7 @@ class Program:
         values = []
         for quota in giving:
             share = float(z @ self.part[quota.path]) / wholes[quota.what] if wholes[quota.what] else 0.0
-            values.append(min(max(share, 0.0), 1.0) if quota.miss(share) else quota.value)
+            values.append(min(max(share, 0.0), 1.0) if abs(quota.miss(share)) > SLACK else quota.value)
         return values, None if total is None else self.records / float(found.at[groups])
 
     def _program(

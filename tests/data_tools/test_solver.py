@@ -140,7 +140,8 @@ def test_repeat_leaves_nothing_out_and_keeps_to_the_cap() -> None:
     with pytest.raises(QuotasClash) as told:
         solve(TEXT_IMAGE, balance(strategy="repeat", modality={"image-text": 0.5}, max_epochs=2))
     assert str(told.value).splitlines() == [  # 80 of 180
-        "balance.modality.image-text: asks for 0.5 of the records, but at most 0.4444 (80 of 180 records) can be had; short: image-text",
+        "balance.modality.image-text: asks for 0.5 of the records, but at most 0.4444 (80 of 180 records) can be "
+        "had; short: image-text",
         "The nearest that can be met: balance.modality.image-text 0.5 -> 0.4444 (80 of 180 records)",
     ]
     with pytest.raises(
