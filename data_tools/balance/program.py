@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 FEW = 1e-4  # of the comparisons a record has on the average; so many must be left where shares of them are asked for
+LEAST = 1e-6  # draws of a unit, as a part of the mean, that a weight may ask for
 
 
 class Program:
@@ -147,7 +148,8 @@ class Program:
 
         ideal = np.ones(len(self.mass))
         for weight, member in self.weighted:
-            ideal += member * (weight / float(self.mass @ member) - 1)
+            # a weight of next to nothing must still end the level's rise
+            ideal += member * (max(weight / float(self.mass @ member), LEAST) - 1)
         sign = 1.0 if self.low == 0 else -1.0  # leaving out: level * ideal <= z, and the level is raised
         draws = np.zeros(len(self.mass))
         free = np.arange(len(self.mass))

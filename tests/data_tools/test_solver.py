@@ -109,6 +109,7 @@ def test_weights_are_come_near_to_and_quotas_go_first() -> None:
     cells = [cell("a", "text", 100), cell("b", "image", 400)]
     assert drawn(solve(cells, balance(weights={"a": 2, "b": 2}))) == [100, 100]
     assert drawn(solve(cells, balance(temperature=2))) == [100, 200]  # as sqrt 100 to sqrt 400
+    assert drawn(solve(cells, balance(temperature=0.01))) == [0, 400]  # as 1 to 4^100
     assert drawn(solve(cells, balance(weights={"a": 3, "b": 1}, modality={"text": 0.5}))) == [100, 100]
     assert drawn(solve(cells, balance(unimax=True, total=150))) == [75, 75]
     assert drawn(solve(cells, balance(unimax=True, total=300))) == [100, 200]
