@@ -23,9 +23,9 @@ from data_tools.adapters.base import (
     take_image,
     take_text,
 )
+from data_tools.intervals import Estimate, share_right
 from data_tools.rows.open import all_rows
 from data_tools.schema import Comparison, ImageRef, Message, Part, PreferenceRecord, Response
-from mmrlhf.evaluation.intervals import Estimate, share_right
 
 OBJECTIVE = "preference"  # what a benchmark's rows are judged on, until the caller names heads
 MARK = "<image>"
