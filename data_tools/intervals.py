@@ -121,9 +121,9 @@ def bootstrap(
 def gap_auc(
     gaps: Sequence[float] | Floats, clusters: Sequence[Hashable] | Ints, seed: int = 0, rounds: int = 1000
 ) -> Estimate:
-    """How well a score ranks pairs whose gap (of the better side minus the worse one) is known, as the area under the ROC
-    curve over every pair in both orders: P(a gap is above another's opposite), half of it where they are equal. 1: every
-    gap is above 0; 0.5: gaps above and below 0 are alike in number and size. Drawn by clusters.
+    """How well a score ranks pairs whose gap (of the better side minus the worse one) is known, as the area under the
+    ROC curve over every pair in both orders: P(a gap is above another's opposite), half of it where they are equal. 1:
+    every gap is above 0; 0.5: gaps above and below 0 are alike in number and size. Drawn by clusters.
 
     Raises:
         ValueError: no gap, or one that isn't finite.

@@ -46,8 +46,8 @@ class Blind(PairAudit):
         tables = [
             self.table(
                 "Accuracy of the blind probe",
-                "Groups are what hangs together by image, prompt, flip pair or declared group; none is both learnt from "
-                "and judged. Chance is 50 %.",
+                "What hangs together by image, prompt, flip pair or declared group is never both learnt from and "
+                "judged. Chance is 50 %; always naming the first answer would be right as often as stands beside it.",
                 blind_accuracy=accuracy,
                 first_is_better=first,
             )
@@ -66,7 +66,7 @@ class Blind(PairAudit):
 def _gives_away(shared: SharedPairs, probe: BlindProbe) -> list[Table]:
     """The words by which the probe goes, for each modality, objective and source."""
     rows = []
-    for scope, members in shared.tasks.items():
+    for members in shared.tasks.values():
         pairs = [shared.pairs[i] for i in members]
         task = task_of(pairs[0])
         if task in probe.weights:

@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
 from data_tools.audits.pairs import Pair
@@ -57,7 +57,7 @@ def words(text: str) -> list[str]:
 def _words(prompt: str, answer: str) -> Iterator[str]:
     found = ["^", *words(answer), "$"]
     yield from found
-    yield from (f"{one} {other}" for one, other in zip(found, found[1:], strict=False))
+    yield from (f"{one} {other}" for one, other in pairwise(found))
 
 
 def _letters(prompt: str, answer: str) -> Iterator[str]:
@@ -73,8 +73,8 @@ def _crosses(prompt: str, answer: str) -> Iterator[str]:
         said = " ".join(found)
         yield said
         asked = words(prompt)
-        yield from (f"{word}|{said}" for word in set(asked))
-        yield from (f"{pair}|{said}" for pair in {*zip(asked, asked[1:], strict=False)})
+        yield from (f"{word}|{said}" for word in dict.fromkeys(asked))
+        yield from (f"{one} {other}|{said}" for one, other in dict.fromkeys(pairwise(asked)))
 
 
 def _lengths(text: str) -> tuple[float, float]:
@@ -82,8 +82,8 @@ def _lengths(text: str) -> tuple[float, float]:
 
 
 def telling(pairs: Sequence[Pair], weights: Floats, most: int = 6) -> tuple[list[str], list[str]]:
-    """The words, and prompt words with short answers, that speak most for an answer and most against it, by weight and by
-    the square root of the number of answers that hold them. Those of fewer than five answers are left out.
+    """The words, and prompt words with short answers, that speak most for an answer and most against it, by weight and
+    by the square root of the number of answers that hold them. Those of fewer than `RARE` answers are left out.
 
     `weights` are those of `differences`' columns. A hash may stand for several words; the most frequent is named.
     """
@@ -96,7 +96,11 @@ def telling(pairs: Sequence[Pair], weights: Floats, most: int = 6) -> tuple[list
         uses = Counter(
             token for pair in pairs for answer in pair.answers for token in set(read(pair.prompt, answer))
         )
-        known = [(token, number) for token, number in uses.most_common() if number >= RARE]
+        known = [
+            (token, number)
+            for token, number in uses.most_common()
+            if number >= RARE and re.search(r"\w", token.partition("|")[0])
+        ]
         if known:
             of_block = weights[block * COLUMNS : (block + 1) * COLUMNS]
             found = one.transform([token for token, _ in known]) @ of_block

@@ -1,5 +1,5 @@
-"""What the name of an answer tells: the model that wrote it, or the answer itself where the same few come again and again,
-as "Yes." and "No." do.
+"""What the name of an answer tells: the model that wrote it, or the answer itself where the same few come again and
+again, as "Yes." and "No." do.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def prompt_text(row: dict[str, Any]) -> str:
 
 
 def links_of(row: dict[str, Any], prompt: str, answers: tuple[str, str]) -> tuple[int, ...]:
-    """What pairs of different folds must not share, as hashes: the prompt with both answers, an image, and the flip pair
-    or group that the source declares (as in `data_tools.splits`)."""
+    """What pairs of different folds must not share, as hashes: the prompt with both answers, an image, and the flip
+    pair or group that the source declares (as in `data_tools.splits`)."""
     keys = [("same words", prompt, *sorted(answers))]
     keys += [
         ("image", image.get("sha256") or image.get("path") or f"{row['source']}/{row['id']}")

@@ -95,11 +95,13 @@ def fit(pairs: Sequence[Pair], groups: Ints | None = None, seed: int = 0) -> Bli
 def _cross_fitted(pairs: Sequence[Pair], folds: Ints) -> tuple[Floats, NDArray[np.float32]]:
     from sklearn.linear_model import LogisticRegression
 
-    features = differences(pairs)
+    everything = differences(pairs)
+    used = np.unique(everything.indices)  # most columns hold nothing, and would cost as much as the others
+    features = everything[:, used]
     first = np.array([pair.better == 0 for pair in pairs])
     out = np.empty(len(pairs))
-    weights = []
-    for fold in range(int(folds.max()) + 1):
+    weights = np.zeros((int(folds.max()) + 1, everything.shape[1]), dtype=np.float32)
+    for fold in range(len(weights)):
         chosen = np.flatnonzero(folds != fold)
         # turned round so that every second one has its better answer first: the loss is the same, and both classes that
         # the library asks for are there, also where the data puts the better answer first
@@ -107,9 +109,9 @@ def _cross_fitted(pairs: Sequence[Pair], folds: Ints) -> tuple[Floats, NDArray[n
         signs = np.where(target == first[chosen], 1, -1).astype(np.float32)
         model = LogisticRegression(C=1.0, fit_intercept=False, max_iter=1000)
         model.fit(features[chosen].multiply(signs[:, None]).tocsr(), target)
-        weights.append(model.coef_[0].astype(np.float32))
-        out[folds == fold] = _sigmoid(features[folds == fold] @ weights[-1])
-    return out, np.array(weights)
+        weights[fold, used] = model.coef_[0]
+        out[folds == fold] = _sigmoid(features[folds == fold] @ weights[fold, used])
+    return out, weights
 
 
 def _sigmoid(logits: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""What the audits of pairs share: one sample, its groups, the parts of the data, and the shares that are right there."""
+"""What the audits of pairs share: one sample, its groups, the parts of the data, and the share that is right there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SharedPairs:
     """The sample that all audits of pairs look at."""
 
     def __init__(self, data: Data) -> None:
-        self.seed = data.options.seed
+        self.seed, self.splits = data.options.seed, data.splits
         self.sample = PairSample(data.options.max_pairs, self.seed)
 
     @cached_property
@@ -40,8 +40,8 @@ class SharedPairs:
     @cached_property
     def tasks(self) -> dict[Scope, Ints]:
         """The pairs of each modality, objective and source, whatever their split: what one rule is fitted to."""
-        return _by_scope(
-            [Scope("", pair.modality, pair.objective, pair.source, "") for pair in self.pairs], whole=True
+        return _members(
+            [Scope("", pair.modality, pair.objective, pair.source, "") for pair in self.pairs], wide=False
         )
 
     @cached_property
@@ -49,24 +49,29 @@ class SharedPairs:
         """The pairs of each part of the data, for every choice of names that some pair has; the split is always named.
         Kinds of labels are told apart only where there are several."""
         several = len({pair.label for pair in self.pairs}) > 1
-        return _by_scope(
+        found = _members(
             [
                 Scope(pair.split, pair.modality, pair.objective, pair.source, pair.label if several else "")
                 for pair in self.pairs
-            ]
+            ],
+            wide=True,
         )
+        return {scope: found[scope] for scope in sorted(found, key=self._place)}
+
+    def _place(self, scope: Scope) -> tuple[int, Scope]:
+        return self.splits.index(scope.split), scope
 
     def folds(self, members: Ints) -> Ints:
         """A fold for each of these pairs."""
         return folds_of(self.groups[members], self.seed)
 
     def right(self, scores: Floats) -> Floats:
-        """1 where a score, positive for the first answer, names the better one, 0.5 where it is 0, else 0; NaN stays."""
+        """1 where a score, above 0 for the first answer, names the better one, 0.5 where it is 0, else 0; NaN stays."""
         return (np.sign(scores) * (2 * self.first - 1) + 1) / 2
 
     def shares(self, values: Floats) -> dict[Scope, Estimate]:
-        """The mean of the values (1: right, 0.5: a tie, 0: wrong, NaN: not said) in each part of the data, the pairs of a
-        group drawn together. A part of which nothing is said has no share."""
+        """The mean of the values (1: right, 0.5: a tie, 0: wrong, NaN: not said) in each part of the data, the pairs of
+        a group drawn together. A part of which nothing is said has no share."""
         found: dict[Scope, Estimate] = {}
         known: dict[bytes, Estimate | None] = {}
         for scope, members in self.scopes.items():
@@ -87,28 +92,25 @@ class SharedPairs:
             key = members.tobytes()
             if key not in names or _filled(scope) > _filled(names[key]):
                 names[key] = scope
-        return sorted(names.values())
+        return sorted(names.values(), key=self._place)
 
 
-def _by_scope(full: Sequence[Scope], whole: bool = False) -> dict[Scope, Ints]:
-    """The indices of those that fall under each scope; with `whole` only under the full ones."""
+def _members(full: Sequence[Scope], wide: bool) -> dict[Scope, Ints]:
+    """The indices of those that have each scope, with `wide` also of those that fall under wider ones; in order."""
+    narrow: dict[Scope, list[int]] = {}
+    for index, scope in enumerate(full):
+        narrow.setdefault(scope, []).append(index)
     found: dict[Scope, list[int]] = {}
-    for scope, members in _members(full).items():
-        for wider in [scope] if whole else set(_wider(scope)):
-            found.setdefault(wider, []).extend(members)
+    for scope, members in narrow.items():
+        for name in wider(scope) if wide else [scope]:
+            found.setdefault(name, []).extend(members)
     return {scope: np.array(sorted(found[scope]), dtype=np.int64) for scope in sorted(found)}
 
 
-def _members(full: Sequence[Scope]) -> dict[Scope, list[int]]:
-    found: dict[Scope, list[int]] = {}
-    for index, scope in enumerate(full):
-        found.setdefault(scope, []).append(index)
-    return found
-
-
-def _wider(scope: Scope) -> Iterator[Scope]:
+def wider(scope: Scope) -> Iterator[Scope]:
+    """All scopes that this one falls under, itself among them; the split stays."""
     names = (scope.modality, scope.objective, scope.source, scope.label)
-    for chosen in product(*((name, "") for name in names)):
+    for chosen in product(*((name, "") if name else ("",) for name in names)):
         yield Scope(scope.split, *chosen)
 
 
@@ -150,10 +152,9 @@ class PairAudit(Audit):
         for scope in self.shared.rows:
             cells: list[Cell] = [found.get(scope) for found in shares.values()]
             if any(cell is not None for cell in cells):
-                members = self.shared.scopes[scope]
-                groups = len(np.unique(self.shared.groups[members]))
-                rows.append((*scope_cells(scope), len(members), groups, *cells))
-        columns = (*SCOPE_COLUMNS, "pairs", "groups", *(name.replace("_", " ") for name in shares))
+                pairs = max(cell.n for cell in cells if isinstance(cell, Estimate))
+                rows.append((*scope_cells(scope), pairs, *cells))
+        columns = (*SCOPE_COLUMNS, "pairs", *(name.replace("_", " ") for name in shares))
         return Table(title, columns, tuple(rows), note)
 
 

@@ -95,10 +95,10 @@ def _gaps(shared: SharedPairs, size: Callable[[str], int]) -> Floats:
 
 
 def _by_sign(shared: SharedPairs, signs: Floats) -> Floats:
-    """How right a rule is (1, 0.5 or 0): each sign, or its opposite, whichever is right more often in the other folds of
-    the same modality, objective and source; no rule where it is a draw there."""
+    """How right a rule is (1, 0.5 or 0): each sign, or its opposite, whichever is right more often in the other folds
+    of the same modality, objective and source; half right where it is a draw there."""
     right = shared.right(signs) - 0.5
-    out = np.full(len(right), np.nan)
+    out = np.full(len(right), 0.5)
     for members in shared.tasks.values():
         folds = shared.folds(members)
         for fold in np.unique(folds):
