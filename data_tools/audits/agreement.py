@@ -16,7 +16,7 @@ import numpy as np
 
 from data_tools.audits.base import Audit, AuditResult, Cell, Data, Finding, Metric, Scope, Table
 from data_tools.audits.sampled import SCOPE_COLUMNS, scope_cells, wider
-from data_tools.intervals import Estimate, Floats, Ints
+from data_tools.intervals import Estimate, Ints
 
 Kind = Literal["votes", "ratings"]
 LEVELS: dict[Kind, Literal["nominal", "interval"]] = {"votes": "nominal", "ratings": "interval"}
@@ -60,6 +60,8 @@ class Agreement(Audit):
         ),
         "vote_agreement": Metric("share of two judges' choices between two answers that are the same"),
     }
+
+    headline: ClassVar[tuple[str, ...]] = ("vote_alpha", "rating_alpha")
 
     def __init__(self, data: Data) -> None:
         super().__init__(data)
@@ -198,7 +200,7 @@ def _alpha(table: Ints, domain: Ints, numbers: Ints, level: str) -> float:
     judges = table.sum(1)
     within = judges * (table @ squares) - ((table @ values) ** 2).sum(1)
     observed = (numbers * within / (judges - 1)).sum()
-    totals: Floats = numbers @ table
+    totals = (numbers @ table).astype(np.float64)
     count = totals.sum()
     expected = (count * (totals @ squares) - ((totals @ values) ** 2).sum()) / (count - 1)
     return float(1 - observed / expected) if expected > 0 else float("nan")

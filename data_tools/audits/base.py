@@ -50,6 +50,12 @@ class Scope:
         return ".".join(part for part in dataclasses.astuple(self) if part) or "all"
 
 
+def scope_label(scope: Scope) -> str:
+    """A scope for tables and plots: "train · nlvr · factuality"; a source tells the kind of prompt itself."""
+    names = (scope.split, scope.source or scope.modality, scope.objective, scope.label)
+    return " · ".join(name for name in names if name) or "all"
+
+
 @dataclass(frozen=True)
 class Metric:
     """What a number means, in a sentence; whether it is a share of 1; and what it would be where nothing is amiss."""
@@ -195,6 +201,7 @@ class Audit:
     name: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[Mapping[str, Metric]] = {}
+    headline: ClassVar[tuple[str, ...]] = ()  # of these, what the terminal shows; none named: all
 
     def __init__(self, data: Data) -> None:
         self.data = data

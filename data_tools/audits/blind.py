@@ -54,7 +54,7 @@ class Blind(PairAudit):
         ]
         gives = _gives_away(shared, probe)
         return self.result(
-            against_chance(accuracy, "the words alone name the better answer of {} of the pairs"),
+            against_chance(accuracy, "The words alone name the better answer"),
             self.findings(blind_accuracy=accuracy),
             tables=(*tables, *gives),
             plots=_plots(shared, probe),
@@ -71,13 +71,20 @@ def _gives_away(shared: SharedPairs, probe: BlindProbe) -> list[Table]:
         task = task_of(pairs[0])
         if task in probe.weights:
             better, worse = telling(pairs, probe.weights[task].mean(0).astype(np.float64))
-            rows.append((*task, ", ".join(better) or "none", ", ".join(worse) or "none"))
+            rows.append((*task, _quoted(better), _quoted(worse)))
     note = (
         "As far as single words tell; ^ and $ are an answer's beginning and end, and “word|answer” is an answer to a "
         "prompt with the word."
     )
     columns = ("kind", "objective", "source", "speaks for an answer", "speaks against it")
     return [Table("What the probe goes by", columns, tuple(rows), note)] if rows else []
+
+
+def _quoted(tokens: list[str]) -> str:
+    return (
+        " ".join(f"\N{LEFT DOUBLE QUOTATION MARK}{token}\N{RIGHT DOUBLE QUOTATION MARK}" for token in tokens)
+        or "none"
+    )
 
 
 def _plots(shared: SharedPairs, probe: BlindProbe) -> tuple[Plot, ...]:
@@ -90,11 +97,13 @@ def _plots(shared: SharedPairs, probe: BlindProbe) -> tuple[Plot, ...]:
     }
 
     def draw(axes: Axes) -> None:
+        from data_tools.pages.svg import FAINT
+
         edges = np.linspace(0, 1, 21)
         for name, values in series.items():
             counts, _ = np.histogram(values, edges)
             axes.stairs(counts / counts.sum(), edges, label=name, linewidth=1.6)
-        axes.axvline(0.5, linestyle=(0, (3, 3)), linewidth=0.9, color="0.5")
+        axes.axvline(0.5, linestyle=(0, (3, 3)), linewidth=0.9, color=FAINT)
         axes.set_xlabel("probability that the probe gives the better answer, out of fold")
         axes.set_ylabel("share of pairs")
         axes.set_xlim(0, 1)

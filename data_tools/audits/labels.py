@@ -34,11 +34,13 @@ class LabelBalance(Audit):
         "flip_share": Metric("share of such image records that are half of a whole image-flip pair"),
     }
 
+    headline: ClassVar[tuple[str, ...]] = ("image_share", "flip_share")
+
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         self._counts: dict[Scope, Counter[str]] = defaultdict(Counter)
         self._ratings: dict[Scope, np.ndarray[Any, Any]] = {}
-        self._sums: Counter[Scope] = Counter()
+        self._sums: dict[Scope, float] = defaultdict(float)
         self._records: Counter[tuple[str, bool]] = Counter()
         self._flips: dict[str, array[int]] = defaultdict(lambda: array("q"))
 
@@ -97,7 +99,7 @@ class LabelBalance(Audit):
 
     def _label_findings(self) -> Iterator[Finding]:
         totals: dict[Scope, Counter[str]] = defaultdict(Counter)
-        sums: Counter[Scope] = Counter()
+        sums: dict[Scope, float] = defaultdict(float)
         rated: Counter[Scope] = Counter()
         for scope, counts in self._counts.items():
             for name in wider(scope):

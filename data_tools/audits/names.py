@@ -35,7 +35,7 @@ class Model(PairAudit):
             self,
             models,
             "model_accuracy",
-            "the model that wrote it names the better answer of {} of the pairs",
+            "Who wrote it names the better answer",
         )
 
 
@@ -57,7 +57,7 @@ class Answer(PairAudit):
             self,
             answers,
             "answer_accuracy",
-            "the answer alone, whatever was asked, is right in {} of the pairs",
+            "The answer alone, whatever was asked, is the better one",
         )
 
 
@@ -88,7 +88,7 @@ def _named(audit: PairAudit, names: Sequence[tuple[str, str]], metric: str, says
     return audit.result(
         against_chance(accuracy, says),
         audit.findings(**{metric: accuracy}),
-        tables=(audit.table("Accuracy", **{metric: accuracy}), wins),
+        tables=(audit.table("Accuracy", "", **{metric: accuracy}), wins),
         notes=shared.sample.notes(),
     )
 

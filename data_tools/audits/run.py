@@ -60,7 +60,7 @@ def run_audits(
     directory: str | Path,
     splits: Sequence[str] = (),
     only: Sequence[str] = (),
-    options: Options = Options(),
+    options: Options | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Audits the splits of a finished data directory, all of them if none is named, with the audits named by `only`.
@@ -72,7 +72,7 @@ def run_audits(
     """
     show = progress or (lambda what, done, total: None)
     chosen = chosen_audits(only)
-    data = Data(Path(directory), tuple(splits), options, show)
+    data = Data(Path(directory), tuple(splits), options or Options(), show)
     audits = [audit(data) for audit in chosen]
     numbers = {}
     for split in data.splits:
@@ -93,17 +93,35 @@ def run_audits(
     return Report(data, numbers, tuple(results))
 
 
-def distinct(findings: Sequence[Finding]) -> list[Finding]:
-    """One finding for each metric, split and value: of parts of the data that are the same, under several names, the one
-    that is named the most closely."""
+def distinct(findings: Sequence[Finding], others: Sequence[Finding] = ()) -> list[Finding]:
+    """One finding for each metric, split and value: of parts of the data that are the same, under several names, the
+    one that is named the most closely, before all by a name that is among `others` too."""
+    known = {(finding.metric, finding.scope) for finding in others}
+
+    def rank(finding: Finding) -> tuple[bool, int]:
+        return (finding.metric, finding.scope) in known, closeness(finding.scope)
+
     best: dict[tuple[Any, ...], Finding] = {}
     for finding in findings:
         key = (finding.metric, finding.scope.split, repr(finding.value))
-        if key not in best or closeness(finding.scope) > closeness(best[key].scope):
+        if key not in best or rank(finding) > rank(best[key]):
             best[key] = finding
-    return sorted(best.values(), key=lambda finding: finding.scope)
+    return list(best.values())
 
 
 def closeness(scope: Scope) -> int:
     """How many names a scope has."""
     return sum(bool(name) for name in vars(scope).values())
+
+
+def beside(
+    findings: Sequence[Finding], others: Sequence[Finding] = ()
+) -> list[tuple[str, Scope, Finding | None, Finding | None]]:
+    """The numbers of two audits side by side: metric, part of the data, and what each found there; parts that are the
+    same, under several names, once."""
+    mine, theirs = (
+        {(finding.metric, finding.scope): finding for finding in found} for found in (findings, others)
+    )
+    shown = [*distinct(findings, others), *distinct(others, findings)]
+    keys = dict.fromkeys((finding.metric, finding.scope) for finding in shown)
+    return [(metric, scope, mine.get((metric, scope)), theirs.get((metric, scope))) for metric, scope in keys]

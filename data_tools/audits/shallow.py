@@ -36,6 +36,7 @@ class Length(PairAudit):
         "longer_is_better": Metric("share of pairs whose better answer has more characters", base=0.5),
         "more_words_is_better": Metric("share of pairs whose better answer has more words", base=0.5),
     }
+    headline: ClassVar[tuple[str, ...]] = ("longer_is_better",)
 
     def finish(self) -> AuditResult:
         shared = self.shared
@@ -51,7 +52,7 @@ class Length(PairAudit):
             "more_words_is_better": words,
         }
         return self.result(
-            against_chance(characters, "the better answer is the longer one in {} of the pairs"),
+            against_chance(characters, "The better answer is the longer one"),
             self.findings(**found),
             tables=(self.table("Length", "An equal length counts as half right.", **found),),
             plots=_gap_plot(shared, gaps * (2 * shared.first - 1)),
@@ -70,6 +71,7 @@ class Position(PairAudit):
         ),
         "first_is_better": Metric("share of pairs whose better answer stands first in the record", base=0.5),
     }
+    headline: ClassVar[tuple[str, ...]] = ("first_is_better",)
 
     def finish(self) -> AuditResult:
         shared = self.shared
@@ -80,7 +82,7 @@ class Position(PairAudit):
             "to a model that reads each answer by itself; a judge that is shown both must see them in random order."
         )
         return self.result(
-            against_chance(first, "the better answer is the first one in {} of the pairs"),
+            against_chance(first, "The better answer is the first one"),
             self.findings(position_accuracy=accuracy, first_is_better=first),
             tables=(self.table("Position", note, position_accuracy=accuracy, first_is_better=first),),
             notes=shared.sample.notes(),
@@ -126,12 +128,14 @@ def _gap_plot(shared: SharedPairs, gaps: Floats) -> tuple[Plot, ...]:
     }
 
     def draw(axes: Axes) -> None:
+        from data_tools.pages.svg import FAINT
+
         edge = max(1.0, float(np.quantile(np.abs(gaps), 0.98)))
         edges = np.linspace(-edge, edge, 42)
         for name, values in series.items():
             counts, _ = np.histogram(np.clip(values, -edge, edge), edges)
             axes.stairs(counts / len(values), edges, label=name, linewidth=1.6)
-        axes.axvline(0, linestyle=(0, (3, 3)), linewidth=0.9, color="0.5")
+        axes.axvline(0, linestyle=(0, (3, 3)), linewidth=0.9, color=FAINT)
         axes.set_xlabel("characters of the better answer minus those of the worse one")
         axes.set_ylabel("share of pairs")
         axes.legend(frameon=False)

@@ -14,15 +14,10 @@ def percent(value: Estimate) -> str:
 
 
 def against_chance(found: Mapping[Scope, Estimate], says: str) -> str:
-    """A sentence for each split and modality, and whether its interval holds 50 %; `says` has a place for the share."""
-    sentences = []
+    """A sentence: what `says` of each split and modality, and whether its interval holds 50 %."""
+    parts = []
     for scope, value in found.items():
         if scope.modality and scope == Scope(scope.split, scope.modality):
-            if value.low > 0.5:
-                verdict = "more than chance"
-            elif value.high < 0.5:
-                verdict = "less than chance"
-            else:
-                verdict = "no more than chance"
-            sentences.append(f"{scope.split}, {scope.modality}: {says.format(percent(value))}: {verdict}.")
-    return " ".join(sentences) or "There is no pair to look at."
+            verdict = "more" if value.low > 0.5 else "less" if value.high < 0.5 else "no more"
+            parts.append(f"{scope.split}, {scope.modality}: {percent(value)}, {verdict} than chance")
+    return f"{says} in so many pairs: {'; '.join(parts)}." if parts else "There is no pair to look at."

@@ -9,6 +9,7 @@ import io
 import re
 from typing import Any
 
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -42,6 +43,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelcolor": FAINT,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
+    "axes.prop_cycle": cycler(color=[*SERIES[1:], SERIES[0]]),
 }
 
 
