@@ -20,8 +20,8 @@ Row = tuple[str, Scope, Finding | None, Finding | None]
 
 def forest(rows: Sequence[Row], metrics: Mapping[str, Metric]) -> tuple[str, float]:
     """A panel for each metric that has intervals, a line for each part of the data, a dot with its interval for each of
-    the two audits; a dashed line where nothing would be amiss. As SVG ("" if there is nothing to draw) with its width in
-    inches."""
+    the two audits; a dashed line where nothing would be amiss. As SVG, and its width in inches; "" and 0 if there is
+    nothing to draw."""
     rows = [row for row in rows if any(found and isinstance(found.value, Estimate) for found in row[2:])]
     names = list(dict.fromkeys(row[0] for row in rows))
     parts = list(dict.fromkeys(row[1] for row in rows))
