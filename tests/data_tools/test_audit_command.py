@@ -89,7 +89,7 @@ def test_a_name_that_means_two_things_is_refused() -> None:
         Finding("blind_accuracy", 0.5, Scope("train", "text", "safety", "other")),
         Finding("blind_accuracy", 0.5, Scope("train", "text", "help", "safety")),
     ]
-    with pytest.raises(UserError, match="may be objective safety or source safety"):
+    with pytest.raises(UserError, match="may be source safety or objective safety"):
         broken(parse_threshold("safety.blind_accuracy>0.4"), found)
 
 
@@ -119,9 +119,6 @@ def test_every_audit_says_what_its_metrics_mean() -> None:
     assert len({audit.name for audit in AUDITS}) == len(AUDITS)
     names = [name for audit in AUDITS for name in audit.metrics]
     assert len(set(names)) == len(names)
-    assert (
-        all(metric.about[0].islower() or "'" in metric.about for metric in known_metrics().values()) or names
-    )
     assert all(set(audit.headline) <= set(audit.metrics) for audit in AUDITS)
 
 
@@ -194,14 +191,10 @@ def test_the_command_writes_its_report_and_leaves_the_data_whole(data: Path) -> 
     assert row["records"] == {"train": 40, "test": 20}
     assert [audit["name"] for audit in row["audits"]] == [audit.name for audit in AUDITS]
     blind = row["audits"][0]["findings"][0]
-    assert (blind["metric"], blind["scope"], blind["mean"], blind["n"]) == (
-        "blind_accuracy",
-        {"split": "train"},
-        1.0,
-        40,
-    )
+    assert (blind["metric"], blind["scope"]) == ("blind_accuracy", {"split": "train"})
+    assert (blind["mean"], blind["n"]) == (1.0, 40)
     assert row["failed"] == []
-    assert (data / "audit" / "audit.html").read_text().startswith("\n<!doctype html>") or True
+    assert (data / "audit" / "audit.html").is_file()
     assert read_manifest(data).records == 60
 
 
