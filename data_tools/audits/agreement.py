@@ -79,7 +79,9 @@ class Agreement(Audit):
 
     def finish(self) -> AuditResult:
         findings, rows, sentences = [], list[tuple[Cell, ...]](), []
-        for (kind, scope), units in sorted(self._wider().items()):
+        splits = self.data.splits
+        parts = sorted(self._wider().items(), key=lambda part: (splits.index(part[0][1].split), part[0]))
+        for (kind, scope), units in parts:
             found = alpha(units.patterns, LEVELS[kind], self.data.options.seed)
             same = percent_agreement(units.patterns)
             findings.append(Finding(f"{kind[:-1]}_alpha", found, scope))

@@ -15,7 +15,8 @@ EVERYWHERE = 0.02  # a prompt of a larger share of the records is a phrase, not 
 
 
 def groups_of(pairs: Sequence[Pair]) -> Ints:
-    """A number for each pair, the same for all that hang together, over any number of links.
+    """A number for each pair, the same for all that hang together, over any number of links: the smallest of their
+    hashes, so that a group has the same one whatever else the data hold.
 
     A prompt that is everywhere ("Describe the picture.") links nothing, or all would be one group: then an image, the
     same answers to it, a flip pair or a group that the source declares do.
@@ -31,13 +32,13 @@ def groups_of(pairs: Sequence[Pair]) -> Ints:
         held = [*pair.links, *(question for question in pair.questions if question not in phrases)]
         links += held
         index += [i] * len(held)
-    _, columns = np.unique(links, return_inverse=True)
+    names, columns = np.unique(np.array(links, dtype=np.int64), return_inverse=True)
     size = len(pairs) + int(columns.max()) + 1
     edges = coo_array((np.ones(len(columns), np.int8), (index, len(pairs) + columns)), shape=(size, size))
     _, component = connected_components(edges, directed=False)
-    _, first, number = np.unique(component[: len(pairs)], return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))  # numbered in the order of the pairs
-    return order[number].astype(np.int64)
+    smallest = np.full(int(component.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, component[len(pairs) :], names)
+    return smallest[component[: len(pairs)]]
 
 
 def _phrases(pairs: Sequence[Pair]) -> set[int]:

@@ -72,7 +72,7 @@ class LabelBalance(Audit):
         findings = [*self._label_findings(), *self._record_findings()]
         rows: list[tuple[Cell, ...]] = [
             (*scope_cells(scope), *(counts[name] for name in COUNTED))
-            for scope, counts in sorted(self._counts.items())
+            for scope, counts in sorted(self._counts.items(), key=self._place)
         ]
         title = "Labels"
         note = (
@@ -84,6 +84,9 @@ class LabelBalance(Audit):
             tables=(Table(title, (*SCOPE_COLUMNS, *COUNTED), tuple(rows), note),),
             plots=self._plots(),
         )
+
+    def _place(self, item: tuple[Scope, Any]) -> tuple[int, Scope]:
+        return self.data.splits.index(item[0].split), item[0]
 
     def _says(self) -> str:
         sentences = []
@@ -106,7 +109,7 @@ class LabelBalance(Audit):
                 totals[name].update(counts)
                 sums[name] += self._sums[scope]
                 rated[name] += int(self._ratings[scope].sum()) if scope in self._ratings else 0
-        for scope, counts in sorted(totals.items()):
+        for scope, counts in sorted(totals.items(), key=self._place):
             if counts["comparisons"]:
                 yield Finding("tie_share", counts["ties"] / counts["comparisons"], scope)
             if counts["yes or no"]:

@@ -184,7 +184,7 @@ def test_nlvr_is_half_right_blind_where_only_flip_pairs_are_kept(
     records = [item for item in source.generate(0) if isinstance(item, PreferenceRecord)]
     pairs = [p for n, r in enumerate(records) for p in pairs_of(to_json(r), "train", n)]
     halves = [p for p, r in zip(pairs, records, strict=True) if "flip" in r.provenance]
-    assert (len(pairs), len(halves)) == (989, 460)
+    assert (len(pairs), len(halves)) == (989, 818)
     chance = fit(halves).out_of_fold
     right = np.where(chance == 0.5, 0.5, (chance > 0.5) == [p.better == 0 for p in halves])
     assert right.mean() == 0.5
