@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from data_tools.commands.audit import AuditCommand, audit
+
 if TYPE_CHECKING:
     from data_tools.build import BuildReport, DataConfig
 
@@ -66,6 +68,9 @@ def stats(
         from rich.console import Console
 
         Console().print(table(row))
+
+
+app.command("audit", cls=AuditCommand)(audit)
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_tools.intervals import Estimate, estimate, ratio_with_interval
 from data_tools.oracle import gold
 from data_tools.scenes.claims import judge
 from data_tools.scenes.language import DESCRIBE
 from data_tools.scenes.structure import Scene
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import EvaluateConfig
-from mmrlhf.evaluation.intervals import Estimate, estimate, ratio_with_interval
 from mmrlhf.models.batch import encode_told
 from mmrlhf.models.generate import generate
 from mmrlhf.models.vlm import VLM, decode

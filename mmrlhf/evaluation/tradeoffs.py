@@ -13,11 +13,11 @@ import torch
 
 from data_tools.atomic import write_text
 from data_tools.images import thumbnail
+from data_tools.intervals import paired_difference, paired_ratio_difference
 from data_tools.manifest import read_manifest
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
-from mmrlhf.evaluation.intervals import paired_difference, paired_ratio_difference
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
 from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
 from mmrlhf.evaluation.reward.command import How, on_data

@@ -21,9 +21,9 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.base64_images import path_of
+from data_tools.intervals import Estimate, share_right
 from data_tools.rows.open import all_rows, image_folder
 from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response
-from mmrlhf.evaluation.intervals import Estimate, share_right
 
 OBJECTIVE = "preference"  # what a benchmark's rows are judged on, until the caller names heads
 Scores = dict[str, Estimate]  # name of a score -> its value

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.intervals import clustered_share, share_right
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
@@ -26,7 +27,6 @@ from mmrlhf.evaluation.benchmarks.base import (
     take_text,
     two_answers,
 )
-from mmrlhf.evaluation.intervals import clustered_share, share_right
 
 KINDS = ("mcq", "long", "short", "safety")
 OTHER = "other"

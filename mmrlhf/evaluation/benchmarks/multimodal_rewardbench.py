@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.intervals import share_right
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
@@ -24,7 +25,6 @@ from mmrlhf.evaluation.benchmarks.base import (
     take_text,
     two_answers,
 )
-from mmrlhf.evaluation.intervals import share_right
 
 OVERALL = "overall"
 # category -> how the ID begins, what the row is then, and what it is else

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.intervals import bootstrap, share_right
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
@@ -27,7 +28,6 @@ from mmrlhf.evaluation.benchmarks.base import (
     take_text,
     two_answers,
 )
-from mmrlhf.evaluation.intervals import bootstrap, share_right
 
 GROUPS = {
     "wildvision-battle": "general",

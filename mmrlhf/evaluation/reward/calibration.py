@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrlhf.evaluation.intervals import Floats, bootstrap
+from data_tools.intervals import Floats, bootstrap
 from mmrlhf.evaluation.reward.measures import mean, of
 from mmrlhf.evaluation.reward.scoring import TRUE, Decided
 

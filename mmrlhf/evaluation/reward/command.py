@@ -17,12 +17,12 @@ import torch
 
 from data_tools.atomic import write_text
 from data_tools.errors import UserError
+from data_tools.intervals import Estimate
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected
 from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
 from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, LostRow, Outcome
-from mmrlhf.evaluation.intervals import Estimate
 from mmrlhf.evaluation.report.reward_page import write_reward_page
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
 from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons

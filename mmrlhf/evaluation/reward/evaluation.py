@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from data_tools.intervals import Estimate
 from data_tools.schema import Modality, PreferenceRecord
-from mmrlhf.evaluation.intervals import Estimate
 from mmrlhf.evaluation.reward import calibration, heads, measures
 from mmrlhf.evaluation.reward.scoring import (
     CONDITIONS,

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data_tools.intervals import Estimate, clustered_mean, clustered_share
 from data_tools.schema import PreferenceRecord
-from mmrlhf.evaluation.intervals import Estimate, clustered_mean, clustered_share
 from mmrlhf.evaluation.reward.scoring import MEAN, TRUE, Decided, Scores
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.parts import parts_of

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmrlhf.evaluation.intervals import Estimate, bootstrap, clustered_mean, clustered_share, share_right
+from data_tools.intervals import Estimate, bootstrap, clustered_mean, clustered_share, share_right
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, DEGRADED, NONE, TRUE, Decided
 
 By = dict[str, dict[str, Estimate]]  # objective -> which -> estimate

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mmrlhf.evaluation.intervals import (
+from data_tools.intervals import (
     Estimate,
     bootstrap,
     clustered_mean,
