@@ -3,6 +3,7 @@
 from data_tools.adapters.hh_rlhf import HhRlhfConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig
 from data_tools.adapters.nlvr import NlvrConfig
+from data_tools.adapters.shards import ShardsConfig
 from data_tools.adapters.trl import TrlConfig
 
-ADAPTERS = (HhRlhfConfig, LlamaFactoryConfig, NlvrConfig, TrlConfig)
+ADAPTERS = (HhRlhfConfig, LlamaFactoryConfig, NlvrConfig, ShardsConfig, TrlConfig)
