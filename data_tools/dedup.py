@@ -12,8 +12,9 @@ What goes where is decided by hashes alone (`find_copies`); `merge` then works o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,12 @@ from data_tools.labels import LABELS, Comparison, Correction, Critique, Labels, 
 from data_tools.schema import PreferenceRecord, with_labels
 
 Label = Comparison | Ranking | Rating | Correction | Critique
+
+
+class Judgements(Protocol):
+    """The hashes of what each record says, by its index."""
+
+    def __getitem__(self, index: int, /) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,7 @@ class Copies:
     merges: dict[int, list[int]]
 
 
-def find_copies(
-    content_N: np.ndarray, flip_N: np.ndarray, judged: Mapping[int, Sequence[int]] | Sequence[Sequence[int]]
-) -> Copies:
+def find_copies(content_N: np.ndarray, flip_N: np.ndarray, judged: Judgements) -> Copies:
     """Which of N records are copies, of which the first of each content stays.
 
     `content_N` holds equal numbers for equal content, kind and split; `flip_N` a number for each flip pair, and -1 for
@@ -120,8 +125,8 @@ def _by_text(record: PreferenceRecord) -> list[int]:
 
 
 def _senses(labels: Labels, place: Sequence[int]) -> Iterator[tuple[str, Label, tuple[object, ...]]]:
-    """Each label with the field it stands in and what it says, response i being called `place[i]`: equal for labels that
-    say the same. Of a tie the order says nothing.
+    """Each label with the field it stands in and what it says, response i being called `place[i]`: equal for labels
+    that say the same. Of a tie the order says nothing.
     """
     for name in ("comparisons", "votes"):
         for item in getattr(labels, name):

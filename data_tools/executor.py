@@ -1,7 +1,7 @@
 """Where the steps of a build are worked on: in this process, in several of this machine, or on a Ray cluster.
 
-A step is a function of one task that reads files, writes one output and returns a few numbers. So tasks may run anywhere
-that sees the same folders, in any order; what carries them never carries records or images.
+A step is a function of one task that reads files, writes one output and returns a few numbers. So tasks may run
+anywhere that sees the same folders, in any order; what carries them never carries records or images.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class _Crew:
             if waiting:
                 busy.append(self._give(connection, function, waiting.popleft()))
         while busy:
-            for connection in wait(busy):
-                assert isinstance(connection, Connection)
+            ready = wait(busy)
+            for connection in [one for one in busy if one in ready]:
                 busy.remove(connection)
                 try:
                     error, result = connection.recv()
@@ -148,11 +148,7 @@ def _work(connection: Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             function, task = connection.recv()
-            try:
-                answer = (None, function(task))
-            except Exception as error:  # noqa: BLE001 (it is raised again at the other end)
-                answer = (_portable(error), None)
-            connection.send(answer)
+            connection.send(_attempt(function, task))
 
 
 def _follow_parent() -> None:
@@ -207,10 +203,10 @@ class RayExecutor:
 
 
 def _attempt(function: Callable[[Any], Any], task: Any) -> tuple[Exception | None, Any]:
-    """The result or the error, which Ray itself would wrap in one of its own."""
+    """The error, which is raised again where the task came from, or the result."""
     try:
         return None, function(task)
-    except Exception as error:  # noqa: BLE001 (it is raised again by `map`)
+    except Exception as error:  # noqa: BLE001 (see above)
         return _portable(error), None
 
 

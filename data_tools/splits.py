@@ -85,7 +85,7 @@ class Components:
 
 
 def split_keys(record: PreferenceRecord) -> list[tuple[bytes, bool]]:
-    """A hash of 16 bytes for each thing that hangs the record together with others, and whether it is of the content."""
+    """A hash of 16 bytes for each thing that ties the record to others, and whether it is of its content."""
     if record.images:
         content = [f"image {image.sha256 or image.path}" for image in record.images]
     else:

@@ -71,8 +71,8 @@ class Tally:
     """What is counted of some records of one split, such as a shard's, and can be added up.
 
     By objective `judged` holds the numbers of `JUDGED`; `lengths`, of comparisons without ties, their number, the sums
-    of the characters of the chosen and the rejected answers, and how often the chosen one is longer, and as long. `flips`
-    says how many records of each flip pair there are (by a hash of its name).
+    of the characters of the chosen and the rejected answers, and how often the chosen one is longer, and as long.
+    `flips` says how many records of each flip pair there are (by a hash of its name).
     """
 
     judged: dict[str, list[int]] = field(default_factory=dict)

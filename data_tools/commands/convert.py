@@ -77,8 +77,8 @@ def convert(
 def read_convert_config(
     form: str, row: dict[str, Any], overrides: list[str], max_rejected: float
 ) -> ConvertConfig:
-    """The config of a conversion: an adapter by its name, with settings and changes to them. The source is called as the
-    adapter is, unless they say otherwise.
+    """The config of a conversion: an adapter by its name, with settings and changes to them. The source is called as
+    the adapter is, unless they say otherwise.
 
     Raises:
         UserError: there is no such adapter, or a setting is wrong.
@@ -92,8 +92,8 @@ def read_convert_config(
 
 
 def _recognised(source: str) -> str:
-    from data_tools.adapters.recognise import recognise
+    from importlib import import_module
 
-    found = recognise(source)
+    found = import_module("data_tools.adapters.recognise").recognise(source)
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
     return str(found.name)
