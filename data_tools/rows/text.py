@@ -11,7 +11,9 @@ from data_tools.errors import UserError
 from data_tools.rows.piece import Piece
 from data_tools.source import Rejected
 
-PIECE_BYTES = 32 * 2**20  # of a piece of lines
+PIECE_BYTES = (
+    4 * 2**20
+)  # of a piece of lines; small, since a line of a hundred bytes may name a large picture
 
 
 def is_list(path: Path) -> bool:
