@@ -196,8 +196,8 @@ def reordered(record: PreferenceRecord, order: Sequence[int]) -> PreferenceRecor
     """
     place = {old: new for new, old in enumerate(order)}
     moved = record.labels.moved([place[old] for old in range(len(record.responses))])
-    shuffled = replace(with_labels(record, Labels()), responses=tuple(record.responses[old] for old in order))
-    return with_labels(shuffled, moved)
+    labels = {name: getattr(moved, name) for name in LABELS}
+    return replace(record, responses=tuple(record.responses[old] for old in order), **labels)
 
 
 def user(*parts: str | int) -> Message:

@@ -17,6 +17,8 @@ from data_tools.tar import TarWriter
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+_JSON = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False)
+
 
 def kind_of(record: PreferenceRecord) -> Kind:
     """`prompt` without a response, `preference` with anything judged, else `demonstration`."""
@@ -142,7 +144,7 @@ def record_bytes(row: dict[str, Any]) -> bytes:
         SchemaError: it holds NaN, infinity, half a character, or what isn't JSON at all.
     """
     try:
-        return json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False).encode("utf-8")
+        return _JSON.encode(row).encode("utf-8")
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(
             f"record {row['id']} of {row['source']}: can't be written as JSON ({error})"

@@ -167,13 +167,13 @@ def _split(source: Source) -> str:
 
 
 def convert_piece(task: PieceTask) -> str:
-    """Writes the shards of a piece into its folder; the source's name."""
+    """Writes the shards of a piece into its folder, which is also what is given back."""
     with whole_folder(Path(task.folder)) as folder:
         shards = _Shards(folder, task)
         counts = read_rows(task, folder, shards.pack, shards.add)
         shards.close()
         write_synced(folder / COUNTS, json.dumps(asdict(counts)))
-    return task.source.name
+    return task.folder
 
 
 @dataclass(frozen=True)

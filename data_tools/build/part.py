@@ -105,14 +105,17 @@ class PartReader:
         self.folders = folders
         self._open: dict[int, BinaryIO] = {}
 
-    def read(self, part: int, offset: int, size: int, length: int) -> PreferenceRecord:
-        """The record; its images are bytes, or files that are read only later.
+    def read(
+        self, part: int, offset: int, size: int, length: int, *, split: str | None = None
+    ) -> PreferenceRecord:
+        """The record, in another split where one is given; its images are bytes, or files that are read only later.
 
         Raises:
             UserError: the part is damaged.
         """
         data = self._bytes(part, offset, length)
         row = json.loads(data[:size])
+        row["split"] = split or row["split"]
         images: list[ImageRef | bytes] = []
         at = size
         for said in row["images"]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -77,7 +78,8 @@ def gather(folders: Iterable[Path], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with open(out / ROWS, "wb") as file:
         for folder in folders:
-            file.write((folder / ROWS).read_bytes())
+            with open(folder / ROWS, "rb") as rows:
+                shutil.copyfileobj(rows, file)
             for path in sorted(folder.glob("images/*/*.bin")):
                 target = out / path.relative_to(folder)
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ class Counts:
 
 
 def read_part(task: ReadTask) -> str:
-    """Reads a piece into its folder; the source's name, once the folder is there.
+    """Reads a piece into its folder, which is also what is given back, once it is there.
 
     Raises:
         UserError: the input can't be read, or a record says that it is of another source.
@@ -74,7 +74,7 @@ def read_part(task: ReadTask) -> str:
         counts = read_rows(task, folder, part.pack, part.add)
         part.close()
         write_synced(folder / COUNTS, json.dumps(asdict(counts)))
-    return task.source.name
+    return task.folder
 
 
 def read_rows(

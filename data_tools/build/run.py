@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,24 +111,21 @@ def read(
     report: Progress,
 ) -> None:
     """Works on the tasks whose folders aren't there yet, and tells how many rows of each source are read."""
-    left = {task.source.name: 0 for task in tasks}
-    done = dict.fromkeys(left, 0)
-    seen: set[str] = set()
-    for task in tasks:
-        left[task.source.name] += 1
+    names = {task.folder: task.source.name for task in tasks}
+    left = Counter(names.values())
+    done = Counter[str]()
 
-    def tell() -> None:
-        for task in tasks:
-            if task.folder not in seen and Path(task.folder).exists():
-                seen.add(task.folder)
-                name = task.source.name
-                done[name] += Counts.load(Path(task.folder)).read
-                left[name] -= 1
-                report(name, done[name], None if left[name] else done[name])
+    def tell(folder: str) -> None:
+        name = names[folder]
+        done[name] += Counts.load(Path(folder)).read
+        left[name] -= 1
+        report(name, done[name], None if left[name] else done[name])
 
-    tell()
-    for _ in executor.map(function, [task for task in tasks if task.folder not in seen]):
-        tell()
+    finished = {task.folder for task in tasks if Path(task.folder).exists()}
+    for folder in sorted(finished):
+        tell(folder)
+    for folder in executor.map(function, [task for task in tasks if task.folder not in finished]):
+        tell(folder)
 
 
 def _write(

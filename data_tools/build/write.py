@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from data_tools.atomic import write_text
 from data_tools.build.part import PartReader
 from data_tools.build.plan import MERGES, PLACES, Shard
 from data_tools.dedup import merge
+from data_tools.hashes import hash16
 from data_tools.schema import PreferenceRecord, reordered
 from data_tools.shard_writer import ShardWriter
 from data_tools.stats import Tally
@@ -48,10 +48,9 @@ def write_shard(task: WriteTask) -> int:
     tally = Tally()
     try:
         for number, place in enumerate(places, shard.start):
-            record = reader.read(*place)
+            record = reader.read(*place, split=shard.group.split)
             for copy in copies.get(number, ()):
                 record = merge(record, reader.read(*copy))
-            record = replace(record, split=shard.group.split)
             if task.seed is not None:
                 record = shuffled(record, task.seed)
             tally.add(writer.add(record))
@@ -74,8 +73,7 @@ def shuffled(record: PreferenceRecord, seed: int) -> PreferenceRecord:
 
     def rank(index: int) -> bytes:
         response = record.responses[index]
-        said = json.dumps([seed, record.source, whose, response.text, response.model])
-        return hashlib.sha256(said.encode()).digest()
+        return hash16("\0".join((str(seed), record.source, whose, response.text, response.model or "")))
 
     order = sorted(range(len(record.responses)), key=rank)
     return record if order == list(range(len(order))) else reordered(record, order)
