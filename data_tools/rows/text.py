@@ -17,7 +17,7 @@ from data_tools.rows.piece import Piece
 from data_tools.rows.stream import Damaged, is_gzip, open_bytes
 from data_tools.source import Rejected
 
-PIECE_BYTES = 32 * 2**20  # of a piece of lines
+PIECE_BYTES = 4 * 2**20  # of a piece of lines; small, since a short line may name a large picture
 MOST_LINE = 256 * 2**20  # bytes of a line; more is no row, but a mistake or an attack
 MOST_LIST = 4 * 2**30  # bytes of a JSON list, which is held in memory
 _BLOCK = 2**20
