@@ -89,7 +89,13 @@ class _Group:
         images = tuple(_image_bytes(record, image) for image in record.images)
         key = f"{self.total:08d}"
         row = to_json(record)
-        row["images"] = [{"sha256": hashlib.sha256(data).hexdigest()} for data in images]
+        row["images"] = [
+            {
+                "sha256": hashlib.sha256(data).hexdigest(),
+                **({"notes": said["notes"]} if "notes" in said else {}),
+            }
+            for data, said in zip(images, row["images"], strict=True)
+        ]
         try:
             body = json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False).encode("utf-8")
         except ValueError as error:

@@ -7,6 +7,7 @@ URL.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -15,9 +16,9 @@ from pydantic import Field
 
 from data_tools.images import (
     ImageError,
+    check_image,
     decode_image,
     encode_png,
-    extension,
     local_path,
     read_bytes,
 )
@@ -163,8 +164,7 @@ def take_list(row: dict[str, Any], key: str) -> list[Any]:
 
 
 def take_image(value: object, root: Path) -> ImageRef:
-    """An image given as a path below `root`, `{"path": ...}` or `{"bytes": ...}`, decoded once to see that
-    it's whole.
+    """An image given as a path below `root`, `{"path": ...}` or `{"bytes": ...}`, checked to be whole.
 
     A file stays on disk and is referred to; GIF and BMP bytes become PNG.
     """
@@ -174,24 +174,23 @@ def take_image(value: object, root: Path) -> ImageRef:
             return _checked(data)
         value = value.get("path")
     if not isinstance(value, str) or not value:
-        raise RowError("an image is neither a path nor bytes")
+        raise RowError("an image is neither a path nor bytes", "image-missing")
     try:
         ref = ImageRef(path=str(local_path(check_text(value, "an image path"), root)))
         data = read_bytes(ref)
-        held = _checked(data)
     except ImageError as error:
-        raise RowError(
-            f"an image {str(error).rpartition(': ')[2]}"
-        ) from error  # without the path, to be countable
-    return ImageRef(path=ref.path, sha256=held.sha256) if held.data == data else held
+        # without the path, to be countable
+        raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
+    held = _checked(data)
+    return replace(held, data=None, path=ref.path) if held.data == data else held
 
 
 def _checked(data: bytes) -> ImageRef:
     try:
-        image = decode_image(data)
+        found = check_image(data)
+        return ImageRef.of_bytes(data if found.extension else encode_png(decode_image(data)), found.notes)
     except ImageError as error:
-        raise RowError(str(error)) from error
-    return ImageRef.of_bytes(data if extension(data) else encode_png(image))
+        raise RowError(str(error), error.code, data) from error
 
 
 def messages_with_images(
