@@ -1,4 +1,4 @@
-"""The command line of the data tools: `mmrlhf data build` and `mmrlhf data stats`."""
+"""The command line of the data tools: `mmrlhf data ...`; newer commands are in `data_tools.commands`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from data_tools.commands import check
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport, DataConfig
@@ -66,6 +68,9 @@ def stats(
         from rich.console import Console
 
         Console().print(table(row))
+
+
+app.command(epilog=check.EPILOG)(check.check)
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:
