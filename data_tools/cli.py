@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.commands import check
+from data_tools.commands import check, export
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport, DataConfig
@@ -71,6 +71,7 @@ def stats(
 
 
 app.command(epilog=check.EPILOG)(check.check)
+app.command(epilog=export.EPILOG)(export.export)
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:
