@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.commands import check, export
+from data_tools.commands import check, export, preview
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport, DataConfig
@@ -72,6 +72,7 @@ def stats(
 
 app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=export.EPILOG)(export.export)
+app.command(epilog=preview.EPILOG)(preview.preview)
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:
