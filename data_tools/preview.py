@@ -23,8 +23,8 @@ from data_tools.schema import ImageRef, PreferenceRecord
 from data_tools.shard_index import RecordIndex
 from data_tools.shards import RecordSet
 
-SIDE = 320  # pixels of a thumbnail
-EMBEDDED = 64 * 1024  # a small image of so many bytes at most stands in the page as it is
+SIDE = 400  # pixels of a thumbnail
+EMBEDDED = 64 * 1024  # an image of so many bytes at most stands in the page as it is
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,19 @@ def _objectives(manifest: Manifest) -> list[tuple[str, str, list[int]]]:
 
 
 def _thumbnail(ref: ImageRef) -> dict[str, Any]:
-    """What the page shows of an image; small ones as they are, as lossy copies of those hide what they show."""
+    """What the page shows of an image: the file itself where it is small, else a JPEG."""
     assert ref.data is not None
     try:
         found = check_image(ref.data)
         caption = f"{found.width} x {found.height}, {len(ref.data):,} bytes"
-        if max(found.width, found.height) <= SIDE and len(ref.data) <= EMBEDDED:
-            source, width, height = data_url(ref), found.width, found.height
+        factor = min(1.0, SIDE / max(found.width, found.height))
+        width, height = (max(1, round(side * factor)) for side in (found.width, found.height))
+        if len(ref.data) <= EMBEDDED:
+            source = data_url(ref)
         else:
-            image = decode_image(ref.data)
-            image.thumbnail((SIDE, SIDE))
             buffer = io.BytesIO()
-            image.save(buffer, "JPEG", quality=85)
+            decode_image(ref.data).resize((width, height)).save(buffer, "JPEG", quality=85)
             source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-            width, height = image.size
     except ImageError as error:
         return {"error": str(error)}
     notes = "".join(f"; {note}" for note in ref.notes)
