@@ -48,13 +48,16 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 def sync_folder(folder: Path) -> None:
     """Puts the names in a folder on the disk, so that a file that was renamed there still has its name after a power
-    cut. On Windows, which has no way to, it does nothing.
+    cut. Where there is no way to, as on Windows and some network file systems, it does nothing.
     """
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 
