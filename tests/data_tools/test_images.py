@@ -19,6 +19,7 @@ from data_tools.images import (
     Checked,
     ImageError,
     ImageLimits,
+    _strict,
     check_image,
     decode_image,
     encode_png,
@@ -297,6 +298,21 @@ def test_truncated_images_are_refused(
     data = encoded(noise(), kind)
     with pytest.raises(ImageError):
         decode_image(data[: int(len(data) * share)])
+
+
+def test_a_program_s_switch_for_truncated_files_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with _strict():
+        with _strict():  # another thread's
+            assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+        assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+    # pixels missing from a file that has its end: without care it would be accepted with black rows
+    whole = encoded(Image.new("RGB", (64, 64), (9, 9, 9)), "PNG", compress_level=0)
+    short = rehashed(whole[:33] + struct.pack(">I", 3000) + whole[37:3041] + bytes(4) + chunk(b"IEND", b""))
+    assert refusal(short) == "image-truncated"
+    with Image.open(io.BytesIO(short)) as lenient:
+        lenient.load()
 
 
 def test_other_formats_are_refused() -> None:
