@@ -5,9 +5,11 @@ Left out on purpose: repairing. What is damaged is built again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,12 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from data_tools.errors import UserError
 from data_tools.images import ImageError, check_image
 from data_tools.manifest import MANIFEST, Manifest, ShardInfo, counts_of, file_problems, parse_manifest
 from data_tools.schema import PreferenceRecord
 from data_tools.shard_index import entries
-from data_tools.shards import read_record
+from data_tools.shards import read_record, read_row
 from data_tools.tar import Member
 
 BESIDE = ("config.yaml", "rejected.jsonl", "stats.json")  # what a build writes beside shards and manifest
@@ -42,7 +46,8 @@ class Problem:
 @dataclass
 class CheckReport:
     """What a check read, and what was wrong: `records` and `images` are those that are whole, `bytes` the size of the
-    shards, and `others` the files that belong to no data set, which are no problem.
+    shards, `others` the files that belong to no data set, which are no problem, and `ids` a hash of each record's
+    source and id.
     """
 
     directory: Path
@@ -52,6 +57,7 @@ class CheckReport:
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("Q"))
 
 
 def check(
@@ -84,8 +90,10 @@ def check(
         report.images += done.images
         report.bytes += done.bytes
         report.problems += done.problems
+        report.ids += done.ids
         if progress:
             progress(report.bytes, total)
+    report.problems += _twins(directory, shards, report.ids)
     report.problems.sort(key=lambda problem: problem.file)  # in each file they stay in their order
     return report
 
@@ -111,6 +119,7 @@ def check_shard(directory: Path, shard: ShardInfo, decode: bool) -> CheckReport:
                     fail(entry.key, str(error))
                     continue
                 report.records += 1
+                report.ids.append(_hash(record.source, record.id))
                 report.images += len(images)
                 for name, objectives in JUDGEMENTS.items():
                     judged[name].update(objectives(record))
@@ -141,6 +150,30 @@ JUDGEMENTS: dict[str, Callable[[PreferenceRecord], Iterator[str]]] = {
 def _read(file: BinaryIO, member: Member) -> bytes:
     file.seek(member.offset)
     return file.read(member.size)
+
+
+def _hash(source: str, name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{source}\n{name}".encode(), digest_size=8).digest(), "little")
+
+
+def _twins(directory: Path, shards: Sequence[ShardInfo], ids: array[int]) -> Iterator[Problem]:
+    """Records of one source with the same id; their shards are read again only where there are some."""
+    values, times = np.unique(np.array(ids, np.uint64), return_counts=True)
+    twice = set(values[times > 1].tolist())
+    for shard in shards if twice else ():
+        path = directory / shard.name
+        with open(path, "rb") as file, contextlib.suppress(UserError):  # which were told of before
+            for entry in entries(path, shard, lambda key, what: None):
+                try:
+                    row = read_row(_read(file, entry.members[0]))
+                except UserError:
+                    continue
+                if _hash(str(row.get("source")), str(row.get("id"))) in twice:
+                    yield Problem(
+                        shard.name,
+                        entry.key,
+                        f"another record of {row['source']} has the id {row['id']!r}, too",
+                    )
 
 
 def _undecodable(image: bytes) -> str:

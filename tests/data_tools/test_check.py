@@ -133,6 +133,21 @@ def test_yes_or_no_is_counted_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_a_record_that_is_there_twice_is_told(data: Path) -> None:
+    again = TEXTS.replace("000000", "000007")
+    shutil.copy(data / TEXTS, data / again)
+    manifest = json.loads((data / MANIFEST).read_text())
+    (shard,) = (shard for shard in manifest["shards"] if shard["name"] == TEXTS)
+    manifest["shards"].append({**shard, "name": again})
+    manifest["records"], manifest["counts"]["train/preference/text"] = 13, 8
+    (data / MANIFEST).write_text(json.dumps(manifest))
+    assert told(data) == [
+        f"{name}: key {number:08d}: another record of words has the id 't{number}', too"
+        for name in (TEXTS, again)
+        for number in range(3)
+    ]
+
+
 def test_decoding_finds_what_the_hash_agrees_with(tmp_path: Path) -> None:
     refs = (
         ImageRef.of_bytes(png()),
