@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,45 @@ def write_text(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that takes the name `out` at the end, or is removed where that isn't reached.
+
+    Raises:
+        UserError: `out` exists and isn't an empty folder, or the disk is full or can't be written to.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: exists already; choose another folder with -o")
+    temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
+    try:
+        with writing_to(out):
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, out)
+            sync_folder(out.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Puts the names in a folder on the disk, so that a file that was renamed there still has its name after a power
+    cut. Where there is no way to, as on Windows and some network file systems, it does nothing.
+    """
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

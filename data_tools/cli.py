@@ -1,4 +1,4 @@
-"""The command line of the data tools: `mmrlhf data build`, `convert` and `stats`."""
+"""The command line of the data tools: `mmrlhf data ...`; each command is a file of `data_tools.commands`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from data_tools.commands import audit, build, convert
+from data_tools.commands import audit, build, check, convert, export, preview
 
 app = typer.Typer(
     name="data",
@@ -44,6 +44,9 @@ def stats(
 app.command("build", epilog=build.EPILOG)(build.build)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("audit", cls=audit.AuditCommand)(audit.audit)
+app.command("check", epilog=check.EPILOG)(check.check)
+app.command("preview", epilog=preview.EPILOG)(preview.preview)
+app.command("export", epilog=export.EPILOG)(export.export)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -67,16 +68,21 @@ class Manifest(BaseModel):
     extra: dict[str, Any]
 
 
-def write_manifest(directory: Path, shards: list[ShardInfo], extra: dict[str, Any]) -> None:
-    """Writes the manifest, atomically; the directory is complete from then on."""
+def counts_of(shards: Sequence[ShardInfo]) -> dict[str, int]:
+    """Records by split, kind and modality."""
     counts: Counter[str] = Counter()
     for shard in shards:
         counts[f"{shard.split}/{shard.kind}/{shard.modality}"] += shard.records
+    return dict(sorted(counts.items()))
+
+
+def write_manifest(directory: Path, shards: list[ShardInfo], extra: dict[str, Any]) -> None:
+    """Writes the manifest, atomically; the directory is complete from then on."""
     row = {
         "format": FORMAT,
         "version": VERSION,
         "records": sum(shard.records for shard in shards),
-        "counts": dict(sorted(counts.items())),
+        "counts": counts_of(shards),
         "shards": [asdict(shard) for shard in shards],
         "extra": extra,
     }
@@ -90,6 +96,14 @@ def read_manifest(directory: Path) -> Manifest:
         UserError: there is none, it is damaged or of another version, or a shard is missing, extra or of
             another size than the manifest says.
     """
+    manifest = parse_manifest(directory)
+    for name, problem in file_problems(directory, manifest):
+        raise UserError(f"{directory / name}: {problem}")
+    return manifest
+
+
+def parse_manifest(directory: Path) -> Manifest:
+    """What the manifest says, whether or not the shards are there; raises as `read_manifest` does for the rest."""
     path = directory / MANIFEST
     try:
         text = path.read_bytes()
@@ -114,25 +128,23 @@ def read_manifest(directory: Path) -> Manifest:
         raise UserError(
             f"{path}: of version {manifest.version}; this program reads {VERSION}; build the data again"
         )
-    _check_files(directory, manifest)
     return manifest
 
 
-def _check_files(directory: Path, manifest: Manifest) -> None:
+def file_problems(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """What is wrong with the files of a directory as a look at it tells: the name of a file, and what."""
     names = [shard.name for shard in manifest.shards]
     if len(set(names)) < len(names):
-        raise UserError(f"{directory / MANIFEST}: damaged: names a shard twice")
+        yield MANIFEST, "damaged: names a shard twice"
     present = {path.name: path.stat().st_size for path in directory.glob("*.tar")}
     for shard in manifest.shards:
         # looked up among the folder's own files, so a name such as ../x can't lead out of it
         if shard.name not in present:
-            raise UserError(
-                f"{directory / shard.name}: missing, but the manifest lists it; build the data again"
-            )
-        if present[shard.name] != shard.bytes:
-            raise UserError(
-                f"{directory / shard.name}: has {present[shard.name]:,} bytes, the manifest says "
-                f"{shard.bytes:,}; it is truncated or was changed"
+            yield shard.name, "missing, but the manifest lists it; build the data again"
+        elif present[shard.name] != shard.bytes:
+            yield (
+                shard.name,
+                f"has {present[shard.name]:,} bytes, the manifest says {shard.bytes:,}; it is truncated or was changed",
             )
     for name in sorted(present.keys() - set(names)):
-        raise UserError(f"{directory / name}: not in the manifest; a shard of another build? Remove it")
+        yield name, "not in the manifest; a shard of another build? Remove it"

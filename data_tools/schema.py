@@ -64,21 +64,23 @@ class ImageRef:
     """One image: its encoded bytes (PNG, JPEG or WebP, already checked by `data_tools.images`), or a file to
     read.
 
-    Exactly one of `data` and `path` is set; `sha256` is the hash of the encoded bytes where they are known.
+    Exactly one of `data` and `path` is set; `sha256` is the hash of the encoded bytes where they are known. `notes` say
+    what of the file isn't used, such as an animation's later frames.
     """
 
     data: bytes | None = None
     path: str | None = None
     sha256: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.data is None) == (self.path is None):
             raise SchemaError("an image needs exactly one of data and path")
 
     @staticmethod
-    def of_bytes(data: bytes) -> ImageRef:
+    def of_bytes(data: bytes, notes: tuple[str, ...] = ()) -> ImageRef:
         """An image held in memory, with its hash."""
-        return ImageRef(data=data, sha256=hashlib.sha256(data).hexdigest())
+        return ImageRef(data=data, sha256=hashlib.sha256(data).hexdigest(), notes=notes)
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,11 @@ def to_json(record: PreferenceRecord) -> dict[str, Any]:
         "prompt": _prompt_json(record.prompt),
         "responses": [vars(response) for response in record.responses],
         "images": [
-            {"sha256": image.sha256, **({"path": image.path} if image.path else {})}
+            {
+                "sha256": image.sha256,
+                **({"path": image.path} if image.path else {}),
+                **({"notes": list(image.notes)} if image.notes else {}),
+            }
             for image in record.images
         ],
         "comparisons": [vars(comparison) for comparison in record.comparisons],
@@ -264,10 +270,14 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
     """
     try:
         refs = (
-            tuple(item if isinstance(item, ImageRef) else ImageRef.of_bytes(item) for item in images)
+            tuple(
+                item if isinstance(item, ImageRef) else ImageRef.of_bytes(item, tuple(image.get("notes", ())))
+                for item, image in zip(images, row["images"], strict=True)
+            )
             if images is not None
             else tuple(
-                ImageRef(path=image["path"], sha256=image.get("sha256", "")) for image in row["images"]
+                ImageRef(None, image["path"], image.get("sha256", ""), tuple(image.get("notes", ())))
+                for image in row["images"]
             )
         )
         return PreferenceRecord(

@@ -69,15 +69,15 @@ class ShardWriter:
         self.rankings: Counter[str] = Counter()
         self.binaries: Counter[str] = Counter()
 
-    def add(self, record: PreferenceRecord) -> dict[str, Any]:
-        """Appends a record, images and all; its JSON as it was written.
+    def add(self, record: PreferenceRecord) -> Ready:
+        """Appends a record, images and all; what was written of it.
 
         Raises:
             UserError: an image is bad, or it can't be written as JSON.
         """
         ready = make_ready(record)
         self.add_ready(ready)
-        return ready.row
+        return ready
 
     def add_ready(self, ready: Ready) -> None:
         """Appends a record that was made ready."""
@@ -124,6 +124,11 @@ class Ready:
     body: bytes
     images: list[bytes]
 
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """The format and the bytes of each image, as `tally.Tally.add` takes them."""
+        return [(extension(data) or "", len(data)) for data in self.images]
+
 
 def make_ready(record: PreferenceRecord) -> Ready:
     """The record as `ShardWriter.add_ready` takes it.
@@ -133,7 +138,10 @@ def make_ready(record: PreferenceRecord) -> Ready:
     """
     images = [image_bytes(record, image) for image in record.images]
     row = to_json(record)
-    row["images"] = [{"sha256": digest} for _, digest in images]
+    row["images"] = [
+        {"sha256": digest, **({"notes": said["notes"]} if "notes" in said else {})}
+        for (_, digest), said in zip(images, row["images"], strict=True)
+    ]
     return Ready(Group.of(record), row, record_bytes(row), [data for data, _ in images])
 
 

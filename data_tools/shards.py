@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from data_tools.atomic import writing_to
 from data_tools.errors import UserError
@@ -26,13 +24,25 @@ from data_tools.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_tools.schema import PreferenceRecord, SchemaError, from_json
+from data_tools.schema import PreferenceRecord, from_json
+from data_tools.shard_index import RecordIndex, where
 from data_tools.shard_writer import Group, ShardWriter, kind_of
-from data_tools.tar import Member, scan
+from data_tools.tar import BLOCK, name_of
 
-__all__ = ["KINDS", "Kind", "RecordSet", "ShardInfo", "kind_of", "open_records", "open_shard", "write_shards"]
+__all__ = [
+    "KINDS",
+    "Kind",
+    "RecordSet",
+    "ShardInfo",
+    "kind_of",
+    "open_records",
+    "open_shard",
+    "read_record",
+    "read_row",
+    "write_shards",
+]
 
-_MEMBER = re.compile(r"(?P<key>[a-z0-9_-]+)\.(?:json|(?P<index>0|[1-9][0-9]{0,3})\.(?:png|jpg|webp))")
+ValueT = TypeVar("ValueT")
 
 
 def write_shards(
@@ -76,52 +86,43 @@ def write_shards(
     return shards
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Where a record lies: its shard, and its members, the JSON first."""
-
-    shard: ShardInfo
-    key: str
-    members: tuple[Member, ...]
-
-
 class RecordSet(Sequence[PreferenceRecord]):
     """The records of one split, read from disk as they are asked for, in the order of shards and keys.
 
-    Nothing is held open, so it can be shared by threads and sent to worker processes.
+    Nothing is held open, so it can be shared by threads and sent to worker processes; a million records take some
+    tens of megabytes.
     """
 
-    def __init__(self, directory: Path, split: str, kind: str | None, entries: list[_Entry]) -> None:
+    def __init__(self, directory: Path, split: str, kind: str | None, index: RecordIndex) -> None:
         self.directory, self.split, self.kind = directory, split, kind
-        self._entries = entries
+        self._index = index
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._index)
 
     @property
     def strata(self) -> list[tuple[str, str]]:
         """The (source, modality) of every record; reads nothing."""
-        return [(entry.shard.source, entry.shard.modality) for entry in self._entries]
+        return self._spread([(shard.source, shard.modality) for shard in self._index.shards])
 
     @property
     def repeats(self) -> list[float]:
         """How often an epoch of the mixture shows every record, on the average; reads nothing."""
-        return [entry.shard.repeat for entry in self._entries]
+        return self._spread([shard.repeat for shard in self._index.shards])
 
     @property
     def image_counts(self) -> list[int]:
         """How many images every record has; reads nothing."""
-        return [len(entry.members) - 1 for entry in self._entries]
+        return self._index.image_counts()
 
     def meta(self, index: int) -> dict[str, Any]:
         """The record as plain JSON values (see `schema.to_json`), without reading its images."""
-        entry = self._entries[index]
-        return self._row(entry, self._read(entry, entry.members[:1])[0])
+        return self._row(index)[1]
 
     def outline(self, index: int) -> PreferenceRecord:
         """The record with its images named but not read, for a look at what it says and how it hangs together."""
-        entry, row = self._entries[index], self.meta(index)
-        row["images"] = [{**image, "path": self._where(entry)} for image in row["images"]]
+        place, row = self._row(index)
+        row["images"] = [{**image, "path": place} for image in row["images"]]
         return from_json(row)
 
     @overload
@@ -131,52 +132,69 @@ class RecordSet(Sequence[PreferenceRecord]):
 
     def __getitem__(self, index: int | slice) -> PreferenceRecord | list[PreferenceRecord]:
         if isinstance(index, slice):
-            return [self._record(entry) for entry in self._entries[index]]
-        return self._record(self._entries[index])
-
-    def _where(self, entry: _Entry) -> str:
-        return f"{self.directory / entry.shard.name}: key {entry.key}"
-
-    def _read(self, entry: _Entry, members: tuple[Member, ...]) -> list[bytes]:
-        """The bytes of adjacent members, in one read."""
-        start, end = members[0].offset, members[-1].offset + members[-1].size
+            return [self[number] for number in range(*index.indices(len(self)))]
+        place, (data, *images) = self._read(index, None)
         try:
-            with open(self.directory / entry.shard.name, "rb") as file:
+            return read_record(self._index.shard(range(len(self))[index]), data, images)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+
+    def _spread(self, values: list[ValueT]) -> list[ValueT]:
+        """A value for each shard as one for each record."""
+        held = zip(values, self._index.held(), strict=True)
+        return [value for value, number in held for _ in range(number)]
+
+    def _row(self, index: int) -> tuple[str, dict[str, Any]]:
+        """The place of a record in words, and its JSON."""
+        place, (data,) = self._read(index, 1)
+        try:
+            return place, read_row(data)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+
+    def _read(self, index: int, most: int | None) -> tuple[str, list[bytes]]:
+        """The place of a record in words, and the bytes of its first members, in one read."""
+        index = range(len(self))[index]  # from the end, where it is below 0
+        path = self.directory / self._index.shard(index).name
+        spans = self._index.spans(index)[:most]
+        start, end = spans[0][0] - BLOCK, spans[-1][1]  # with the header before the JSON, which has the key
+        try:
+            with open(path, "rb") as file:
                 file.seek(start)
                 data = file.read(end - start)
         except OSError as error:
-            raise UserError(f"{self._where(entry)}: can't be read ({error})") from error
+            raise UserError(f"{path}: can't be read ({error})") from error
+        place = where(path, name_of(data[:BLOCK]).removesuffix(".json"))
         if len(data) < end - start:
-            raise UserError(f"{self._where(entry)}: truncated since it was opened")
-        return [data[member.offset - start : member.offset - start + member.size] for member in members]
+            raise UserError(f"{place}: truncated since it was opened")
+        return place, [data[first - start : last - start] for first, last in spans]
 
-    def _row(self, entry: _Entry, data: bytes) -> dict[str, Any]:
-        try:
-            row = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{self._where(entry)}: its JSON is damaged ({error})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{self._where(entry)}: its JSON is no record")
-        return row
 
-    def _record(self, entry: _Entry) -> PreferenceRecord:
-        data, *images = self._read(entry, entry.members)
-        row = self._row(entry, data)
-        try:
-            record = from_json(row, images=tuple(images))
-        except SchemaError as error:
-            raise UserError(f"{self._where(entry)}: {error}") from error
-        shard = entry.shard
-        found = (record.source, kind_of(record), record.modality, record.split)
-        if found != (shard.source, shard.kind, shard.modality, shard.split):
-            raise UserError(f"{self._where(entry)}: is {found}, which this shard must not hold")
-        said = row.get("images")
-        hashes = [image.get("sha256") for image in said] if isinstance(said, list) else []
-        if hashes != [image.sha256 for image in record.images]:
-            raise UserError(
-                f"{self._where(entry)}: an image is damaged or is another record's (its hash differs)"
-            )
-        return record
+def read_row(data: bytes) -> dict[str, Any]:
+    """The JSON of a record; raises UserError where it is damaged."""
+    try:
+        row = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"its JSON is damaged ({error})") from error
+    if not isinstance(row, dict):
+        raise UserError("its JSON is no record")
+    return row
+
+
+def read_record(shard: ShardInfo, data: bytes, images: Sequence[bytes]) -> PreferenceRecord:
+    """The record that members of a shard hold, its JSON and its images.
+
+    Raises:
+        UserError: it is damaged, another image's, or not of the shard's source, kind, modality and split.
+    """
+    row = read_row(data)
+    record = from_json(row, images=tuple(images))
+    found = (record.source, kind_of(record), record.modality, record.split)
+    if found != (shard.source, shard.kind, shard.modality, shard.split):
+        raise UserError(f"is {found}, which this shard must not hold")
+    if [image.get("sha256") for image in row["images"]] != [image.sha256 for image in record.images]:
+        raise UserError("an image is damaged or is another record's (its hash differs)")
+    return record
 
 
 def open_records(
@@ -201,9 +219,7 @@ def open_records(
     if verify:
         for shard in shards:
             _verify(directory / shard.name, shard.sha256)
-    return RecordSet(
-        directory, split, kind, [entry for shard in shards for entry in _index(directory, shard)]
-    )
+    return RecordSet(directory, split, kind, RecordIndex(directory, shards))
 
 
 def open_shard(directory: Path, shard: ShardInfo) -> RecordSet:
@@ -212,50 +228,11 @@ def open_shard(directory: Path, shard: ShardInfo) -> RecordSet:
     Raises:
         UserError: it is damaged; the message names shard and key.
     """
-    return RecordSet(directory, shard.split, shard.kind, list(_index(directory, shard)))
+    return RecordSet(directory, shard.split, shard.kind, RecordIndex(directory, [shard]))
 
 
 def _verify(path: Path, sha256: str) -> None:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    if digest.hexdigest() != sha256:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
         raise UserError(f"{path}: its content was changed or damaged (another sha256 than the manifest's)")
-
-
-def _index(directory: Path, shard: ShardInfo) -> Iterator[_Entry]:
-    """The records of a shard, by its headers; every rule of the format is checked here."""
-    path = directory / shard.name
-    seen: set[str] = set()
-    key, members = "", list[Member]()
-    for member in scan(path):
-        match = _MEMBER.fullmatch(member.name)
-        if not match:
-            raise UserError(
-                f"{path}: member {member.name!r} is none of KEY.json, KEY.N.png, KEY.N.jpg, KEY.N.webp"
-            )
-        if match["key"] != key:
-            if members:
-                yield _entry(path, shard, key, members)
-            key, members = match["key"], []
-            if key in seen:
-                raise UserError(f"{path}: key {key}: its members are not adjacent")
-            seen.add(key)
-        # the JSON first, then the images 0, 1, 2 ...
-        if match["index"] != (str(len(members) - 1) if members else None):
-            raise UserError(
-                f"{path}: key {key}: member {member.name!r} is out of order or its JSON is missing"
-            )
-        members.append(member)
-    if members:
-        yield _entry(path, shard, key, members)
-    if len(seen) != shard.records:
-        raise UserError(f"{path}: holds {len(seen)} records, the manifest says {shard.records}")
-
-
-def _entry(path: Path, shard: ShardInfo, key: str, members: list[Member]) -> _Entry:
-    if (len(members) > 1) != (shard.modality == "image-text"):
-        what = "lacks its images" if len(members) == 1 else "has images in a text-only shard"
-        raise UserError(f"{path}: key {key}: {what}")
-    return _Entry(shard, key, tuple(members))

@@ -1,23 +1,28 @@
-"""What a data directory holds, and a length audit: how often the chosen answer is merely the longer one."""
+"""What a data directory holds, and a length audit: how often the chosen answer is merely the longer one.
+
+The shards are read once, a record at a time, so a set of any size takes the same memory but for the names of image-flip
+pairs.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from data_tools.hashes import hash16
+from data_tools.errors import UserError
 from data_tools.manifest import ShardInfo, read_manifest
-from data_tools.shards import open_shard
+from data_tools.shard_index import entries, where
+from data_tools.shards import read_row
+from data_tools.tally import JUDGED, Sizes, Tally
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 # what a build tells of in the manifest
 LEFT_OUT = ("rows", "rejected", "duplicates", "merged", "filtered", "dropped", "leaks")
-JUDGED = ("comparisons", "ties", "ratings", "yes or no", "rankings")
+MOST_JUDGES = 10  # shown in the table, the busiest first
 
 
 def stats(directory: str | Path) -> dict[str, Any]:
@@ -27,9 +32,8 @@ def stats(directory: str | Path) -> dict[str, Any]:
     tallies: dict[str, Tally] = {}
     for shard in manifest.shards:
         tally = tallies.setdefault(shard.split, Tally())
-        records = open_shard(directory, shard)
-        for index in range(len(records)):
-            tally.add(records.meta(index))
+        for row, images in _rows(directory, shard):
+            tally.add(row, images)
     return summary(manifest.shards, tallies, manifest.extra)
 
 
@@ -40,8 +44,11 @@ def summary(
 
     - counts: rows of split, kind, modality, source and the number of records;
     - objectives: by split and objective, the numbers of comparisons, ties, ratings, of these yes or no, and rankings;
+    - labels: by split, the numbers of records that have labels of each type (see `labels.LABEL_TYPES`);
+    - judges: by split, how many labels each judge gave, votes among them, the busiest first;
     - length: by split and objective, of comparisons without ties, the mean length of the chosen and the
       rejected answer in characters and the share in which the chosen one is longer, or as long;
+    - images: by split and format, the number of images and their mean and largest size in bytes;
     - flip_pairs: by split, the pairs of which both records are there;
     - rows, rejected, duplicates, merged, filtered, dropped: what the build read and left out, and why;
     - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`).
@@ -55,87 +62,30 @@ def summary(
             {"split": split, "kind": kind, "modality": modality, "source": source, "records": number}
             for (split, kind, modality, source), number in sorted(counts.items())
         ],
-        "objectives": {},
-        "length": {},
-        "flip_pairs": {},
     }
-    for split, tally in sorted(tallies.items()):
-        row["objectives"][split], row["length"][split], row["flip_pairs"][split] = tally.result()
+    told = {split: tallies[split].told() for split in sorted(tallies)}
+    for key in ("objectives", "labels", "judges", "length", "images", "flip_pairs"):
+        row[key] = {split: values[key] for split, values in told.items()}
     for key in LEFT_OUT:
         row[key] = extra.get(key, {})
     return row
 
 
-@dataclass
-class Tally:
-    """What is counted of some records of one split, such as a shard's, and can be added up.
+def _rows(directory: Path, shard: ShardInfo) -> Iterator[tuple[dict[str, Any], Sizes]]:
+    """Each record of a shard as JSON values, and its images."""
+    path = directory / shard.name
 
-    By objective `judged` holds the numbers of `JUDGED`; `lengths`, of comparisons without ties, their number, the sums
-    of the characters of the chosen and the rejected answers, and how often the chosen one is longer, and as long.
-    `flips` says how many records of each flip pair there are (by a hash of its name).
-    """
+    def fail(key: str, what: str) -> NoReturn:
+        raise UserError(f"{where(path, key)}: {what}")
 
-    judged: dict[str, list[int]] = field(default_factory=dict)
-    lengths: dict[str, list[int]] = field(default_factory=dict)
-    flips: Counter[str] = field(default_factory=Counter)
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Counts a record, given as JSON values (see `schema.to_json`)."""
-        if isinstance(row["provenance"].get("flip"), str):
-            self.flips[hash16(f"{row['source']}/{row['provenance']['flip']}").hex()[:16]] += 1
-        for comparison in row["comparisons"]:
-            name, tie = comparison["objective"], bool(comparison["tie"])
-            _sum(self.judged, name, (1, tie, 0, 0, 0))
-            if not tie:
-                chosen, other = (
-                    len(row["responses"][comparison[side]]["text"]) for side in ("better", "worse")
-                )
-                _sum(self.lengths, name, (1, chosen, other, chosen > other, chosen == other))
-        for rating in row["ratings"]:
-            # older files have only scales
-            _sum(self.judged, rating["objective"], (0, 0, 1, rating.get("kind") == "binary", 0))
-        for ranking in row.get("rankings", ()):  # older files have none
-            _sum(self.judged, ranking["objective"], (0, 0, 0, 0, 1))
-
-    def merge(self, other: Tally) -> None:
-        """Adds what was counted of other records."""
-        for mine, theirs in ((self.judged, other.judged), (self.lengths, other.lengths)):
-            for name, numbers in theirs.items():
-                _sum(mine, name, numbers)
-        self.flips.update(other.flips)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return vars(self)
-
-    @staticmethod
-    def from_json(row: dict[str, Any]) -> Tally:
-        """What `to_json` gave."""
-        return Tally(row["judged"], row["lengths"], Counter(row["flips"]))
-
-    def result(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, float]], int]:
-        """By objective the counts of `JUDGED` and the lengths, and how many flip pairs are there with both records."""
-        judged = {
-            name: dict(zip(JUDGED, numbers, strict=True)) for name, numbers in sorted(self.judged.items())
-        }
-        audit = {name: _length(*sums) for name, sums in sorted(self.lengths.items())}
-        return judged, audit, sum(number == 2 for number in self.flips.values())
-
-
-def _sum(sums: dict[str, list[int]], name: str, numbers: Sequence[int]) -> None:
-    known = sums.setdefault(name, [0] * len(numbers))
-    for place, number in enumerate(numbers):
-        known[place] += int(number)
-
-
-def _length(number: int, chosen: int, other: int, longer: int, same: int) -> dict[str, float]:
-    return {
-        "comparisons": number,
-        "chosen_characters": round(chosen / number, 2),
-        "rejected_characters": round(other / number, 2),
-        "chosen_longer": round(longer / number, 4),
-        "same_length": round(same / number, 4),
-    }
+    with open(path, "rb") as file:
+        for entry in entries(path, shard, fail):
+            file.seek(entry.members[0].offset)
+            data = file.read(entry.members[0].size)
+            try:
+                yield read_row(data), [(m.name.rpartition(".")[2], m.size) for m in entry.members[1:]]
+            except UserError as error:
+                fail(entry.key, str(error))
 
 
 def table(row: dict[str, Any]) -> Group:
@@ -159,12 +109,32 @@ def table(row: dict[str, Any]) -> Group:
             audit = row["length"][split].get(name)
             shares = [f"{audit['chosen_longer']:.0%}", f"{audit['same_length']:.0%}"] if audit else ["", ""]
             judged.add_row(split, name, *(f"{number:,}" for number in counts.values()), *shares)
-    parts: list[Any] = [held, judged]
+    parts: list[Any] = [held, judged, *_image_table(row["images"])]
+    for split, labels in row["labels"].items():
+        if labels:
+            told = ", ".join(f"{number:,} with a {name}" for name, number in labels.items())
+            parts.append(f"Labelled records of {split}: {told}".replace("with a binary", "with a yes or no"))
+    for split, judges in row["judges"].items():
+        if judges:
+            busiest = [f"{name} ({number:,})" for name, number in list(judges.items())[:MOST_JUDGES]]
+            more = [f"and {len(judges) - MOST_JUDGES:,} more"] if len(judges) > MOST_JUDGES else []
+            parts.append(f"Judges of {split}, and their labels: {', '.join(busiest + more)}")
     flips = ", ".join(f"{split} {number:,}" for split, number in row["flip_pairs"].items())
     parts.append(f"Image-flip pairs: {flips or 'none'}")
     for source, reasons in row["rejected"].items():
         parts += [f"Rejected from {source}: {number:,} x {reason}" for reason, number in reasons.items()]
     return Group(*parts, *left_out(row))
+
+
+def _image_table(splits: dict[str, dict[str, dict[str, int]]]) -> list[Any]:
+    """The images as a table; none where there are none."""
+    from rich.table import Table
+
+    table = Table("split", "format", "images", "mean bytes", "largest, bytes", title="Images")
+    for split, formats in splits.items():
+        for name, told in formats.items():
+            table.add_row(split, name, *(f"{number:,}" for number in told.values()))
+    return [table] if table.row_count else []
 
 
 def left_out(row: Mapping[str, Mapping[str, int]]) -> list[str]:

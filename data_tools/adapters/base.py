@@ -6,8 +6,8 @@ URL.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,9 +17,9 @@ from pydantic import Field
 from data_tools.base64_images import bytes_of, path_of
 from data_tools.images import (
     ImageError,
+    check_image,
     decode_image,
     encode_png,
-    extension,
     local_path,
     read_bytes,
 )
@@ -141,7 +141,7 @@ class FileSource(Source):
         for piece in found:
             last = joined[-1] if joined else None
             if last and (last.path, last.stop) == (piece.path, piece.start):
-                joined[-1] = dataclasses.replace(last, stop=piece.stop)
+                joined[-1] = replace(last, stop=piece.stop)
             else:
                 joined.append(piece)
         return joined
@@ -230,7 +230,7 @@ def take_list(row: dict[str, Any], key: str) -> list[Any]:
 
 def take_image(value: object, root: Path) -> ImageRef:
     """An image given as bytes, base64 or a data address, `{"bytes": ...}` of these, or a path below `root`, also as
-    `{"path": ...}`; decoded once to see that it's whole.
+    `{"path": ...}`; checked to be whole.
 
     A file stays on disk and is referred to; GIF and BMP bytes become PNG.
     """
@@ -250,15 +250,15 @@ def take_image(value: object, root: Path) -> ImageRef:
         # without the path, to be countable
         raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
     held = _checked(data)
-    return ImageRef(path=path, sha256=held.sha256) if held.data == data else held
+    return replace(held, data=None, path=path) if held.data == data else held
 
 
 def _checked(data: bytes) -> ImageRef:
     try:
-        image = decode_image(data)
+        found = check_image(data)
+        return ImageRef.of_bytes(data if found.extension else encode_png(decode_image(data)), found.notes)
     except ImageError as error:
         raise RowError(str(error), error.code, data) from error
-    return ImageRef.of_bytes(data if extension(data) else encode_png(image))
 
 
 def take_images(row: dict[str, Any], key: str, root: Path) -> tuple[ImageRef, ...]:

@@ -12,10 +12,12 @@ from typing import Any
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.base import FileSource
 from data_tools.errors import UserError
+from data_tools.manifest import MANIFEST
 from data_tools.rows.open import all_rows
 from data_tools.source import Rejected
 
 FIRST = 50  # rows that are looked at
+FORMATS: tuple[type[FileSource], ...] = tuple(kind for kind in ADAPTERS if issubclass(kind, FileSource))
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ def recognise(source: Path, subset: str | None = None, split: str | None = None)
     Raises:
         UserError: the source can't be read, less than half of the rows are of any format, or two fit as well.
     """
+    if (source / MANIFEST).is_file():
+        return Recognised("shards", f"a data directory: it has a {MANIFEST}")
     rows = [
         item[1] for item in islice(all_rows(source, subset, split), FIRST) if not isinstance(item, Rejected)
     ]
@@ -60,7 +64,7 @@ def recognise(source: Path, subset: str | None = None, split: str | None = None)
 
 def _candidates(rows: Sequence[Any]) -> list[_Candidate]:
     found = []
-    for adapter in ADAPTERS:
+    for adapter in FORMATS:
         reasons = Counter(
             why for row in rows if isinstance(row, dict) and (why := adapter.recognise(row)) is not None
         )
@@ -79,5 +83,5 @@ def _help(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
     fields = Counter(key for row in rows if isinstance(row, dict) for key in row)
     names = ", ".join(str(key)[:60] for key, _ in fields.most_common(30)) or "none (they are no JSON objects)"
     fits = ", ".join(f"{item.name} ({item.rows} of {len(rows)} rows)" for item in found) or "none"
-    known = ", ".join(sorted(_name(adapter) for adapter in ADAPTERS))
+    known = ", ".join(sorted(_name(adapter) for adapter in FORMATS))
     return f"Their fields: {names}. Formats that fit: {fits}. Name one with --from NAME, out of: {known}"

@@ -34,7 +34,7 @@ from data_tools.schema import PreferenceRecord
 from data_tools.shard_writer import Group, Ready, ShardWriter, make_ready
 from data_tools.shards import open_shard
 from data_tools.source import Rejected, Source
-from data_tools.stats import Tally
+from data_tools.tally import Tally
 
 SHARDS, IDS = "shards.json", "ids.npz"
 
@@ -138,7 +138,7 @@ class _Shards:
             self.columns[name].append(value)
         self.ids += hashed
         shard.writer.add_ready(ready)
-        shard.tally.add(ready.row)
+        shard.tally.add(ready.row, ready.sizes)
         if shard.writer.records >= self.task.most:
             self._finish(group)
 
@@ -248,7 +248,8 @@ def mend(task: MendTask) -> int:
         writer, tally = ShardWriter(folder / info.name, group, before, _prefix(task.piece)), Tally()
         for place in range(len(records)):
             if place not in leave:
-                tally.add(writer.add(records[place]))
+                ready = writer.add(records[place])
+                tally.add(ready.row, ready.sizes)
         told = [{"info": asdict(writer.finish()), "tally": tally.to_json()}] if writer.records else []
         write_synced(folder / SHARDS, json.dumps(told))
     return writer.records

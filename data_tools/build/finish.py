@@ -15,7 +15,8 @@ from data_tools.build.read import Counts
 from data_tools.build.work import CONFIG, Work
 from data_tools.errors import RunError
 from data_tools.manifest import ShardInfo, read_manifest, write_manifest
-from data_tools.stats import LEFT_OUT, Tally, summary
+from data_tools.stats import LEFT_OUT, summary
+from data_tools.tally import Tally
 
 
 def finish(

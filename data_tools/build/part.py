@@ -120,9 +120,10 @@ class PartReader:
         at = size
         for said in row["images"]:
             if "path" in said:
-                images.append(ImageRef(path=said["path"], sha256=said["sha256"]))
+                images.append(ImageRef(None, said["path"], said["sha256"], tuple(said.get("notes", ()))))
             else:
-                images.append(ImageRef(data=data[at : at + said["bytes"]], sha256=said["sha256"]))
+                held = data[at : at + said["bytes"]]
+                images.append(ImageRef(held, None, said["sha256"], tuple(said.get("notes", ()))))
                 at += said["bytes"]
         return from_json(row, tuple(images))
 

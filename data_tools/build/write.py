@@ -15,7 +15,7 @@ from data_tools.dedup import merge
 from data_tools.hashes import hash16
 from data_tools.schema import PreferenceRecord, reordered
 from data_tools.shard_writer import ShardWriter
-from data_tools.stats import Tally
+from data_tools.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def write_shard(task: WriteTask) -> int:
                 record = merge(record, reader.read(*copy))
             if task.seed is not None:
                 record = shuffled(record, task.seed)
-            tally.add(writer.add(record))
+            ready = writer.add(record)
+            tally.add(ready.row, ready.sizes)
         info = writer.finish()
     finally:
         writer.discard()

@@ -92,8 +92,8 @@ def read_convert_config(
 
 
 def _recognised(source: str) -> str:
-    from importlib import import_module
+    from data_tools.adapters.recognise import recognise
 
-    found = import_module("data_tools.adapters.recognise").recognise(source)
+    found = recognise(Path(source))
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
-    return str(found.name)
+    return found.name

@@ -390,3 +390,31 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, texts: list
     )
     write_shards([record], directory)
     assert open_records(directory, "train")[0] == record
+
+
+def test_a_record_takes_few_bytes_and_its_headers_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards([image_record(number) for number in range(200)], tmp_path / "d", max_records=60)
+    plain, read = tar._plain, []
+
+    def counting(header: bytes) -> tuple[str, int] | None:
+        read.append(header)
+        return plain(header)
+
+    monkeypatch.setattr(tar, "_plain", counting)
+    records = open_records(tmp_path / "d", "train")
+    assert len(read) == 600  # a JSON and two images each
+    # of each record the place of its JSON and the number of its first member, and three sizes: 40 bytes
+    assert len(pickle.dumps(records)) < 200 * 40 + 4 * 400 + 800
+    assert records.image_counts == [2] * 200
+    assert records.repeats == [1.0] * 200
+    assert [records[index].id for index in (0, 59, 60, 199, -1, -200)] == [
+        *("i0", "i59", "i60", "i199", "i199", "i0"),
+    ]
+    assert [record.id for record in records[118:122]] == ["i118", "i119", "i120", "i121"]
+    for index in (200, -201):
+        with pytest.raises(IndexError):
+            records[index]
+        with pytest.raises(IndexError):
+            records.meta(index)

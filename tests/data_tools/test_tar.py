@@ -1,25 +1,50 @@
 from __future__ import annotations
 
+import os
+import stat
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from data_tools.tar import TarWriter
+from data_tools import tar
+from data_tools.atomic import write_text
+from data_tools.errors import UserError
 
 
-def test_headers_are_those_of_tarfile(tmp_path: Path) -> None:
-    writer = TarWriter(tmp_path / "ours.tar")
-    members = {"00000000.json": b"", "00000000.0.jpg": b"x" * 513, "k" * 100: b"y" * 4711}
-    for name, data in members.items():
+def test_a_header_is_what_the_standard_library_writes(tmp_path: Path) -> None:
+    members = [("a.json", b"{}"), ("b-1_0.12.webp", bytes(1537)), ("x" * 100, b"")]
+    writer = tar.TarWriter(tmp_path / "a.tar")
+    for name, data in members:
         writer.add(name, data)
     writer.finish()
-    plain = b""
-    for name, data in members.items():
+    expected = b""
+    for name, data in members:
         info = tarfile.TarInfo(name)
-        info.size, info.mode, info.mtime = len(data), 0o644, 0
-        plain += info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict") + data + bytes(-len(data) % 512)
-    assert (tmp_path / "ours.tar").read_bytes() == plain + bytes(1024)
-    for name in ("", "k" * 101, "\u00fc.json"):
-        with pytest.raises(ValueError):  # noqa: PT011 (one that means a bug of ours)
-            writer.add(name, b"")
+        info.size = len(data)
+        expected += info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+    assert (tmp_path / "a.tar").read_bytes() == expected + bytes(1024)
+    assert [member.name for member in tar.scan(tmp_path / "a.tar")] == [name for name, _ in members]
+    with pytest.raises(UserError, match="its name too long"):
+        writer.add("x" * 101, b"")
+
+
+def test_members_of_other_programs_are_read(tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text("{}")
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.add(tmp_path / "in.json", "k.json")  # with an owner, a time and a mode of its own
+    assert list(tar.scan(tmp_path / "a.tar")) == [tar.Member("k.json", 512, 2)]
+
+
+def test_files_and_their_names_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+
+    def fsync(handle: int) -> None:
+        synced.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "a.txt", "a")
+    writer = tar.TarWriter(tmp_path / "a.tar")
+    writer.add("k.json", b"{}")
+    writer.finish()
+    assert synced == ["file", "folder", "file", "folder"]

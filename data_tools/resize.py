@@ -1,0 +1,53 @@
+"""Smaller images in a data set, where its config asks for them; otherwise the bytes stay what they were."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+from pydantic import Field
+
+from data_tools.config import Config
+from data_tools.images import check_image, decode_image
+
+
+class ImageSettings(Config):
+    """What is done to images that go into shards; as it stands, nothing."""
+
+    max_side: int | None = Field(
+        default=None,
+        ge=16,
+        description="Make larger images so many pixels long at their longer side; null keeps them as they are.",
+    )
+    quality: int = Field(
+        default=90, ge=1, le=100, description="Of JPEG and lossy WebP images that are made smaller."
+    )
+
+
+def resized(data: bytes, settings: ImageSettings) -> bytes:
+    """An image in PNG, JPEG or WebP at most `max_side` pixels wide and high, in its own format and proportions; the
+    very same bytes where it is that small already.
+
+    A smaller copy is upright RGB without metadata, and the same for the same image and version of Pillow.
+
+    Raises:
+        ImageError: the image can't be decoded.
+    """
+    if settings.max_side is None:
+        return data
+    found = check_image(data)
+    if max(found.width, found.height) <= settings.max_side or found.extension is None:
+        return data
+    factor = settings.max_side / max(found.width, found.height)
+    size = (max(1, round(found.width * factor)), max(1, round(found.height * factor)))
+    small = decode_image(data).resize(size, Image.Resampling.LANCZOS)
+    bare = Image.frombytes("RGB", size, small.tobytes())  # without EXIF, which would turn it again
+    buffer = io.BytesIO()
+    if found.extension == "png":
+        bare.save(buffer, "PNG", compress_level=6)
+    elif found.extension == "jpg":
+        bare.save(buffer, "JPEG", quality=settings.quality)
+    else:
+        lossless = b"VP8L" in data[:64]  # behind the extended header, if there is one
+        bare.save(buffer, "WEBP", quality=settings.quality, lossless=lossless, method=4)
+    return buffer.getvalue()

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+from sample_records import pixel
+
+from data_tools.images import ImageError, check_image, decode_image
+from data_tools.resize import ImageSettings, resized
+
+HALF = ImageSettings(max_side=50)
+
+
+def halves(kind: str, size: tuple[int, int] = (100, 60), **options: object) -> bytes:
+    """The left half red, the right half blue."""
+    image = Image.new("RGB", size, (250, 0, 0))
+    image.paste((0, 0, 250), (size[0] // 2, 0, size[0], size[1]))
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
+def test_a_large_image_becomes_smaller_in_its_own_format(kind: str, name: str) -> None:
+    data = halves(kind)
+    small = resized(data, HALF)
+    found = check_image(small)
+    assert (found.extension, found.width, found.height) == (name, 50, 30)
+    left, right = (pixel(decode_image(small), x, 15) for x in (10, 40))
+    assert left[0] > 235
+    assert left[2] < 15
+    assert right[0] < 15
+    assert right[2] > 235
+    assert resized(data, HALF) == small
+    assert resized(small, HALF) is small
+
+
+def test_bytes_pass_unchanged_unless_it_is_asked_for() -> None:
+    data = halves("PNG")
+    assert resized(data, ImageSettings()) is data
+    assert resized(data, ImageSettings(max_side=100)) is data
+    assert resized(b"anything", ImageSettings()) == b"anything"
+    with pytest.raises(ImageError):
+        resized(data[:200], HALF)
+
+
+def test_it_is_turned_upright_once() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the stored upper left corner is shown at the upper right
+    small = resized(halves("JPEG", exif=exif), HALF)
+    image = decode_image(small)
+    assert image.size == (30, 50)
+    assert pixel(image, 15, 5)[0] > 235
+    assert pixel(image, 15, 45)[2] > 235
+
+
+def test_a_narrow_image_keeps_a_pixel_and_webp_stays_lossless() -> None:
+    assert decode_image(resized(halves("PNG", (400, 1)), HALF)).size == (50, 1)
+    small = resized(halves("WEBP", lossless=True), HALF)
+    assert small[12:16] == b"VP8L"
+    assert small[12:16] != resized(halves("WEBP"), HALF)[12:16] == b"VP8 "
