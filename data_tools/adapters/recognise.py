@@ -17,7 +17,6 @@ from data_tools.rows.open import all_rows
 from data_tools.source import Rejected
 
 FIRST = 50  # rows that are looked at
-FORMATS: tuple[type[FileSource], ...] = tuple(kind for kind in ADAPTERS if issubclass(kind, FileSource))
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def recognise(source: Path, subset: str | None = None, split: str | None = None)
 
 def _candidates(rows: Sequence[Any]) -> list[_Candidate]:
     found = []
-    for adapter in FORMATS:
+    for adapter in ADAPTERS:
         reasons = Counter(
             why for row in rows if isinstance(row, dict) and (why := adapter.recognise(row)) is not None
         )
@@ -83,5 +82,5 @@ def _help(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
     fields = Counter(key for row in rows if isinstance(row, dict) for key in row)
     names = ", ".join(str(key)[:60] for key, _ in fields.most_common(30)) or "none (they are no JSON objects)"
     fits = ", ".join(f"{item.name} ({item.rows} of {len(rows)} rows)" for item in found) or "none"
-    known = ", ".join(sorted(_name(adapter) for adapter in FORMATS))
+    known = ", ".join(sorted(_name(adapter) for adapter in ADAPTERS))
     return f"Their fields: {names}. Formats that fit: {fits}. Name one with --from NAME, out of: {known}"

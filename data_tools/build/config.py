@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field, field_validator
 
 from data_tools.adapters import ADAPTERS
+from data_tools.adapters.shards import ShardsConfig
 from data_tools.balance.quotas import Balance
 from data_tools.build.view import Remedy
 from data_tools.config import Config, plugin
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     AnySource = Source
     AnyRemedy = Remedy
 else:
-    AnySource = plugin(*ADAPTERS, *RECIPES)
+    AnySource = plugin(*ADAPTERS, ShardsConfig, *RECIPES)
     AnyRemedy = plugin()
 
 Progress = Callable[[str, int, int | None], None]
