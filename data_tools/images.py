@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import re
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -146,13 +148,23 @@ def local_path(name: str, root: Path | None = None) -> Path:
         raise ImageError(f"{name[:80]}: is a URL; images are read from local files only")
     if root is None:
         return Path(name)
-    path = root / name
+    path = os.path.join(root, name)
     try:
-        if not path.resolve().is_relative_to(root.resolve()):
+        inside = os.path.join(_real(str(root)), "")
+        # links of a folder are followed once, not for each of its pictures
+        real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
+        if os.path.islink(real) or os.path.basename(path) in ("", ".", ".."):
+            real = os.path.realpath(path)
+        if not real.startswith(inside):
             raise ImageError(f"{name[:80]}: leaves the image folder {root}")
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"{name[:80]!r}: not a path ({error})") from error
-    return path
+    return Path(path)
+
+
+@lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def read_image(

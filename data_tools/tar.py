@@ -45,10 +45,7 @@ class TarWriter:
 
     def add(self, name: str, data: bytes) -> None:
         """Appends a member; the metadata is fixed, so equal contents give equal archives."""
-        info = tarfile.TarInfo(name)
-        info.size, info.mode, info.mtime, info.uid, info.gid = len(data), 0o644, 0, 0, 0
-        self._write(info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "strict"))
-        self._write(data + bytes(-len(data) % BLOCK))
+        self._write(_header(name.encode("ascii"), len(data)) + data + bytes(-len(data) % BLOCK))
 
     def finish(self) -> str:
         """Ends the archive, syncs it, gives it its name, and returns its sha256."""
@@ -74,6 +71,30 @@ class TarWriter:
         self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)
+
+
+def _header(name: bytes, size: int) -> bytes:
+    """The header of a plain file: what `tarfile` gives for USTAR, mode 644 and zeros elsewhere, in less time."""
+    if not 0 < len(name) <= 100 or size >= 8**11:
+        raise ValueError(f"{name!r} of {size} bytes is no member of a shard")
+    octal = b"%011o" % size
+    total = _CHECKSUM + sum(name) + sum(octal)
+    # the checksum ends with a space, which is the first of the rest
+    return b"".join((name, bytes(100 - len(name)), _OWNER, octal, _TIME, b"%06o\0" % total, _REST))
+
+
+def _template() -> tuple[bytes, int]:
+    """The header of an empty file without a name, and the sum of its bytes as the checksum takes it: its own place
+    counts as spaces, and the size isn't there yet.
+    """
+    info = tarfile.TarInfo("")
+    info.mode, info.mtime = 0o644, 0
+    header = info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    return header, sum(header) - sum(header[148:156]) + 8 * ord(" ") - sum(header[124:135])
+
+
+_TEMPLATE, _CHECKSUM = _template()
+_OWNER, _TIME, _REST = _TEMPLATE[100:124], _TEMPLATE[135:148], _TEMPLATE[155:]
 
 
 def scan(path: Path) -> Iterator[Member]:

@@ -20,9 +20,11 @@ BenchmarkName = Annotated[
 ]
 Rows = Annotated[
     list[Path] | None,
-    typer.Option(help="the benchmark's rows: JSON lines, a JSON list or parquet (any number of times)"),
+    typer.Option(
+        help="the benchmark's rows: a file or folder of JSON, Parquet or tars (any number of times)"
+    ),
 ]
-Images = Annotated[Path | None, typer.Option(help="folder of the rows' images; nothing: the file's own")]
+Images = Annotated[Path | None, typer.Option(help="folder of the rows' images; nothing: the rows' own")]
 Objective = Annotated[
     list[str] | None,
     typer.Option(help="head to score a benchmark by, or mean (any number of times); nothing: all of them"),

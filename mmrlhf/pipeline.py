@@ -131,7 +131,8 @@ class Run:
                 Path(self.data_folder),
                 progress=show,
                 overwrite=self.mode.restart and not keep,
-                advice=Advice("--set name=... for another run folder", anew),
+                advice=Advice("--set name=... for another run folder", anew, "go on with --resume"),
+                resume=self.mode.resume or keep,
             )
             bar(len(config.sources) + 1)
 

@@ -23,7 +23,8 @@ from data_tools.images import (
     local_path,
     read_bytes,
 )
-from data_tools.rows.open import pieces, read_rows
+from data_tools.rows.hub import is_hub_name
+from data_tools.rows.open import image_folder, pieces, read_rows
 from data_tools.rows.piece import Piece
 from data_tools.schema import (
     Comparison,
@@ -61,9 +62,19 @@ class FileSource(Source):
     `convert_group`.
     """
 
-    path: Path = Field(description="The file: JSON lines, or one JSON list.")
+    path: Path = Field(
+        description="A file (JSON lines, a JSON list, either also gzipped, Parquet, Arrow, a WebDataset tar), a folder "
+        "of them or of save_to_disk, or the name of a data set on the hub (org/name)."
+    )
+    subset: str | None = Field(default=None, description="The subset (config) of a hub data set.")
+    split: str | None = Field(
+        default=None,
+        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. Where "
+        "its records go is the matter of splits.",
+    )
     images: Path | None = Field(
-        default=None, description="The folder that image paths are in; null is the file's own."
+        default=None,
+        description="The folder that image paths are in; null is the path itself, or the file's folder.",
     )
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
 
@@ -105,7 +116,7 @@ class FileSource(Source):
     @property
     def image_root(self) -> Path:
         """The folder that image paths are in."""
-        return self.images or self.path.parent
+        return self.images or image_folder(self.path)
 
     def adapt(self, row: object, where: str = "row") -> Read:
         """The record or records of a row, or the reason why not; never raises for what a row holds."""
@@ -113,15 +124,17 @@ class FileSource(Source):
         return (found,) if isinstance(found, PreferenceRecord) else found
 
     def files(self) -> Sequence[Path]:
-        """The files of rows; images aren't among them."""
-        return tuple(dict.fromkeys(Path(piece.path) for piece in pieces(self.path)))
+        """The files of rows; images aren't among them, and a hub data set has none of the user's."""
+        if is_hub_name(self.path):
+            return ()
+        return tuple(dict.fromkeys(Path(piece.path) for piece in self._pieces()))
 
     def pieces(self) -> Sequence[Piece]:
         return () if self.whole or self.limit is not None else self._pieces()
 
     def _pieces(self) -> Sequence[Piece]:
         """The pieces of its files; a file is one piece where neighbouring rows belong together."""
-        found = pieces(self.path)
+        found = pieces(self.path, self.subset, self.split)
         if not self.grouped:
             return found
         joined: list[Piece] = []

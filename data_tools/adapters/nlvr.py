@@ -51,7 +51,7 @@ class NlvrConfig(FileSource):
 
     @property
     def image_root(self) -> Path:
-        return self.images or self.path.parent / "images"
+        return self.images or super().image_root / "images"
 
     def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
         """A record for each of the row's permutations."""

@@ -11,31 +11,82 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
+from data_tools.rows.arrow import STEP, batch_rows
 from data_tools.rows.piece import Piece
+from data_tools.source import Rejected
 
-_MAGIC = b"PAR1"
-
-
-def is_parquet(path: Path) -> bool:
-    """Whether the file begins as Parquet files do."""
-    with open(path, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+MAGIC = b"PAR1"
+_SMALL = 64 * 2**20  # bytes of a row group that are held in memory
+_BUFFER = 2**16
 
 
-def parquet_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
-    """The rows as they lie in the file.
+def parquet_pieces(path: Path, place: str) -> Iterator[Piece]:
+    """A piece for each row group.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file's end, which says where its rows lie, is missing or damaged.
     """
     import pyarrow
+
+    first = 0
+    try:
+        with _open(path) as file:
+            for group in range(file.num_row_groups):
+                yield Piece(str(path), "parquet", place, group, group + 1, first)
+                first += file.metadata.row_group(group).num_rows
+    # what pyarrow raises on damaged files
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cut short or damaged; its list of rows can't be read ({error})") from error
+
+
+def parquet_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
+    """The rows of the piece's row groups; what lies in one after damage is one rejected row.
+
+    Raises:
+        UserError: it isn't a Parquet file any more.
+    """
+    import pyarrow
+
+    first = piece.first
+    try:
+        with _open(piece.path) as file:
+            for group in range(piece.start, file.num_row_groups if piece.stop is None else piece.stop):
+                yield from _group_rows(file, group, piece.place, first)
+                first += file.metadata.row_group(group).num_rows
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        raise UserError(f"{piece.path}: not a readable parquet file any more: {error}") from error
+
+
+def _group_rows(file: Any, group: int, place: str, first: int) -> Iterator[tuple[str, Any] | Rejected]:
+    import pyarrow
+
+    number, total = first, file.metadata.row_group(group).num_rows
+    why = ""
+    try:
+        for batch in file.iter_batches(batch_size=STEP, row_groups=[group], use_threads=False):
+            yield from batch_rows(batch, place, number)
+            number += batch.num_rows
+    except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
+        why = str(error)
+    if why or number != first + total:
+        yield Rejected(
+            "a group of rows is damaged; nothing after it in the group can be read",
+            f"{place}[{number}]",
+            "row-unreadable",
+            why or f"holds {number - first} rows, not {total}",
+        )
+
+
+def _open(path: str | Path) -> Any:
+    """Opened so that a large row group is read page by page, and checksums are compared where there are any.
+
+    A small one is read column by column: a damaged page can then not claim more bytes than the column has.
+    """
     from pyarrow import parquet
 
-    number = piece.first
-    try:
-        for batch in parquet.ParquetFile(piece.path).iter_batches(batch_size=64):
-            for row in batch.to_pylist():
-                yield f"{piece.place}[{number}]", row
-                number += 1
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise UserError(f"{piece.path}: not a readable parquet file after row {number}: {error}") from error
+    metadata = parquet.read_metadata(path)
+    sizes = (metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    buffer_size = _BUFFER if max(sizes, default=0) > _SMALL else 0
+    return parquet.ParquetFile(
+        path, metadata=metadata, buffer_size=buffer_size, pre_buffer=False, page_checksum_verification=True
+    )

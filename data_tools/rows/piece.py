@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["lines", "list", "parquet", "tar", "arrow", "hub"]
+Form = Literal["lines", "list", "parquet", "tar", "arrow"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Piece:
     path: str
     form: Form
     place: str
-    start: int = 0  # lines, tar: bytes; parquet: row groups; arrow: record batches
+    start: int = 0  # lines: bytes; parquet: row groups; the other forms are read whole
     stop: int | None = None
     first: int = 0
+    key: str | None = None  # of a JSON object of lists: the list that is meant

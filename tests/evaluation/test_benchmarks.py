@@ -2,7 +2,10 @@
 
 import base64
 import dataclasses
+import gzip
+import io
 import json
+import tarfile
 
 import pyarrow as pa
 import pytest
@@ -116,6 +119,20 @@ def test_a_json_list_and_parquet_hold_the_same(name, folder):
     (folder / "images" / "list.json").write_text(json.dumps([ROWS[name]]))
     (record,) = BENCHMARKS[name].read([folder / "images" / "list.json"])  # images lie beside it
     check(record)
+
+
+@each
+def test_a_folder_and_a_tar_hold_the_same(name, folder):
+    record = json.dumps({**ROWS[name], IMAGE[name]: "k.png"}).encode()
+    with tarfile.open(folder / "images" / "rows.tar", "w") as archive:
+        for member, data in (("k.json", record), ("k.png", PNG)):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    (folder / "images" / "rows.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROWS[name]).encode()))
+    zipped, packed = BENCHMARKS[name].read([folder / "images"])  # images lie in the folder
+    assert check(zipped).id == f"{name}-rows.jsonl.gz:1"
+    assert check(packed).id == f"{name}-rows.tar:k"
 
 
 def swapped(name, row):

@@ -22,7 +22,7 @@ from data_tools.adapters.base import (
 )
 from data_tools.base64_images import path_of
 from data_tools.intervals import Estimate, share_right
-from data_tools.rows.open import all_rows
+from data_tools.rows.open import all_rows, image_folder
 from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response
 
 OBJECTIVE = "preference"  # what a benchmark's rows are judged on, until the caller names heads
@@ -76,8 +76,8 @@ class Benchmark:
     def read(
         self, files: Sequence[Path], images: Path | None = None
     ) -> Iterator[PreferenceRecord | Rejected]:
-        """All rows of the files: JSON lines, a JSON list, or parquet. Image paths are below `images`, by default the
-        file's own folder.
+        """All rows of the files, or of folders: JSON lines, Parquet, tars and what else `data_tools.rows.open` reads.
+        Image paths are below `images`, by default the folder, or the file's own.
 
         Raises:
             UserError: a file can't be read as a whole.
@@ -87,7 +87,7 @@ class Benchmark:
                 if isinstance(item, Rejected):
                     yield item
                 else:
-                    yield self.adapt(item[1], images or path.parent, item[0])
+                    yield self.adapt(item[1], images or image_folder(path), item[0])
 
 
 def two_answers(first: str, second: str, better: int) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:

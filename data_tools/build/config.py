@@ -1,0 +1,145 @@
+"""What a build is told, and what it tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from data_tools.adapters import ADAPTERS
+from data_tools.balance.quotas import Balance
+from data_tools.build.view import Remedy
+from data_tools.config import Config, plugin
+from data_tools.source import Source
+from data_tools.synth import RECIPES
+
+if TYPE_CHECKING:
+    AnySource = Source
+    AnyRemedy = Remedy
+else:
+    AnySource = plugin(*ADAPTERS, *RECIPES)
+    AnyRemedy = plugin()
+
+Progress = Callable[[str, int, int | None], None]
+
+
+class Reading(Config):
+    """What builds and conversions have in common."""
+
+    seed: int = Field(
+        default=0,
+        description="Seeds the recipes, the order of answers and the choice of what balancing drops.",
+    )
+    max_rejected: float = Field(
+        default=0.05, ge=0, le=1, description="Stop if a larger share of a source's rows is malformed."
+    )
+    shard_records: int = Field(default=1000, ge=1, description="At most so many records a shard.")
+
+
+class DataConfig(Reading):
+    """Sources, and how they are mixed."""
+
+    sources: list[AnySource] = Field(min_length=1, description="Adapters and recipes, each with its `type`.")
+    dedup: bool = Field(
+        default=True,
+        description="Keep one record of each prompt, images and responses, with the judgements of its copies.",
+    )
+    remedies: list[AnyRemedy] = Field(
+        default=[],
+        description="What leaves records out before balancing, in this order, each with its `type`.",
+    )
+    balance: Balance | None = Field(
+        default=None, description="Quotas on the training preferences; null keeps all."
+    )
+    shuffle_responses: bool = Field(
+        default=True,
+        description="Put each record's answers in a random order, the same for both of a flip pair, so that their "
+        "place says nothing.",
+    )
+
+    @field_validator("sources")
+    @classmethod
+    def _sources(cls, value: list[Source]) -> list[Source]:
+        for source in value:
+            _check_source(source)
+        for name, times in Counter(source.name for source in value).items():
+            if times > 1:
+                raise ValueError(f"{times} sources have the name {name!r}; give each its own name")
+        return value
+
+    @field_validator("remedies")
+    @classmethod
+    def _remedies(cls, value: list[Remedy]) -> list[Remedy]:
+        for remedy in value:
+            if not isinstance(remedy, Remedy):
+                raise ValueError(f"{type(remedy).__name__} is not made from data_tools.build.view.Remedy")
+        return value
+
+
+class ConvertConfig(Reading):
+    """One source, as it is."""
+
+    source: AnySource = Field(description="An adapter or recipe with its `type`.")
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, value: Source) -> Source:
+        return _check_source(value)
+
+    @property
+    def sources(self) -> list[Source]:
+        """The one source."""
+        return [self.source]
+
+
+def _check_source(source: object) -> Source:
+    if not isinstance(source, Source):
+        raise ValueError(f"{type(source).__name__} is not made from data_tools.source.Source")
+    return source
+
+
+@dataclass(frozen=True)
+class Advice:
+    """How the user of a program that builds can choose another folder, replace what is in this one, and go on with a
+    build that was cut off.
+    """
+
+    elsewhere: str = "choose another folder with -o"
+    replace: str = "add --overwrite"
+    resume: str = "go on with --resume, or add --overwrite to begin anew"
+
+
+ADVICE = Advice()
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did. `existing` says that a finished directory of the same config was kept as it is.
+
+    - counts: records by split/kind/modality;
+    - rows: by source, how many rows were `read`, and of these how many are `in` and how many `quarantined`;
+    - rejected: the quarantined rows by source and reason;
+    - made: how many records the rows gave, which are those of the directory and those of the next four;
+    - duplicates, merged: by source, copies that said nothing new, and copies whose judgements went into the record
+      that was kept;
+    - filtered: what remedies dropped, by "source: reason";
+    - dropped: what balancing dropped, by source/modality/objectives;
+    - leaks: records that hang together across splits which the input fixes, by these splits.
+    """
+
+    directory: Path
+    existing: bool
+    records: int
+    counts: dict[str, int]
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    made: int = 0
+    rejected: dict[str, dict[str, int]] = field(default_factory=dict)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    merged: dict[str, int] = field(default_factory=dict)
+    filtered: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+    leaks: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,263 @@
+"""The second step: which records stay, in which split, in which shard; decided by the index, without the records.
+
+plan.json       the shards to be written, and what was left out
+places.npy      where their records lie, in the order in which they are written
+merges.npy      the copies whose judgements go into one of them
+quarantine/     rows that turn out to be none only beside others: those whose id stands twice
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.build.balance import balanced
+from data_tools.build.config import DataConfig
+from data_tools.build.index import MODALITIES, Index
+from data_tools.build.part import INDEX, PartReader, whole_folder, write_synced
+from data_tools.build.quarantine import FOLDER, Quarantine
+from data_tools.build.read import Counts, refuse_bad_source
+from data_tools.build.view import View
+from data_tools.dedup import find_copies
+from data_tools.hashes import numbered
+from data_tools.manifest import KINDS
+from data_tools.shard_writer import Group
+from data_tools.source import Rejected
+from data_tools.splits import connect, draw_splits
+
+PLAN, PLACES, MERGES = "plan.json", "places.npy", "merges.npy"
+# where a record lies; of a copy also the number of the record that it is merged into, by `places`
+PLACE = np.dtype([("part", "i4"), ("offset", "i8"), ("size", "i8"), ("length", "i8")])
+MERGE = np.dtype([("into", "i8"), *PLACE.descr])
+TWICE = "another row has the same id"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to be written: its group, file name, the number of its first key, and its records by `places`."""
+
+    group: Group
+    name: str
+    first: int
+    start: int
+    stop: int
+
+
+@dataclass
+class Plan:
+    """The shards, the counts of each source, how many records there were, and what was left out (see
+    `config.BuildReport`).
+    """
+
+    shards: list[Shard] = field(default_factory=list)
+    counts: dict[str, Counts] = field(default_factory=dict)
+    made: int = 0
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def load(folder: Path) -> Plan:
+        """The plan of a folder that `make_plan` wrote."""
+        row = json.loads((folder / PLAN).read_bytes())
+        return Plan(
+            [Shard(**{**shard, "group": Group(**shard["group"])}) for shard in row["shards"]],
+            {name: Counts(**counts) for name, counts in row["counts"].items()},
+            row["made"],
+            row["left_out"],
+        )
+
+
+def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Path) -> None:
+    """Writes the plan for some parts: each one's source, by number, and its folder.
+
+    Raises:
+        UserError: a source has too many bad rows, or a quota can't be met.
+    """
+    sources = [source.name for source in config.sources]
+    plan = Plan(counts={name: Counts() for name in sources})
+    for number, path in parts:
+        plan.counts[sources[number]].add(Counts.load(path))
+    index = Index.load([(number, path / INDEX) for number, path in parts])
+    folders = [path for _, path in parts]
+    with whole_folder(folder) as temporary:
+        index = _without_twins(index, plan, sources, folders, temporary / FOLDER)
+        for name in sources:
+            refuse_bad_source(name, plan.counts[name], config.max_rejected)
+        plan.made = len(index)
+        index, split_N, merge_M2 = _chosen(config, index, plan, sources, folders)
+        order = _in_shards(index, split_N, sources, config.shard_records, plan)
+        _save(temporary, index, order, merge_M2, plan)
+
+
+def twins(row_N: np.ndarray, id_N: np.ndarray) -> dict[int, int]:
+    """The rows of which a record has an id of a row before, itself none of these, or twice; with the place of the first
+    such record.
+
+    Of N records in their order, `row_N` tells the row, and `id_N` is a number that is equal for equal ids of a source.
+    """
+    _, inverse, times = np.unique(id_N, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(np.isin(row_N, np.unique(row_N[times[inverse] > 1])))
+    held: set[int] = set()
+    found: dict[int, int] = {}
+    start = 0
+    for stop in [*(np.flatnonzero(np.diff(row_N[shared])) + 1).tolist(), len(shared)]:
+        of_row = shared[start:stop].tolist()
+        start = stop
+        ids = [int(id_N[index]) for index in of_row]
+        clash = next((index for index, own in zip(of_row, ids, strict=True) if own in held), None)
+        if clash is None and len(set(ids)) < len(ids):
+            clash = of_row[-1]
+        if clash is None:
+            held.update(ids)
+        elif of_row:
+            found[int(row_N[of_row[0]])] = clash
+    return found
+
+
+def _without_twins(
+    index: Index, plan: Plan, sources: list[str], folders: list[Path], quarantine: Path
+) -> Index:
+    """The records without the rows whose id stands in a row before them, which go into the quarantine."""
+    ids, _ = numbered(index["id"])
+    # ids are of a source, rows of a part
+    id_N = ids * len(sources) + index["source"]
+    row_N = np.cumsum(
+        np.diff(index["part"], prepend=-1).astype(bool) | np.diff(index["row"], prepend=-1).astype(bool)
+    )
+    found = twins(row_N, id_N)
+    records = np.bincount(row_N)
+    keeps = {name: Quarantine(quarantine / name, name) for name in sources}
+    reader = PartReader(folders)
+    for row, place in found.items():
+        name = sources[index["source"][place]]
+        at = (int(index[key][place]) for key in ("part", "offset", "size"))
+        said = json.loads(reader.body(*at))
+        keeps[name].add(Rejected(TWICE, said["id"], "id-twice", said))
+        plan.counts[name].refuse(TWICE, said["id"], int(records[row]))
+    reader.close()
+    for keep in keeps.values():
+        keep.close()
+    return index.only(~np.isin(row_N, list(found))) if found else index
+
+
+def _chosen(
+    config: DataConfig, index: Index, plan: Plan, sources: list[str], folders: list[Path]
+) -> tuple[Index, np.ndarray, np.ndarray]:
+    """The records that stay, their splits, and which copies go into which of them (by `places`, and where they lie)."""
+    # splits first: they also hang on what the copies share with other records
+    split_N, leaks = _splits(config, index)
+    copies: dict[int, list[int]] = {}
+    whole = index
+    keep_N = np.ones(len(index), dtype=bool)
+    told: dict[str, dict[str, int]] = {"duplicates": {}, "merged": {}}
+    if config.dedup:
+        silent, copies = copies_of(index, split_N)
+        merged = [copy for group in copies.values() for copy in group]
+        index = _saying_all(index, copies)
+        told = {
+            "duplicates": _by_source(index, silent, sources),
+            "merged": _by_source(index, merged, sources),
+        }
+        keep_N[[*silent, *merged]] = False
+    places = np.flatnonzero(keep_N)
+    view = View(index.only(keep_N), split_N[keep_N], sources, folders)
+    for remedy in config.remedies:
+        remedy.apply(view, config.seed)
+    places = places[view.live]
+    dropped: dict[str, int] = {}
+    left, split_N = view.index, view.split
+    if config.balance is not None:
+        subject = (split_N == "train") & (left["kind"] == KINDS.index("preference"))
+        gone, dropped = balanced(left, subject, sources, config.balance, config.seed)
+        left, split_N, places = left.only(~gone), split_N[~gone], places[~gone]
+    filtered = dict(sorted(view.dropped.items()))
+    plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": leaks}
+    now = {int(place): number for number, place in enumerate(places)} if copies else {}
+    merges = [(now[kept], copy) for kept, group in copies.items() if kept in now for copy in group]
+    rows = [(into, *(whole[name][copy] for name in PLACE.names or ())) for into, copy in merges]
+    return left, split_N, np.array(rows, dtype=MERGE)
+
+
+def _splits(config: DataConfig, index: Index) -> tuple[np.ndarray, dict[str, int]]:
+    only = [next(iter(s.splits)) if len(s.splits) == 1 else None for s in config.sources]
+    of_source = np.array(only, dtype=object)[index["source"]]
+    named = np.array([*index.splits, None], dtype=object)[index["fixed"]]
+    fixed = np.where(index["fixed"] >= 0, named, of_source)
+    shares = [source.splits for source in config.sources]
+    return draw_splits(connect(index.keys(), len(index)), fixed, shares, index["source"])
+
+
+def copies_of(index: Index, split_N: np.ndarray) -> tuple[list[int], dict[int, list[int]]]:
+    """The records that are copies of others of their kind and split: see `dedup.Copies`."""
+    content, _ = numbered(index["content"])
+    splits, split = np.unique(split_N.astype(str), return_inverse=True)
+    content = (content * len(KINDS) + index["kind"]) * len(splits) + split
+    flip, _ = numbered(index["flip"])
+    found = find_copies(content, np.where(index["flip"].any(axis=1), flip, -1), index.judged())
+    return found.silent, found.merges
+
+
+def _saying_all(index: Index, copies: dict[int, list[int]]) -> Index:
+    """The index in which those that copies are merged into say what these say."""
+    judged = index.judged()
+    more: list[tuple[int, int, int]] = []
+    for kept, group in copies.items():
+        known = set(judged[kept])
+        for copy in group:
+            for value, label in zip(judged[copy], judged.labels(copy), strict=True):
+                if value not in known:
+                    known.add(value)
+                    more.append((kept, value, label))
+    owners, hashes, labels = (list(column) for column in zip(*more, strict=True)) if more else ([], [], [])
+    return index.saying_more(owners, hashes, labels)
+
+
+def _by_source(index: Index, places: list[int], sources: list[str]) -> dict[str, int]:
+    times = Counter(index["source"][places].tolist())
+    return dict(sorted((sources[number], count) for number, count in times.items()))
+
+
+def _in_shards(index: Index, split_N: np.ndarray, sources: list[str], most: int, plan: Plan) -> np.ndarray:
+    """The order in which the records are written; plans the shards: group by group, in the order of the rows."""
+    splits, split = np.unique(split_N.astype(str), return_inverse=True)
+    shape = (len(sources), len(KINDS), len(MODALITIES), max(1, len(splits)))
+    key = np.ravel_multi_index((index["source"], index["kind"], index["modality"], split), shape)
+    groups = {}
+    for number in np.unique(key).tolist():
+        source, kind, modality, part = np.unravel_index(number, shape)
+        groups[Group(sources[source], KINDS[kind], MODALITIES[modality], str(splits[part]))] = number
+    order = []
+    start = 0
+    for group in sorted(groups):
+        members = np.flatnonzero(key == groups[group])
+        order.append(members)
+        for number, first in enumerate(range(0, len(members), most)):
+            stop = min(first + most, len(members))
+            name = group.shard_name(number)
+            plan.shards.append(Shard(group, name, first, start + first, start + stop))
+        start += len(members)
+    return np.concatenate(order) if order else np.empty(0, dtype=np.int64)
+
+
+def _save(folder: Path, index: Index, order: np.ndarray, merge_M: np.ndarray, plan: Plan) -> None:
+    place_N = np.empty(len(order), dtype=PLACE)
+    for name in PLACE.names or ():
+        place_N[name] = index[name][order]
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    if len(merge_M):
+        merge_M["into"] = rank[merge_M["into"]]
+        merge_M = merge_M[np.argsort(merge_M["into"], kind="stable")]
+    for name, values in ((PLACES, place_N), (MERGES, merge_M)):
+        with open(folder / name, "wb") as file:
+            np.save(file, values)
+            file.flush()
+            os.fsync(file.fileno())
+    row: dict[str, Any] = asdict(plan)
+    write_synced(folder / PLAN, json.dumps(row))

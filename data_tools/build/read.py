@@ -1,0 +1,137 @@
+"""The first step: a piece of a source's input becomes a part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from data_tools.build.part import COUNTS, PartWriter, whole_folder, write_synced
+from data_tools.build.quarantine import FOLDER, Quarantine
+from data_tools.errors import UserError
+from data_tools.rows.piece import Piece
+from data_tools.schema import PreferenceRecord
+from data_tools.source import Rejected, Source
+
+PackedT = TypeVar("PackedT")
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """What is to be read, and the part's folder."""
+
+    source: Source
+    piece: Piece | None
+    seed: int
+    folder: str
+
+
+@dataclass
+class Counts:
+    """Of a part, or of a source: the rows read, those of them that are quarantined, and the records of the others; by
+    reason how many rows, and where the first one is.
+    """
+
+    read: int = 0
+    quarantined: int = 0
+    records: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    firsts: dict[str, str] = field(default_factory=dict)
+
+    def add(self, other: Counts) -> None:
+        """Adds those of a part that comes later."""
+        self.read += other.read
+        self.quarantined += other.quarantined
+        self.records += other.records
+        for reason, number in other.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + number
+            self.firsts.setdefault(reason, other.firsts[reason])
+
+    def refuse(self, reason: str, where: str, records: int) -> None:
+        """Counts a row as quarantined that was not until now, and its records as none."""
+        self.add(Counts(0, 1, -records, {reason: 1}, {reason: where}))
+
+    def rows(self) -> dict[str, int]:
+        """The sum of the rows: in + quarantined = read."""
+        return {"read": self.read, "in": self.read - self.quarantined, "quarantined": self.quarantined}
+
+    @staticmethod
+    def load(folder: Path) -> Counts:
+        """Those of a finished part."""
+        return Counts(**json.loads((folder / COUNTS).read_bytes()))
+
+
+def read_part(task: ReadTask) -> str:
+    """Reads a piece into its folder, which is also what is given back, once it is there.
+
+    Raises:
+        UserError: the input can't be read, or a record says that it is of another source.
+    """
+    with whole_folder(Path(task.folder)) as folder:
+        part = PartWriter(folder)
+        counts = read_rows(task, folder, part.pack, part.add)
+        part.close()
+        write_synced(folder / COUNTS, json.dumps(asdict(counts)))
+    return task.folder
+
+
+def read_rows(
+    task: ReadTask,
+    folder: Path,
+    pack: Callable[[PreferenceRecord], PackedT],
+    add: Callable[[PackedT, int], None],
+) -> Counts:
+    """Packs and adds the records of each row, with the row's number, or puts the row into the folder's quarantine.
+
+    `pack` raises UserError for a record that can't be written; then none of its row is.
+    """
+    name = task.source.name
+    quarantine = Quarantine(folder / FOLDER, name)
+    counts = Counts()
+    for item in task.source.read(task.seed, task.piece):
+        if not isinstance(item, Rejected):
+            packed = _packed(item, name, pack)
+            if not isinstance(packed, Rejected):
+                for one in packed:
+                    add(one, counts.read)
+                counts.records += len(packed)
+                counts.read += 1
+                continue
+            item = packed
+        quarantine.add(item)
+        counts.quarantined += 1
+        counts.read += 1
+    quarantine.close()
+    counts.reasons, counts.firsts = dict(quarantine.reasons), quarantine.firsts
+    return counts
+
+
+def _packed(
+    records: tuple[PreferenceRecord, ...], name: str, pack: Callable[[PreferenceRecord], PackedT]
+) -> list[PackedT] | Rejected:
+    packed = []
+    for record in records:
+        if record.source != name:
+            raise UserError(f"source {name}: its record {record.id} is of {record.source!r}")
+        try:
+            packed.append(pack(record))
+        except UserError as error:
+            # without the record's id, so that equal faults are counted as one
+            return Rejected(str(error).partition(": ")[2] or str(error), record.id)
+    return packed
+
+
+def refuse_bad_source(name: str, counts: Counts, most: float) -> None:
+    """Raises UserError where a source has no rows, no good ones, or too large a share of bad ones."""
+    if counts.read == 0:
+        raise UserError(f"source {name}: gave no rows at all")
+    if counts.quarantined < counts.read and counts.quarantined <= most * counts.read:
+        return
+    told = sorted(counts.reasons.items(), key=lambda item: -item[1])
+    lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
+    raise UserError(
+        f"source {name}: {counts.quarantined} of {counts.read} rows are malformed, more than max_rejected = "
+        f"{most:g} allows:\n" + "\n".join(lines[:10])
+    )

@@ -1,0 +1,96 @@
+"""What a remedy sees of the records, and how it leaves some of them out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_tools.build.index import Index
+from data_tools.build.part import PartReader
+from data_tools.config import Config
+
+
+class Remedy(Config):
+    """Base of what leaves records out, between merging copies and balancing.
+
+    A remedy of your own subclasses it, is named as `type: your_package.module:Class`, and overrides `apply`:
+
+        class Short(Remedy):
+            most: int = 100
+
+            def apply(self, view: View, seed: int) -> None:
+                view.drop(view["chosen"] > self.most, "answers over 100 characters")
+
+    What it drops is counted by source and reason, and is part of the plan: it must depend on the records and the seed
+    alone.
+    """
+
+    def apply(self, view: View, seed: int) -> None:
+        """Drops what isn't to be in the data set."""
+        raise NotImplementedError(f"{type(self).__name__} has no apply method")
+
+
+class View:
+    """The N records that are left so far, in their order.
+
+    `view["chosen"]` is a column of the index (see `build.index.Index`) for these records; `split` is an array of names,
+    `source` one of the sources' names.
+    """
+
+    def __init__(self, index: Index, split_N: np.ndarray, sources: list[str], parts: list[Path]) -> None:
+        self._all, self._split, self._sources, self._parts = index, split_N, sources, parts
+        self.live = np.ones(len(index), dtype=bool)
+        self.dropped: Counter[str] = Counter()  # by "source: reason"
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        return self._index[column]
+
+    @property
+    def index(self) -> Index:
+        """All columns of the records that are left."""
+        return self._index
+
+    @property
+    def split(self) -> np.ndarray:
+        """The split of each record."""
+        return self._split[self.live]
+
+    @property
+    def source(self) -> np.ndarray:
+        """The name of each record's source."""
+        return np.array(self._sources, dtype=object)[self["source"]]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each record as JSON values (see `schema.to_json`), read one after the other; without its images, and without
+        the judgements that copies of it will add.
+        """
+        reader = PartReader(self._parts)
+        try:
+            places = zip(*(self[name].tolist() for name in ("part", "offset", "size")), strict=True)
+            for part, offset, size in places:
+                yield json.loads(reader.body(part, offset, size))
+        finally:
+            reader.close()
+
+    def drop(self, mask_N: np.ndarray, reason: str) -> None:
+        """Leaves out the records of the mask, one entry a record of the view, which has fewer from then on.
+
+        `reason` is what the report calls them; raises ValueError where the mask is of another length.
+        """
+        mask_N = np.asarray(mask_N, dtype=bool)
+        if mask_N.shape != (len(self),):
+            raise ValueError(f"a mask of shape {mask_N.shape} for {len(self)} records")
+        names, times = np.unique(self["source"][mask_N], return_counts=True)
+        for number, count in zip(names.tolist(), times.tolist(), strict=True):
+            self.dropped[f"{self._sources[number]}: {reason}"] += count
+        self.live[np.flatnonzero(self.live)[mask_N]] = False
+        self._index = self._all.only(self.live)

@@ -1,0 +1,96 @@
+"""Which form a file has: by how its content begins, and only where that says nothing, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_tools.errors import UserError
+from data_tools.rows.arrow import is_arrow
+from data_tools.rows.members import is_tar
+from data_tools.rows.parquet import MAGIC, parquet_pieces
+from data_tools.rows.piece import Piece
+from data_tools.rows.split import choose_splits
+from data_tools.rows.stream import head, is_gzip
+from data_tools.rows.text import is_list, is_lists, is_object, line_pieces, list_keys
+
+KNOWN = (
+    "JSON lines or a JSON list (.json, .jsonl, .ndjson), Parquet, Arrow, WebDataset tars, and all but Parquet and "
+    "Arrow also gzipped (.gz, .tgz)"
+)
+_TEXTS = (".json", ".jsonl", ".ndjson", ".jsonlines")
+_BINARIES = (".parquet", ".arrow", ".tar", ".tgz")
+_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+_PACKED = {
+    b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7z",
+}
+_POINTER = b"version https://git-lfs"
+
+
+def file_pieces(path: Path, place: str, split: str | None, inside: bool = False) -> Iterator[Piece]:
+    """The pieces of a file; none for one that lies `inside` a folder source and holds no rows.
+
+    `split` chooses among the lists of a JSON object, the one form of a file that has splits.
+
+    Raises:
+        UserError: it isn't what its name says; or of no known form, unless `inside`.
+    """
+    if inside and path.suffix.lower() in _IMAGES:
+        return
+    begin, name = head(path), path.name.lower().removesuffix(".gz")
+    packed = is_gzip(path)
+    if is_lists(begin):
+        for key in choose_splits(list_keys(path), split, path):
+            yield Piece(str(path), "list", place, key=key)
+        return
+    found = tuple(_without_splits(path, place, begin, name, packed, inside))
+    if found and split is not None:
+        raise UserError(
+            f"{path}: has no splits, so not {split!r} either; leave split out, or name the files of that split "
+            "(splits are those of a hub data set, a folder of datasets.DatasetDict, or a JSON object of lists)"
+        )
+    yield from found
+
+
+def _without_splits(
+    path: Path, place: str, begin: bytes, name: str, packed: bool, inside: bool
+) -> Iterator[Piece]:
+    if begin.startswith(MAGIC) or is_arrow(begin):
+        if packed:
+            raise UserError(f"{path}: a gzipped Parquet or Arrow file; unpack it first (gunzip)")
+        if begin.startswith(MAGIC):
+            yield from parquet_pieces(path, place)
+        else:
+            yield Piece(str(path), "arrow", place)
+    elif is_tar(begin) or (name.endswith((".tar", ".tgz")) and begin and not begin.strip(b"\0")):
+        yield Piece(str(path), "tar", place)
+    elif not inside or name.endswith((*_TEXTS, *_BINARIES)):
+        yield from _text_pieces(path, place, begin, name, inside)
+
+
+def _text_pieces(path: Path, place: str, begin: bytes, name: str, inside: bool) -> Iterator[Piece]:
+    """The pieces of a file that doesn't begin as any binary form does."""
+    if begin.startswith(_POINTER):
+        raise UserError(f"{path}: only a Git LFS pointer to the file; fetch the file itself (git lfs pull)")
+    if name.endswith(_BINARIES):
+        raise UserError(
+            f"{path}: doesn't begin as its name says, so it is damaged; fetch it again, or remove it"
+        )
+    if is_list(begin):
+        yield Piece(str(path), "list", place)
+    elif is_object(begin):
+        if not inside:  # in a folder it tells of the data, like dataset_infos.json
+            raise UserError(
+                f"{path}: one JSON object over several lines, which is no set of rows; write the rows as one JSON "
+                "list, or one row a line"
+            )
+    elif name.endswith(_TEXTS) or b"\0" not in begin:
+        yield from line_pieces(path, place)
+    else:
+        packer = next((packer for magic, packer in _PACKED.items() if begin.startswith(magic)), None)
+        what = f"packed with {packer}; unpack it first" if packer else f"of no form that is read: {KNOWN}"
+        raise UserError(f"{path}: {what}")

@@ -1,0 +1,131 @@
+"""What the members of a tar's sample become: one row.
+
+`KEY.json` is the row (an empty one where there is none); the other members are put in as its fields:
+- an image that a text at the top of the row names, alone, in a list or as `{"path": ...}`, takes that text's place;
+- `KEY.png` is `image`, or, where the row has `images` but no `image`, the one element of `images`;
+- `KEY.0.png`, `KEY.1.jpg` ... are the list `images`; `KEY.NAME.png` is the field NAME, `KEY.NAME.0.png` ... its list;
+- `KEY.txt` is the field `txt`, `KEY.NAME.txt` the field NAME, `KEY.NAME.json` a field NAME with any value.
+
+An image is `{"bytes": ..., "path": member's name}`, as in the rows of `datasets`, and is not decoded here. Whatever
+else a sample has, video and sound for example, can't be in a record, so that the sample is rejected; pickles and numpy
+files, which can hold them, are never opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_tools.rows.text import parse
+from data_tools.source import CODES
+
+_IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
+_TEXTS = ("txt", "text", "cls")
+_PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "ckpt", "bin", "joblib", "dill", "npy", "npz")
+
+
+class SampleError(Exception):
+    """A sample can't be a row; the text is the reason, and `code` one of `data_tools.source.CODES`."""
+
+    def __init__(self, reason: str, code: str = "row-unreadable") -> None:
+        super().__init__(reason)
+        assert code in CODES, code
+        self.code = code
+
+
+def refused_suffix(suffix: str) -> str | None:
+    """Why a member with this suffix can't be part of a row; None where it can."""
+    kind = suffix.rpartition(".")[2]
+    if kind in _PICKLES:
+        return f"has a member .{kind}, which can hold a pickle and is never opened"
+    if kind in (*_IMAGES, *_TEXTS, "json"):
+        return None
+    return f"has a member .{kind[:20]}, which isn't read" if kind else "has a member without a suffix"
+
+
+@dataclass
+class Sample:
+    """The members of a sample that were read."""
+
+    fields: dict[str, Any] | None = None  # of KEY.json
+    extra: dict[str, Any] = field(default_factory=dict)  # of KEY.NAME.json and texts
+    images: dict[str, dict[str, Any]] = field(default_factory=dict)  # by suffix without what kind of image
+
+    def add(self, name: str, suffix: str, data: bytes) -> None:
+        """Takes in a member of a suffix that isn't refused; raises SampleError where its bytes are no JSON or text."""
+        field_name, _, kind = suffix.rpartition(".")
+        if kind in _IMAGES:
+            _put(self.images, field_name, {"bytes": data, "path": name})
+        elif kind != "json":
+            _put(self.extra, field_name or kind, _decode(data))
+        elif field_name:
+            _put(self.extra, field_name, _parse(data))
+        else:
+            found = _parse(data)
+            if self.fields is not None:
+                raise SampleError("two of its members are for one field")
+            if not isinstance(found, dict):
+                raise SampleError("its JSON is no object")
+            self.fields = found
+
+    def row(self) -> dict[str, Any]:
+        """The row; raises SampleError where numbered images don't fit."""
+        row = {**(self.fields or {}), **self.extra}
+        rest = dict(self.images)
+
+        def named(text: str) -> dict[str, Any] | None:
+            for suffix, image in self.images.items():
+                if text and text in (image["path"], image["path"].rpartition("/")[2]):
+                    rest.pop(suffix, None)
+                    return image
+            return None
+
+        row = {key: _in_place(value, named) for key, value in row.items()}
+        lists: dict[str, dict[int, Any]] = {}
+        for suffix, image in rest.items():
+            name, _, last = suffix.rpartition(".")
+            if last.isascii() and last.isdecimal():
+                _put(lists.setdefault(name or "images", {}), int(last[:9]), image)
+            elif suffix:
+                row[suffix] = image
+            elif "images" in row and "image" not in row:
+                row["images"] = [image]
+            else:
+                row["image"] = image
+        for name, images in lists.items():
+            if sorted(images) != list(range(len(images))):
+                raise SampleError("its images aren't numbered 0, 1, 2 ...")
+            if isinstance(row.get(name), list) and row[name] and len(row[name]) != len(images):
+                raise SampleError("its JSON tells of another number of images than it has")
+            row[name] = [images[number] for number in range(len(images))]
+        return row
+
+
+def _in_place(value: Any, named: Callable[[str], dict[str, Any] | None]) -> Any:
+    """The value with images where it names them."""
+    if isinstance(value, list):
+        return [item if isinstance(item, list) else _in_place(item, named) for item in value]
+    text = value.get("path") if isinstance(value, dict) and value.get("bytes") is None else value
+    found = named(text) if isinstance(text, str) else None
+    return found or value
+
+
+def _put(fields: dict[Any, Any], name: Any, value: Any) -> None:
+    if name in fields:
+        raise SampleError("two of its members are for one field")
+    fields[name] = value
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return parse(data)
+    except (ValueError, RecursionError):
+        raise SampleError("not valid JSON") from None
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise SampleError("a text is not UTF-8", "text-damaged") from None
