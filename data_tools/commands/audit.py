@@ -125,4 +125,4 @@ def _show(report: Report, other: Report | None) -> None:
         if not result.findings:
             console.print(f"[bold]{result.title}.[/bold]", result.says, highlight=False)
         for note in result.notes:
-            console.print(f"[bold]{result.title}.[/bold]", f"{note}.", highlight=False)
+            console.print(f"[bold]{result.title}.[/bold]", f"{note.rstrip('.')}.", highlight=False)
