@@ -40,7 +40,7 @@ LEVELS = [
 PLUGINS = [
     *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rl.algorithms"),
     "mmrlhf.evaluation.benchmarks",
-    *("data_tools.adapters", "data_tools.synth"),
+    *("data_tools.adapters", "data_tools.synth", "data_tools.audits"),
 ]
 
 

@@ -9,6 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ COLUMNS = 2**17  # of each of the three hashed parts
 SHORT = 4  # words: "Yes.", "No.", "Two cats.": such an answer means nothing without its prompt
 READ = 200
 RARE = 5
+LOOKED_AT = 4000
 _WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -62,9 +64,13 @@ def _words(prompt: str, answer: str) -> Iterator[str]:
 
 def _letters(prompt: str, answer: str) -> Iterator[str]:
     for word in words(answer):
-        edged = f" {word} "
-        for size in (3, 4):
-            yield from (edged[at : at + size] for at in range(len(edged) - size + 1))
+        yield from _runs(word)
+
+
+@lru_cache(maxsize=2**16)  # most words come again and again
+def _runs(word: str) -> tuple[str, ...]:
+    edged = f" {word} "
+    return tuple(edged[at : at + size] for size in (3, 4) for at in range(len(edged) - size + 1))
 
 
 def _crosses(prompt: str, answer: str) -> Iterator[str]:
@@ -83,7 +89,8 @@ def _lengths(text: str) -> tuple[float, float]:
 
 def telling(pairs: Sequence[Pair], weights: Floats, most: int = 6) -> tuple[list[str], list[str]]:
     """The words, and prompt words with short answers, that speak most for an answer and most against it, by weight and
-    by the square root of the number of answers that hold them. Those of fewer than `RARE` answers are left out.
+    by the square root of the number of answers that hold them. Those of fewer than `RARE` answers are left out; the
+    first `LOOKED_AT` pairs are enough to find the others.
 
     `weights` are those of `differences`' columns. A hash may stand for several words; the most frequent is named.
     """
@@ -94,7 +101,10 @@ def telling(pairs: Sequence[Pair], weights: Floats, most: int = 6) -> tuple[list
     scores: dict[str, float] = {}
     for block, read in ((0, _words), (2, _crosses)):
         uses = Counter(
-            token for pair in pairs for answer in pair.answers for token in set(read(pair.prompt, answer))
+            token
+            for pair in pairs[:LOOKED_AT]
+            for answer in pair.answers
+            for token in set(read(pair.prompt, answer))
         )
         known = [
             (token, number)

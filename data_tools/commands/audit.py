@@ -53,6 +53,14 @@ def audit(
         Path | None,
         typer.Option("--compare", help="Audit this data directory too, and show it beside.", metavar="DIR"),
     ] = None,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--against",
+            help="A benchmark file that the data should share nothing with; may be repeated.",
+            metavar="FILE",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of folds, samples and intervals.")] = 0,
     max_pairs: Annotated[
         int,
@@ -72,7 +80,7 @@ def audit(
 
     names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else []
     thresholds = [parse_threshold(text, names) for text in fail_on or []]
-    options = Options(seed, max_pairs)
+    options = Options(seed, max_pairs, tuple(against or ()))
     report = _run(directory, splits or [], names, options)
     other = _run(compare, [], names, options) if compare else None
     failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
@@ -117,4 +125,4 @@ def _show(report: Report, other: Report | None) -> None:
         if not result.findings:
             console.print(f"[bold]{result.title}.[/bold]", result.says, highlight=False)
         for note in result.notes:
-            console.print(f"[bold]{result.title}.[/bold]", f"{note}.", highlight=False)
+            console.print(f"[bold]{result.title}.[/bold]", f"{note.rstrip('.')}.", highlight=False)
