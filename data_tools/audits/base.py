@@ -168,6 +168,9 @@ class Data:
     splits: tuple[str, ...] = ()  # none named: all, train first
     options: Options = Options()
     progress: Progress = lambda what, done, total: None
+    shared: dict[type, Any] = field(
+        default_factory=dict, repr=False
+    )  # what several audits make use of, by its class
     _opened: dict[str, RecordSet] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
