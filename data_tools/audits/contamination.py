@@ -19,6 +19,7 @@ from data_tools.audits.near_texts import run_hashes, words_of
 from data_tools.audits.pictures import Pictures, pictures_of
 from data_tools.images import read_bytes
 from data_tools.rows.open import all_rows
+from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Contamination(Audit):
     def __init__(self, data: Data) -> None:
         super().__init__(data)
         self._pictures = pictures_of(data)
-        self._benchmarks = [_Benchmark(path, data) for path in data.options.against]
+        self._benchmarks = [Benchmark(path) for path in data.options.against]
         self._splits, self._indices = array("B"), array("L")
         self._texts = [bytearray() for _ in self._benchmarks]
         self._pictured = bytearray()
@@ -61,9 +62,8 @@ class Contamination(Audit):
         for picture in self._pictures.of(split, index, row):
             self._shown_by.append(number)
             self._shown.append(picture)
-        texts = [words_of(text) for text in _record_texts(row)]
         for flags, benchmark in zip(self._texts, self._benchmarks, strict=True):
-            flags.append(any(benchmark.holds(words) for words in texts))
+            flags.append(benchmark.holds(row))
 
     def finish(self) -> AuditResult:
         import numpy as np
@@ -124,14 +124,14 @@ class Contamination(Audit):
         return self.data.splits[self._splits[record]], int(self._indices[record])
 
 
-class _Benchmark:
+class Benchmark:
     """The texts and pictures of a benchmark's rows, as hashes."""
 
-    def __init__(self, path: Path, data: Data) -> None:
+    def __init__(self, path: Path) -> None:
         import numpy as np
 
         self.name, self.rows, self.notes = path.name, 0, list[str]()
-        self.pictures = Pictures(data)
+        self.pictures = Pictures(_unread)
         self._by_bytes: set[int] = set()
         runs, wholes, lost = list[np.ndarray](), list[np.ndarray](), 0
         for item in all_rows(path):
@@ -166,17 +166,22 @@ class _Benchmark:
                 self._by_bytes.add(int(image.sha256[:16], 16))
                 self.pictures.add(read_bytes(image))
 
-    def holds(self, words: list[str]) -> bool:
-        """Whether a text of these words shares a run with the benchmark, or is a whole text of it."""
-        return (
-            _any_in(run_hashes(words, RUN), self._runs)
-            if len(words) >= RUN
-            else (len(words) >= SHORTEST and _any_in(run_hashes(words, len(words)), self._wholes))
-        )
+    def holds(self, row: dict[str, Any]) -> bool:
+        """Whether a text of the record shares a run of words with the benchmark, or is a whole text of it."""
+        for words in map(words_of, _record_texts(row)):
+            if len(words) >= RUN and _any_in(run_hashes(words, RUN), self._runs):
+                return True
+            if len(words) >= SHORTEST and _any_in(run_hashes(words, len(words)), self._wholes):
+                return True
+        return False
 
     def shared_pictures(self, pictures: Pictures) -> np.ndarray:
         """The numbers of those pictures that are the benchmark's, by their bytes or their look."""
         return pictures.shared_with(self.pictures, self._by_bytes)
+
+
+def _unread(split: str, index: int) -> PreferenceRecord:
+    raise LookupError("a benchmark's pictures are added one by one, not read from records")
 
 
 def _any_in(values: np.ndarray, ranked: np.ndarray) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from data_tools.audits.base import Data
 from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash
 from data_tools.images import decode_image, read_bytes
+from data_tools.schema import PreferenceRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,12 +18,14 @@ if TYPE_CHECKING:
 class Pictures:
     """Pictures by number, in the order in which they are first seen; some 50 bytes each."""
 
-    def __init__(self, data: Data) -> None:
-        self._data = data
+    def __init__(self, read: Callable[[str, int], PreferenceRecord]) -> None:
+        """`read` gives a record with its images, by its split and its index there."""
+        self._read = read
         self._number: dict[int, int] = {}  # by the first 8 bytes of the hash of the encoded bytes
         self._hashes, self._columns = array("Q"), array("Q")
         self._flat = bytearray()
-        self.splits, self.records = array("B"), array("L")  # where each is first seen
+        self._splits = list[str]()
+        self._seen = (array("B"), array("q"))  # where each is first seen: the split, and the index there
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -34,14 +38,20 @@ class Pictures:
         """
         names = [int(image["sha256"][:16], 16) for image in row["images"]]
         if any(name not in self._number for name in names):
-            record = self._data.records(split)[index]
+            record = self._read(split, index)
             for name, image in zip(names, record.images, strict=True):
                 if name not in self._number:
                     self._number[name] = len(self)
-                    self.splits.append(self._data.splits.index(split))
-                    self.records.append(index)
+                    if split not in self._splits:
+                        self._splits.append(split)
+                    self._seen[0].append(self._splits.index(split))
+                    self._seen[1].append(index)
                     self.add(read_bytes(image))
         return [self._number[name] for name in names]
+
+    def place(self, picture: int) -> tuple[str, int]:
+        """Where a picture is first seen: the split, and the index of the record there."""
+        return self._splits[self._seen[0][picture]], self._seen[1][picture]
 
     def add(self, encoded: bytes) -> None:
         """Hashes a picture, whatever it is part of."""
@@ -84,6 +94,6 @@ class Pictures:
 def pictures_of(data: Data) -> Pictures:
     """The one collection of a data directory's pictures, which all audits of it share."""
     if Pictures not in data.shared:
-        data.shared[Pictures] = Pictures(data)
+        data.shared[Pictures] = Pictures(lambda split, index: data.records(split)[index])
     found: Pictures = data.shared[Pictures]
     return found
