@@ -42,7 +42,11 @@ _DAMAGE = (
 
 
 class ImageError(UserError):
-    """An image that is refused; the message says why."""
+    """An image that is refused; the message says why, and `code`, one of `data_tools.source.CODES`, in a word."""
+
+    def __init__(self, message: str, code: str = "image-damaged") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ URL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field
 
+from data_tools.base64_images import bytes_of, path_of
 from data_tools.images import (
     ImageError,
     decode_image,
@@ -21,7 +23,7 @@ from data_tools.images import (
     local_path,
     read_bytes,
 )
-from data_tools.rows.open import all_rows, pieces, read_rows
+from data_tools.rows.open import pieces, read_rows
 from data_tools.rows.piece import Piece
 from data_tools.schema import (
     Comparison,
@@ -35,6 +37,8 @@ from data_tools.schema import (
 from data_tools.source import CODES, Read, Rejected, Source
 
 __all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "take_image", "take_text"]
+
+MARK = "<image>"  # where a text shows an image
 
 
 class RowError(Exception):
@@ -52,7 +56,9 @@ class FileSource(Source):
     """Base of the adapters: rows of files, each made into a record by `convert`.
 
     An adapter declares the fields that tell its format from others (`marks`), and says how a row becomes a record. One
-    that must see all rows at once sets `whole` and does in `finish` what needs them all.
+    that must see all rows at once sets `whole` and does in `finish` what needs them all. One whose records are made of
+    several rows that follow one another sets `grouped`, names in `key` what these share, and makes them records in
+    `convert_group`.
     """
 
     path: Path = Field(description="The file: JSON lines, or one JSON list.")
@@ -63,6 +69,7 @@ class FileSource(Source):
 
     marks: ClassVar[tuple[str, ...]] = ()
     whole: ClassVar[bool] = False
+    grouped: ClassVar[bool] = False
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
         """A row as its record or records.
@@ -71,6 +78,18 @@ class FileSource(Source):
             RowError: it can't be one; SchemaError counts as that too.
         """
         raise NotImplementedError(f"{type(self).__name__} has no convert method")
+
+    def key(self, row: dict[str, Any]) -> str | None:
+        """What a row shares with those beside it that make one record with it, of an adapter that is `grouped`; None
+        where it stands alone.
+        """
+        return None
+
+    def convert_group(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[Read]:
+        """What came of each of several rows (place, row) of one key: the record with one of them, nothing with the
+        others. Like `adapt`, it never raises.
+        """
+        return [self.adapt(row, where) for where, row in rows]
 
     def finish(self, reads: Iterator[Read]) -> Iterator[Read]:
         """What is made of all that was read, of an adapter that is `whole`."""
@@ -98,14 +117,48 @@ class FileSource(Source):
         return tuple(dict.fromkeys(Path(piece.path) for piece in pieces(self.path)))
 
     def pieces(self) -> Sequence[Piece]:
-        return () if self.whole or self.limit is not None else pieces(self.path)
+        return () if self.whole or self.limit is not None else self._pieces()
+
+    def _pieces(self) -> Sequence[Piece]:
+        """The pieces of its files; a file is one piece where neighbouring rows belong together."""
+        found = pieces(self.path)
+        if not self.grouped:
+            return found
+        joined: list[Piece] = []
+        for piece in found:
+            last = joined[-1] if joined else None
+            if last and (last.path, last.stop) == (piece.path, piece.start):
+                joined[-1] = dataclasses.replace(last, stop=piece.stop)
+            else:
+                joined.append(piece)
+        return joined
 
     def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
-        reads = (
-            item if isinstance(item, Rejected) else self.adapt(item[1], item[0])
-            for item in (read_rows(piece) if piece else all_rows(self.path))
+        rows = (
+            (number, item)
+            for number, part in enumerate((piece,) if piece else self._pieces())
+            for item in read_rows(part)
         )
-        yield from self.finish(islice(reads, self.limit))
+        yield from self.finish(self._adapted(islice(rows, self.limit)))
+
+    def _adapted(self, rows: Iterable[tuple[int, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
+        """What came of each row, given with the number of its piece: no group goes on in the next one."""
+
+        def shared(found: tuple[int, tuple[str, Any] | Rejected]) -> tuple[int, str] | object:
+            number, item = found
+            row = None if isinstance(item, Rejected) else item[1]
+            name = self.key(row) if self.grouped and isinstance(row, dict) else None
+            return object() if name is None else (number, name)  # an object equals nothing but itself
+
+        for _, group in groupby(rows, shared):
+            (_, first), *rest = group
+            if isinstance(first, Rejected):
+                yield first
+            elif rest:
+                good = [item for _, item in rest if not isinstance(item, Rejected)]
+                yield from self.convert_group([first, *good])
+            else:
+                yield self.adapt(first[1], first[0])
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """All records and rejected rows; nothing here is random."""
@@ -163,39 +216,58 @@ def take_list(row: dict[str, Any], key: str) -> list[Any]:
 
 
 def take_image(value: object, root: Path) -> ImageRef:
-    """An image given as a path below `root`, `{"path": ...}` or `{"bytes": ...}`, decoded once to see that
-    it's whole.
+    """An image given as bytes, base64 or a data address, `{"bytes": ...}` of these, or a path below `root`, also as
+    `{"path": ...}`; decoded once to see that it's whole.
 
     A file stays on disk and is referred to; GIF and BMP bytes become PNG.
     """
-    if isinstance(value, dict):
-        data = value.get("bytes")
-        if isinstance(data, bytes):
-            return _checked(data)
-        value = value.get("path")
-    if not isinstance(value, str) or not value:
-        raise RowError("an image is neither a path nor bytes")
     try:
-        ref = ImageRef(path=str(local_path(check_text(value, "an image path"), root)))
-        data = read_bytes(ref)
-        held = _checked(data)
+        data = bytes_of(value)
     except ImageError as error:
-        raise RowError(
-            f"an image {str(error).rpartition(': ')[2]}"
-        ) from error  # without the path, to be countable
-    return ImageRef(path=ref.path, sha256=held.sha256) if held.data == data else held
+        raise RowError(str(error), error.code) from error
+    if data is not None:
+        return _checked(data)
+    name = path_of(value)
+    if name is None:
+        raise RowError("an image is neither a path nor bytes", "image-missing")
+    try:
+        path = str(local_path(check_text(name, "an image path"), root))
+        data = read_bytes(ImageRef(path=path))
+    except ImageError as error:
+        # without the path, to be countable
+        raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
+    held = _checked(data)
+    return ImageRef(path=path, sha256=held.sha256) if held.data == data else held
 
 
 def _checked(data: bytes) -> ImageRef:
     try:
         image = decode_image(data)
     except ImageError as error:
-        raise RowError(str(error)) from error
+        raise RowError(str(error), error.code, data) from error
     return ImageRef.of_bytes(data if extension(data) else encode_png(image))
 
 
+def take_images(row: dict[str, Any], key: str, root: Path) -> tuple[ImageRef, ...]:
+    """A field's image, or list of images, each as in `take_image`; at least one."""
+    if key not in row:
+        raise RowError(f"has no field {key}", "field-missing")
+    value = row[key]
+    given = value if isinstance(value, list) else [] if value is None else [value]
+    if not given:
+        raise RowError("has no image", "image-missing")
+    return tuple(take_image(item, root) for item in given)
+
+
+def question(text: str, images: Sequence[ImageRef]) -> tuple[Message, ...]:
+    """A user's turn: the images where the text marks them, or before it where it marks none."""
+    if MARK in text:
+        return messages_with_images([("user", text)], images, MARK)
+    return (Message("user", (*(Part(image=i) for i in range(len(images))), Part(text=text))),)
+
+
 def messages_with_images(
-    turns: Sequence[tuple[str, str]], images: Sequence[ImageRef], mark: str = "<image>"
+    turns: Sequence[tuple[str, str]], images: Sequence[ImageRef], mark: str = MARK
 ) -> tuple[Message, ...]:
     """Messages from (role, text) turns, with an image in place of each mark; there must be a mark for each
     image.
@@ -226,8 +298,32 @@ def check_roles(roles: Sequence[str]) -> None:
         raise RowError("the prompt's turns don't alternate between user and assistant (system only first)")
 
 
-def pair(chosen: str, rejected: str, objective: str) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
-    """The responses and the comparison of a chosen and a rejected answer; they must differ."""
+def pair(
+    chosen: str,
+    rejected: str,
+    objective: str,
+    judge: str = "human",
+    models: tuple[str | None, str | None] = (None, None),
+) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
+    """The responses and the comparison of a chosen and a rejected answer, of the two `models`; they must differ."""
     if chosen == rejected:
         raise RowError("chosen and rejected are the same answer", "same-answers")
-    return (Response(chosen), Response(rejected)), (Comparison(objective, better=0, worse=1),)
+    responses = tuple(Response(text, model) for text, model in zip((chosen, rejected), models, strict=True))
+    return responses, (Comparison(objective, better=0, worse=1, judge=judge),)
+
+
+def take_choice(row: dict[str, Any], key: str) -> int:
+    """Which of two answers a field names, 1 or 2 (a number, or as text), as an index: 0 or 1."""
+    if key not in row:
+        raise RowError(f"has no field {key}", "field-missing")
+    value = row[key]
+    if isinstance(value, str):
+        value = {"1": 1, "2": 2}.get(value.strip())
+    if type(value) is not int or value not in (1, 2):  # neither true nor 1.0
+        raise RowError(f"{key} is neither 1 nor 2", "no-preference")
+    return value - 1
+
+
+def model_name(value: object) -> str | None:
+    """The name of the model that wrote a response; None where `value` is no text or blank."""
+    return check_text(value, "a model's name") if isinstance(value, str) and value.strip() else None

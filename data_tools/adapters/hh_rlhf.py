@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
+from data_tools.adapters.provenance import others
 from data_tools.schema import Message, Part, PreferenceRecord
 
 _ANSWER = "\n\nAssistant:"
@@ -38,6 +39,7 @@ class HhRlhfConfig(FileSource):
             prompt=_messages(prompt),
             responses=responses,
             comparisons=comparisons,
+            provenance=others(row, self.marks),
         )
 
     @classmethod
@@ -56,7 +58,7 @@ def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
     if not mark:
         raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
     if not answer.strip():
-        raise RowError(f"the last answer of {key} is empty")
+        raise RowError(f"the last answer of {key} is empty", "text-empty")
     return before.strip(), answer.strip()
 
 
@@ -70,7 +72,7 @@ def _messages(transcript: str) -> tuple[Message, ...]:
     turns: list[tuple[str, str]] = []
     for speaker, text in zip(pieces[::2], pieces[1::2], strict=True):
         if not text.strip():
-            raise RowError("a turn of the prompt is empty")
+            raise RowError("a turn of the prompt is empty", "text-empty")
         if turns and turns[-1][0] == speaker:
             turns[-1] = (speaker, f"{turns[-1][1]}\n\n{text.strip()}")
         else:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import (
+    MARK,
     FileSource,
     RowError,
     check_roles,
@@ -17,10 +18,11 @@ from data_tools.adapters.base import (
     take_list,
     take_text,
 )
+from data_tools.adapters.provenance import others
+from data_tools.adapters.structs import structs
 from data_tools.schema import PreferenceRecord
 
 ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
-MARK = "<image>"
 
 
 class LlamaFactoryConfig(FileSource):
@@ -31,11 +33,21 @@ class LlamaFactoryConfig(FileSource):
 
     marks: ClassVar[tuple[str, ...]] = ("conversations", "chosen", "rejected")
 
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        turns = [row.get(key) for key in ("chosen", "rejected")]
+        if all(isinstance(turn, dict) and "from" in turn and "value" in turn for turn in turns):
+            return super().recognise(row)
+        return None
+
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        for key in ("videos", "audios"):
-            if take_list(row, key):
+        for key in ("videos", "audios", "tools"):
+            if row.get(key):
                 raise RowError(f"has {key}, which are not supported", "not-supported")
-        turns = [_turn(turn) for turn in take_list(row, "conversations")]
+        for key in self.marks:
+            if row.get(key) is None:
+                raise RowError(f"has no field {key}", "field-missing")
+        turns = [_turn(turn) for turn in structs(row["conversations"], "conversations")]
         if isinstance(row.get("system"), str) and row["system"].strip():
             turns.insert(0, ("system", check_text(row["system"], "system")))
         if not turns or turns[-1][0] != "user":
@@ -43,7 +55,7 @@ class LlamaFactoryConfig(FileSource):
         check_roles([role for role, _ in turns])
         answers = []
         for key in ("chosen", "rejected"):
-            role, text = _turn(row.get(key))
+            role, text = _turn(row[key], key)
             if role != "assistant":
                 raise RowError(f"{key} is no gpt turn")
             if MARK in text:
@@ -54,17 +66,20 @@ class LlamaFactoryConfig(FileSource):
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=messages_with_images(turns, images, MARK),
+            prompt=messages_with_images(turns, images),
             responses=responses,
             images=images,
             comparisons=comparisons,
+            provenance=others(row, (*self.marks, "system", "tools")),
         )
 
 
-def _turn(turn: object) -> tuple[str, str]:
+def _turn(turn: object, what: str = "a turn") -> tuple[str, str]:
     if not isinstance(turn, dict):
-        raise RowError("a turn is no {from, value} object")
-    speaker = take_text(turn, "from", "from of a turn")
+        raise RowError(f"{what} is no {{from, value}} object")
+    speaker = take_text(turn, "from", f"from of {what}")
     if speaker not in ROLES:
-        raise RowError("a turn is from none of human, gpt, system (tools are not supported)", "not-supported")
-    return ROLES[speaker], take_text(turn, "value", "value of a turn")
+        raise RowError(
+            f"{what} is from none of human, gpt, system (tools are not supported)", "not-supported"
+        )
+    return ROLES[speaker], take_text(turn, "value", f"value of {what}")

@@ -2,14 +2,15 @@
 pairs.
 
 A statement is put as a question about the picture; the answers "Yes." and "No." are the same in every record,
-and most sentences are true of one picture and false of another: such two form a flip pair, which nobody can
-get right without looking.
+and most sentences are true of some pictures and false of others: two such records form a flip pair, which nobody can
+get right without looking. The label is what most raters said; what each of them said is kept as a vote.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,13 +18,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, RowError, take_image, take_text
+from data_tools.adapters.base import FileSource, RowError, check_text, take_image, take_text
 from data_tools.scenes.language import verify_prompt
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Comparison, PreferenceRecord, Response, user
 from data_tools.source import Read, Rejected
 from data_tools.union import UnionFind
 
+NONSENSE = "nonsense"  # what some raters said of the sentence: a vote for neither answer
 _IDENTIFIER = re.compile(r"(?P<group>[0-9]{1,9})-[0-9]{1,9}")
 
 
@@ -56,7 +58,7 @@ class NlvrConfig(FileSource):
         return tuple(self._permuted(row, permutation) for permutation in range(self.permutations))
 
     def finish(self, reads: Iterator[Read]) -> Iterator[Read]:
-        """One true and one false record of each sentence share `provenance["flip"]`."""
+        """The k-th true and the k-th false record of each sentence share `provenance["flip"]`."""
         rows: list[tuple[PreferenceRecord, ...]] = []
         for item in reads:
             if isinstance(item, Rejected):
@@ -83,6 +85,7 @@ class NlvrConfig(FileSource):
             scene = scene_from_nlvr(row.get("structured_rep"), permutation)
         except ValueError as error:
             raise RowError(str(error)) from error
+        votes, nonsense = _votes(row)
         name = f"{self.prefix or self.path.stem}-{identifier}-{permutation}.png"
         image = take_image(f"{directory}/{name}", self.image_root)
         better = 0 if label == "true" else 1
@@ -93,9 +96,15 @@ class NlvrConfig(FileSource):
             responses=(Response("Yes."), Response("No.")),
             images=(image,),
             comparisons=(Comparison("factuality", better=better, worse=1 - better),),
+            votes=votes,
             scenes=(scene.to_json(),),
             reference={"answer": "yes" if label == "true" else "no"},
-            provenance={"group": match["group"], "sentence": sentence},
+            provenance={
+                "group": match["group"],
+                "sentence": sentence,
+                "permutation": permutation,
+                **({NONSENSE: nonsense} if nonsense else {}),
+            },
         )
 
 
@@ -119,21 +128,46 @@ def _with_groups(records: list[PreferenceRecord]) -> list[PreferenceRecord]:
 
 
 def _with_flips(records: list[PreferenceRecord]) -> list[PreferenceRecord]:
-    """The first true and the first false record of each sentence joined by a flip id, their prompts being
-    equal.
+    """True and false records of each sentence joined one to one, in their order, by a flip id; their prompts are equal.
+
+    Records pair within their number of permutation, so that both pictures of a pair have been changed alike; what has
+    no partner stays without.
     """
-    firsts: dict[str, dict[str, str]] = {}
-    for record in records:
-        firsts.setdefault(record.provenance["sentence"], {}).setdefault(record.reference["answer"], record.id)
-    flips = {
-        record_id: f"{found['yes']}+{found['no']}"
-        for found in firsts.values()
-        if len(found) == 2
-        for record_id in found.values()
-    }
-    return [
-        dataclasses.replace(record, provenance={**record.provenance, "flip": flips[record.id]})
-        if record.id in flips
-        else record
-        for record in records
-    ]
+    sides: defaultdict[tuple[str, int], dict[str, list[int]]] = defaultdict(lambda: {"yes": [], "no": []})
+    seen: set[str] = set()
+    for index, record in enumerate(records):
+        place = record.provenance["sentence"], record.provenance["permutation"]
+        if record.id not in seen:  # of a row that stands twice, the second is left to the build
+            sides[place][record.reference["answer"]].append(index)
+        seen.add(record.id)
+    out = list(records)
+    for side in sides.values():
+        for pair in zip(side["yes"], side["no"], strict=False):
+            flip = "+".join(records[index].id for index in pair)
+            for index in pair:
+                provenance = {**records[index].provenance, "flip": flip}
+                out[index] = dataclasses.replace(records[index], provenance=provenance)
+    return out
+
+
+def _votes(row: dict[str, Any]) -> tuple[tuple[Comparison, ...], list[str]]:
+    """What each rater of `evals` held right, and the raters who found no sense in the sentence."""
+    given = row.get("evals")
+    if given is None:
+        return (), []
+    if not isinstance(given, dict):
+        raise RowError("evals is no object of raters and what they said")
+    votes, nonsense = [], []
+    for rater in sorted(given, key=str):
+        said = given[rater]
+        if said is None:
+            continue  # read from Parquet, every row has a field for every rater
+        judge = check_text(rater, "a rater of evals")
+        if said == NONSENSE:
+            nonsense.append(judge)
+        elif said in ("true", "false"):
+            better = 0 if said == "true" else 1
+            votes.append(Comparison("factuality", better=better, worse=1 - better, judge=judge))
+        else:
+            raise RowError("a rater of evals said none of true, false, nonsense")
+    return tuple(votes), nonsense

@@ -6,6 +6,8 @@ Texts or lists of messages; without `prompt` the messages that chosen and reject
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,6 +21,7 @@ from data_tools.adapters.base import (
     take_image,
     take_list,
 )
+from data_tools.adapters.provenance import others
 from data_tools.schema import (
     ROLES,
     Comparison,
@@ -30,6 +33,7 @@ from data_tools.schema import (
     Response,
 )
 
+USED = ("prompt", "chosen", "rejected", "completion", "label", "margin", "image", "images", "tools")
 Turn = tuple[str, tuple[str | None, ...]]  # a role, and texts or, as None, places of images
 
 
@@ -40,11 +44,15 @@ class TrlConfig(FileSource):
     objective: str = Field(default="helpfulness", min_length=1, description="What the choice was about.")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        if row.get("tools"):
+            raise RowError("has tools, which are not supported", "not-supported")
         responses: tuple[Response, ...]
         comparisons: tuple[Comparison, ...] = ()
         ratings: tuple[Rating, ...] = ()
         if "completion" in row:
-            if not isinstance(row.get("label"), bool):
+            if "label" not in row:
+                raise RowError("has no field label", "field-missing")
+            if not isinstance(row["label"], bool):
                 raise RowError("label is neither true nor false")
             prompt, (completion,) = _split(row, ("completion",))
             responses = (Response(completion),)
@@ -52,7 +60,8 @@ class TrlConfig(FileSource):
             ratings = (Rating(self.objective, response=0, value=value, low=0.0, high=1.0, kind="binary"),)
         else:
             prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
-            responses, comparisons = pair(chosen, rejected, self.objective)
+            responses, (comparison,) = pair(chosen, rejected, self.objective)
+            comparisons = (dataclasses.replace(comparison, margin=_margin(row)),)
         given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
         images = tuple(take_image(image, self.image_root) for image in given)
         return PreferenceRecord(
@@ -63,20 +72,41 @@ class TrlConfig(FileSource):
             images=images,
             comparisons=comparisons,
             ratings=ratings,
+            provenance=others(row, USED),
         )
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
         if "completion" in row and isinstance(row.get("label"), bool):
             return "has completion and a label that is true or false"
-        if "chosen" in row and "rejected" in row and ("prompt" in row or isinstance(row["chosen"], list)):
+        answers = [row.get(key) for key in ("chosen", "rejected")]
+        # an image given by its path beside plain texts is MM-RLHF's way
+        foreign = "video" in row or (isinstance(row.get("image"), str) and isinstance(row.get("prompt"), str))
+        if (
+            not foreign
+            and all(isinstance(answer, str | list) for answer in answers)
+            and ("prompt" in row or isinstance(answers[0], list))
+        ):
             return f"has {', '.join(key for key in ('prompt', 'chosen', 'rejected', 'images') if key in row)}"
         return None
 
 
+def _margin(row: dict[str, Any]) -> float | None:
+    """By how much the chosen answer is better, where the row says so."""
+    value = row.get("margin")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= sys.float_info.max:
+        raise RowError("margin is no number of 0 or more")
+    return float(value)
+
+
 def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str]]:
     """The prompt's turns, and the text of the one answer that each of `keys` adds to them."""
-    answers = [_turns(row.get(key), key, "assistant") for key in keys]
+    for key in keys:
+        if row.get(key) is None:
+            raise RowError(f"has no field {key}", "field-missing")
+    answers = [_turns(row[key], key, "assistant") for key in keys]
     if row.get("prompt") is not None:
         prompt = _turns(row["prompt"], "prompt", "user")
         # some rows repeat the prompt in front of each answer
@@ -111,15 +141,22 @@ def _turns(value: object, what: str, role: str) -> list[Turn]:
     turns: list[Turn] = []
     for message in value:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
-            raise RowError(f"a message of {what} has none of the roles {', '.join(ROLES)}")
+            raise RowError(
+                f"a message of {what} has none of the roles {', '.join(ROLES)}", _code_of_role(message)
+            )
         content = message.get("content")
         if not isinstance(content, list):
             content = [{"type": "text", "text": content}]
         parts = tuple(_part(part, what) for part in content)
         if not parts:
-            raise RowError(f"a message of {what} is empty")
+            raise RowError(f"a message of {what} is empty", "text-empty")
         turns.append((message["role"], parts))
     return turns
+
+
+def _code_of_role(message: object) -> str:
+    tool = isinstance(message, dict) and message.get("role") == "tool"
+    return "not-supported" if tool else "field-wrong"
 
 
 def _part(part: object, what: str) -> str | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,16 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_records import png
 
-from data_tools.adapters import hh_rlhf, llamafactory, nlvr, trl
+from data_tools.adapters import ADAPTERS, hh_rlhf, llamafactory, trl
+from data_tools.adapters.base import FileSource
 from data_tools.errors import UserError
-from data_tools.images import read_image
+from data_tools.images import read_bytes, read_image
 from data_tools.rows.open import all_rows
-from data_tools.schema import Message, Part, PreferenceRecord
-from data_tools.source import Read, Rejected
+from data_tools.schema import Message, Part, PreferenceRecord, from_json, to_json
+from data_tools.source import CODES, Read, Rejected
 
-NLVR = nlvr.NlvrConfig(name="nlvr", path=Path("dev.json"))
-NLVR_ROW = {"sentence": "There is a circle", "label": "true", "identifier": "12-3", "directory": "2"}
-NLVR_ROW |= {"structured_rep": [[], [], []]}
+FIXTURES = Path(__file__).parent / "fixtures"
 HH = hh_rlhf.HhRlhfConfig(name="hh", path=Path("x.jsonl"))
 LF = llamafactory.LlamaFactoryConfig(name="lf", path=Path("x.json"))
 TRL = trl.TrlConfig(name="trl", path=Path("x.jsonl"))
@@ -190,10 +190,10 @@ def test_trl_kto_rows() -> None:
     [
         ({"chosen": "a", "rejected": "b"}, "there is no prompt that ends with a user's turn"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same answer"),
-        ({"prompt": "q", "chosen": "a"}, "rejected is neither a text nor a list of messages"),
+        ({"prompt": "q", "chosen": "a"}, "has no field rejected"),
         ({"prompt": "q", "chosen": " ", "rejected": "a"}, "chosen is empty"),
         ({"prompt": "q", "completion": "a", "label": 1}, "label is neither true nor false"),
-        ({"prompt": "q", "completion": "a"}, "label is neither true nor false"),
+        ({"prompt": "q", "completion": "a"}, "has no field label"),
         (
             {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
             "a message of prompt has none",
@@ -224,35 +224,40 @@ def test_trl_rejects(row: dict[str, Any], why: str) -> None:
     assert reason(TRL.adapt(row)).startswith(why)
 
 
+# a good row of each format: the first of its fixture, where it has one
+ROWS_OF: dict[str, dict[str, Any]] = {
+    "hh_rlhf": {key: f"\n\nHuman: a\n\nAssistant: {key}" for key in ("chosen", "rejected")},
+    "llamafactory": {
+        "conversations": [{"from": "human", "value": "a"}],
+        **{key: {"from": "gpt", "value": key} for key in ("chosen", "rejected")},
+    },
+    "trl": {"prompt": "a", "chosen": "b", "rejected": "c", "images": []},
+}
+for file in sorted(FIXTURES.glob("*.json*")):
+    ROWS_OF.setdefault(file.name.partition(".")[0], next(row for _, row in all_rows(file)))  # type: ignore[misc]
+
+INNER = [
+    "role",
+    "content",
+    "type",
+    "text",
+    "from",
+    "value",
+    "bytes",
+    "path",
+    "x_loc",
+    "y_loc",
+    "size",
+    "color",
+]
 KEYS = st.sampled_from(
-    [
-        "prompt",
-        "chosen",
-        "rejected",
-        "images",
-        "image",
-        "completion",
-        "label",
-        "conversations",
-        "from",
-        "value",
-        "role",
-        "content",
-        "type",
-        "text",
-        "sentence",
-        "identifier",
-        "directory",
-        "structured_rep",
-        "x_loc",
-        "y_loc",
-        "size",
-        "color",
-        "path",
-        "bytes",
-        "videos",
-        "system",
-    ]
+    sorted(
+        {
+            *(mark for adapter in ADAPTERS for mark in adapter.marks),
+            *(key for row in ROWS_OF.values() for key in row),
+            *("completion", "label", "image", "videos", "video", "system", *INNER),
+        }
+    )
 )
 WORDS = st.sampled_from(
     [
@@ -265,7 +270,13 @@ WORDS = st.sampled_from(
         "<image>",
         "true",
         "1-2",
-        "a.png",
+        "images/red.png",
+        "images/cut.jpg",
+        "data:image/png;base64,AAAA",
+        "iVBORw0KGgo" + "A" * 60,
+        "{}",
+        "1",
+        "N/A",
         "\ud800",
         "",
         "\0",
@@ -284,18 +295,36 @@ FIELD = JSON | st.lists(TURN, max_size=3) | TURN
 ROWS = st.dictionaries(KEYS, FIELD, max_size=8)
 
 
-@given(ROWS | JSON)
-@settings(max_examples=200, deadline=None)
-def test_no_row_makes_an_adapter_raise(row: object) -> None:
-    merged = {**NLVR_ROW, **row} if isinstance(row, dict) else row
-    for result in (
-        NLVR.adapt(row),
-        NLVR.adapt(merged),
-        HH.adapt(row),
-        LF.adapt(row),
-        TRL.adapt(row),
-    ):
-        assert isinstance(result, tuple | Rejected)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.__name__)
+@given(row=ROWS | JSON, data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_no_row_makes_an_adapter_raise(adapter: type[FileSource], row: object, data: st.DataObject) -> None:
+    """Anything in place of a row, in its fields, or in a few fields of a good one: records that can be written, or a
+    reason."""
+    name = adapter.model_fields["type"].default
+    config, whole = adapter(name="x", path=FIXTURES / f"{name}.json"), ROWS_OF.get(name, {})
+    keys = data.draw(st.lists(st.sampled_from(sorted({*adapter.marks, *whole})) | KEYS, max_size=2))
+    changed = {**whole, **{key: data.draw(FIELD) for key in keys}}
+    for case in (row, {**whole, **row} if isinstance(row, dict) else row, changed):
+        result = config.adapt(case)
+        if isinstance(result, Rejected):
+            assert result.reason
+            assert result.code in CODES
+            continue
+        for record in result:
+            text = json.dumps(to_json(record), ensure_ascii=False, allow_nan=False).encode()
+            pictures = tuple(read_bytes(image) for image in record.images)
+            assert from_json(json.loads(text), pictures).labels == record.labels
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.__name__)
+def test_the_fuzzed_rows_are_good_ones(adapter: type[FileSource]) -> None:
+    name = adapter.model_fields["type"].default
+    result = adapter(name="x", path=FIXTURES / "rows.json").adapt(ROWS_OF[name])
+    assert isinstance(result, tuple) or (name, result.code) == (
+        "nlvr",
+        "image-damaged",
+    )  # its picture isn't there
 
 
 def test_readers_take_what_files_hold(tmp_path: Path) -> None:

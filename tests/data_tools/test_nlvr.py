@@ -12,7 +12,7 @@ from sample_records import pixel, png
 from data_tools.adapters import nlvr
 from data_tools.images import decode_image, read_image
 from data_tools.scenes.nlvr import scene_from_nlvr
-from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.schema import Comparison, Message, Part, PreferenceRecord
 from data_tools.source import Read, Rejected
 from data_tools.splits import assign_splits
 
@@ -46,7 +46,7 @@ def reason(result: PreferenceRecord | Read) -> str:
 def nlvr_config(tmp_path: Path) -> nlvr.NlvrConfig:
     folder = tmp_path / "images" / "2"
     folder.mkdir(parents=True)
-    for group, member in ((12, 3), (12, 4), (13, 0), (14, 0)):
+    for group, member in ((12, 3), (12, 4), (12, 5), (13, 0), (13, 1), (14, 0)):
         for k in range(2):
             (folder / f"dev-{group}-{member}-{k}.png").write_bytes(png((group, member, k)))
     return nlvr.NlvrConfig(name="nlvr", path=tmp_path / "dev.json")
@@ -72,9 +72,32 @@ def test_nlvr_row(nlvr_config: nlvr.NlvrConfig) -> None:
     assert no.reference == {"answer": "no"}
 
 
+def test_nlvr_votes(nlvr_config: nlvr.NlvrConfig) -> None:
+    evals = {"r6": "false", "r1": "true", "r0": "true", "r9": "nonsense", "r2": None, "r3": "true"}
+    record = good(nlvr_config.adapt({**ROW, "evals": evals}))
+    assert record.votes == (
+        Comparison("factuality", better=0, worse=1, judge="r0"),
+        Comparison("factuality", better=0, worse=1, judge="r1"),
+        Comparison("factuality", better=0, worse=1, judge="r3"),
+        Comparison("factuality", better=1, worse=0, judge="r6"),
+    )
+    assert record.comparisons == (Comparison("factuality", better=0, worse=1, judge="human"),)
+    assert record.provenance == {
+        "group": "12",
+        "sentence": "There is a circle",
+        "permutation": 0,
+        "nonsense": ["r9"],
+    }
+    assert good(nlvr_config.adapt(ROW)).votes == ()
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
+        ({"evals": ["true"]}, "evals is no object of raters and what they said"),
+        ({"evals": {"r0": "maybe"}}, "a rater of evals said none of true, false, nonsense"),
+        ({"evals": {"r0": ["true"]}}, "a rater of evals said none of true, false, nonsense"),
+        ({"evals": {"\ud800": "true"}}, "a rater of evals holds half a character (a lone surrogate)"),
         ({"label": "maybe"}, 'label is neither "true" nor "false"'),
         ({"label": True}, "label is no text"),
         ({"identifier": "../../x"}, "identifier is not of the form n-m"),
@@ -99,20 +122,30 @@ def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
         {**ROW, "identifier": "12-3"},
         {**ROW, "identifier": "12-4", "label": "false"},
         {**ROW, "identifier": "13-0", "label": "false"},  # the same sentence under another number
+        {**ROW, "identifier": "13-1", "label": "false"},  # more false ones than true ones
+        {**ROW, "identifier": "12-5"},
+        {**ROW, "identifier": "12-5"},  # a row that stands twice is in one pair
         {**ROW, "identifier": "14-0", "sentence": "Other"},
     ]
     nlvr_config.path.write_text("\n".join(json.dumps(row) for row in rows) + "\n{\n")
     config = nlvr_config.model_copy(update={"permutations": 2})
     items = list(config.generate(0))
     assert [item for item in items if isinstance(item, Rejected)] == [
-        Rejected("not valid JSON", "dev.json:5", "row-unreadable", "{\n")
+        Rejected("not valid JSON", "dev.json:8", "row-unreadable", "{\n")
     ]
     records = [good(item) for item in items if not isinstance(item, Rejected)]
-    assert len(records) == 8
-    assert {r.id: r.provenance["flip"] for r in records if "flip" in r.provenance} == {
-        "nlvr-12-3-0": "nlvr-12-3-0+nlvr-12-4-0",
-        "nlvr-12-4-0": "nlvr-12-3-0+nlvr-12-4-0",
-    }
+    assert len(records) == 14
+    assert [(r.id, r.provenance["flip"]) for r in records if "flip" in r.provenance] == [
+        ("nlvr-12-3-0", "nlvr-12-3-0+nlvr-12-4-0"),
+        ("nlvr-12-3-1", "nlvr-12-3-1+nlvr-12-4-1"),
+        ("nlvr-12-4-0", "nlvr-12-3-0+nlvr-12-4-0"),
+        ("nlvr-12-4-1", "nlvr-12-3-1+nlvr-12-4-1"),
+        ("nlvr-13-0-0", "nlvr-12-5-0+nlvr-13-0-0"),
+        ("nlvr-13-0-1", "nlvr-12-5-1+nlvr-13-0-1"),
+        ("nlvr-12-5-0", "nlvr-12-5-0+nlvr-13-0-0"),
+        ("nlvr-12-5-1", "nlvr-12-5-1+nlvr-13-0-1"),
+    ]
+    assert [r.provenance["permutation"] for r in records] == [0, 1] * 7
     assert {r.provenance["group"] for r in records} == {"12", "14"}
 
 
@@ -127,11 +160,17 @@ def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:
         splits[record.id.split("-")[1]].add(record.split)
         if "flip" in record.provenance:
             flips[record.provenance["flip"]].append(record)
-    assert len(flips) == 230
+    assert len(flips) == 409
+    assert all(len(pair) == 2 for pair in flips.values())  # 818 of 989 records
     assert all(sorted(r.reference["answer"] for r in pair) == ["no", "yes"] for pair in flips.values())
     assert all(pair[0].prompt == pair[1].prompt for pair in flips.values())
     assert all(pair[0].responses == pair[1].responses for pair in flips.values())
     assert all(len(found) == 1 for found in splits.values())
+    judges = {vote.judge for record in records for vote in record.votes}
+    assert judges == {f"r{number}" for number in range(10)}
+    # 989 rows of five raters; 63 times one said "nonsense"
+    assert sum(len(record.votes) for record in records) == 989 * 5 - 63
+    assert sum(len(record.provenance.get("nonsense", ())) for record in records) == 63
     assert 0.05 < sum(record.split == "test" for record in records) / 989 < 0.2
 
 

@@ -6,9 +6,6 @@ judging by a prompt (a reward model scores each answer by itself, so the order o
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +16,16 @@ from data_tools.adapters.base import (
     RowError,
     check_text,
     guarded,
-    messages_with_images,
-    take_image,
+    question,
+    take_images,
     take_text,
 )
+from data_tools.base64_images import path_of
 from data_tools.intervals import Estimate, share_right
 from data_tools.rows.open import all_rows
-from data_tools.schema import Comparison, ImageRef, Message, Part, PreferenceRecord, Response
+from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response
 
 OBJECTIVE = "preference"  # what a benchmark's rows are judged on, until the caller names heads
-MARK = "<image>"
-_DATA = re.compile(
-    r"data:image/[a-z0-9+.-]+(?:;[^;,\s]*)*?;base64,", re.IGNORECASE
-)  # parameters mean nothing here
-_SPACE = re.compile(r"\s+")
-# how files of the known formats begin, in base64: bare text that begins so is an image, any other is a path
-_MAGIC = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk")
-_SHORTEST = 64  # characters of base64: no image is smaller, and a path that begins with /9j/ may be
-
 Scores = dict[str, Estimate]  # name of a score -> its value
 
 
@@ -101,55 +90,10 @@ class Benchmark:
                     yield self.adapt(item[1], images or path.parent, item[0])
 
 
-def take_images(value: object, folder: Path) -> tuple[ImageRef, ...]:
-    """A row's image, or list of images: bytes, a path below the folder, base64 or a data address; at least one."""
-    if value is None:
-        raise RowError("has no image")
-    given = value if isinstance(value, list) else [value]
-    if not given:
-        raise RowError("has no image")
-    return tuple(take_image(_decoded(item), folder) for item in given)
-
-
-def path_of(value: object) -> str | None:
-    """The path that an image is named by in its row; None where the row holds the image itself."""
-    if isinstance(value, dict):
-        value = value.get("path")
-    return value if isinstance(value, str) and _decoded(value) is value else None
-
-
-def _decoded(value: object) -> object:
-    """What `take_image` takes: base64 text as bytes, anything else as it is."""
-    if isinstance(value, dict) and isinstance(value.get("bytes"), str):
-        value = value["bytes"]  # a parquet row that was written as JSON
-    if isinstance(value, bytes):
-        return {"bytes": value}
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    address = _DATA.match(text)
-    if not address and (not text.startswith(_MAGIC) or len(text) < _SHORTEST):
-        return value
-    coded = _SPACE.sub("", text[address.end() if address else 0 :])  # some write it in lines
-    try:
-        return {"bytes": base64.b64decode(coded, validate=True)}
-    except (binascii.Error, ValueError) as error:
-        if address:
-            raise RowError("an image's base64 is damaged") from error
-        return value
-
-
-def question(text: str, images: Sequence[ImageRef]) -> tuple[Message, ...]:
-    """A user's turn: the images where the text marks them, or before it where it marks none."""
-    if MARK in text:
-        return messages_with_images([("user", text)], images, MARK)
-    return (Message("user", (*(Part(image=i) for i in range(len(images))), Part(text=text))),)
-
-
 def two_answers(first: str, second: str, better: int) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
     """Both answers in the row's order and the comparison between them; they must differ."""
     if first == second:
-        raise RowError("the two answers are the same")
+        raise RowError("the two answers are the same", "same-answers")
     return (Response(first), Response(second)), (Comparison(OBJECTIVE, better=better, worse=1 - better),)
 
 

@@ -37,7 +37,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     if row.get("image") is None and row.get("video") is not None:
         raise RowError("shows a video")
     answers = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
-    shown = take_images(row.get("image"), images)
+    shown = take_images(row, "image", images)
     name = _sample(row)
     provenance = {"row": name, "sample": name, "group": _kind(row.get("image"))}
     return pair_record("mm_rlhf_rewardbench", where, take_text(row, "prompt"), shown, answers, provenance)

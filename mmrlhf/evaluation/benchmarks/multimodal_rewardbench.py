@@ -41,7 +41,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     answers = two_answers(
         take_text(row, "Output1"), take_text(row, "Output2"), better=0 if better == "Output1" else 1
     )
-    shown = take_images(row.get("Image"), images)
+    shown = take_images(row, "Image", images)
     name, category = take_name(row, "ID"), take_text(row, "Category")
     if category in PARTED:
         start, one, other = PARTED[category]

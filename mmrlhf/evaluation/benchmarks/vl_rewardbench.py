@@ -64,7 +64,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     ):
         raise RowError("human_ranking is no order of two answers (0: the better one)")
     answers = two_answers(first, second, better=ranking.index(0))
-    shown = take_images(row.get("image"), images)
+    shown = take_images(row, "image", images)
     name = take_name(row, "id")
     provenance = {"row": name, "group": _group(row.get("query_source"), name)}
     return pair_record("vl_rewardbench", where, take_text(row, "query"), shown, answers, provenance)

@@ -1,0 +1,87 @@
+"""LLaVA-RLHF's human preferences: a conversation about an image, and two answers to its last question.
+
+`conversations` ends with the turn that the two answers take the place of; what it says itself was not judged.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_tools.adapters.base import (
+    MARK,
+    FileSource,
+    RowError,
+    check_roles,
+    messages_with_images,
+    take_choice,
+    take_images,
+    take_list,
+    take_text,
+)
+from data_tools.adapters.provenance import told
+from data_tools.schema import Comparison, PreferenceRecord, Response
+
+ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
+OUTPUTS = ("output_1", "output_2")
+
+
+class LlavaRlhfConfig(FileSource):
+    """LLaVA-RLHF: which of two answers people held better, above all for what isn't in the picture."""
+
+    type: Literal["llava_rlhf"] = "llava_rlhf"
+    objective: str = Field(default="factuality", min_length=1, description="What the choice was about.")
+
+    marks: ClassVar[tuple[str, ...]] = ("conversations", *OUTPUTS, "preference")
+
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        turns = _turns(row)
+        responses = tuple(Response(_answer(row, key)) for key in OUTPUTS)
+        if responses[0] == responses[1]:
+            raise RowError("output_1 and output_2 are the same answer", "same-answers")
+        better = take_choice(row, "preference")
+        images = take_images(row, "image", self.image_root) if row.get("image") is not None else ()
+        if images and not any(MARK in text for _, text in turns):
+            first = next(index for index, (role, _) in enumerate(turns) if role == "user")
+            turns[first] = ("user", MARK * len(images) + turns[first][1])
+        return PreferenceRecord(
+            id=f"{self.name}-{where}",
+            source=self.name,
+            prompt=messages_with_images(turns, images),
+            responses=responses,
+            images=images,
+            comparisons=(Comparison(self.objective, better=better, worse=1 - better),),
+            provenance=told(row, ("id",)),
+        )
+
+
+def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """The conversation up to its last question, as (role, text)."""
+    if "conversations" not in row:
+        raise RowError("has no field conversations", "field-missing")
+    given = take_list(row, "conversations")
+    if len(given) == 1 and isinstance(given[0], list):
+        given = given[0]  # some copies wrap it once more
+    if given and isinstance(given[-1], dict) and given[-1].get("from") == "gpt":
+        given = given[:-1]
+    turns = []
+    for turn in given:
+        if not isinstance(turn, dict):
+            raise RowError("a turn of conversations is no {from, value} object")
+        role = ROLES.get(take_text(turn, "from", "from of a turn"))
+        if role is None:
+            raise RowError("a turn is from none of human, gpt, system", "not-supported")
+        turns.append((role, take_text(turn, "value", "value of a turn")))
+    if not turns or turns[-1][0] != "user":
+        raise RowError("conversations holds no question that the two answers are to")
+    check_roles([role for role, _ in turns])
+    return turns
+
+
+def _answer(row: dict[str, Any], key: str) -> str:
+    if key not in row:
+        raise RowError(f"has no field {key}", "field-missing")
+    if not isinstance(row[key], dict):
+        raise RowError(f"{key} is no object with a value")
+    return take_text(row[key], "value", f"value of {key}")

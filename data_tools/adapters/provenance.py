@@ -1,0 +1,36 @@
+"""Fields of a row that are no label and yet worth keeping: they go into the record's provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from typing import Any
+
+
+def told(row: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Those of the fields `keys` that hold something, by name."""
+    return {key: plain(row[key]) for key in keys if row.get(key) not in (None, "", [], {})}
+
+
+def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """`{"fields": {...}}` with the texts, numbers and truth values of a row that the adapter has not `used`; empty
+    where there are none.
+
+    They stand apart, since some names in a provenance (`group`, `flip`, `split`) mean something to the build.
+    """
+    kept = [
+        key for key, value in row.items() if key not in used and isinstance(value, str | int | float | bool)
+    ]
+    fields = told(row, kept)
+    return {"fields": fields} if fields else {}
+
+
+def plain(value: object) -> Any:
+    """The value, where JSON and UTF-8 can hold it; else how Python writes it, in ASCII."""
+    try:
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+    except (TypeError, ValueError):  # bytes, dates; NaN, half a character
+        return ascii(value)
+    except RecursionError:
+        return "nested too deep to be kept"
+    return value

@@ -1,0 +1,46 @@
+"""SPA-VL: safety preferences, `question, image, chosen, rejected`.
+
+The published Parquet has `image_name` in its training part and `class1` to `class3` in its validation part; the
+repository's JSON has `id`. The test part holds questions only, which are no preferences.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_tools.adapters.base import FileSource, pair, question, take_images, take_text
+from data_tools.adapters.provenance import told
+from data_tools.schema import PreferenceRecord
+
+
+class SpaVlConfig(FileSource):
+    """SPA-VL: which of two answers to a risky question is safer."""
+
+    type: Literal["spa_vl"] = "spa_vl"
+    objective: str = Field(default="safety", min_length=1, description="What the choice was about.")
+    judge: str = Field(default="model", min_length=1, description="Who judged; the rows don't say.")
+
+    marks: ClassVar[tuple[str, ...]] = ("question", "image", "chosen", "rejected")
+
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        responses, comparisons = pair(
+            take_text(row, "chosen"), take_text(row, "rejected"), self.objective, judge=self.judge
+        )
+        asked = take_text(row, "question")
+        images = take_images(row, "image", self.image_root)
+        return PreferenceRecord(
+            id=f"{self.name}-{where}",
+            source=self.name,
+            prompt=question(asked, images),
+            responses=responses,
+            images=images,
+            comparisons=comparisons,
+            provenance=told(row, ("id", "image_name", "class1", "class2", "class3")),
+        )
+
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        # RLAIF-V has these fields too, and says where its rows come from
+        return None if "ds_name" in row or "origin_dataset" in row else super().recognise(row)
