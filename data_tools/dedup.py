@@ -5,102 +5,111 @@ record has already isn't doubled; one that contradicts it is kept beside it, sin
 
 The records of an image-flip pair mean something only together. So a pair goes only as the copy of a whole other pair,
 and a single record is merged into none of them: it goes if it adds no judgement, and else stays beside the pair.
+
+What goes where is decided by hashes alone (`find_copies`); `merge` then works on the few records concerned.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from data_tools.schema import Comparison, PreferenceRecord, Ranking, content_hash
-from data_tools.shards import kind_of
+import numpy as np
 
-Content = tuple[str, str, str]  # hash, kind, split
-Pair = tuple[str, str]  # a source, and the name of a flip pair of it
+from data_tools.labels import LABELS, Comparison, Correction, Critique, Labels, Ranking, Rating
+from data_tools.schema import PreferenceRecord, with_labels
+
+Label = Comparison | Ranking | Rating | Correction | Critique
 
 
-@dataclasses.dataclass(frozen=True)
-class Deduplicated:
-    """The records that stay, in their order and under their own ids; and by source, how many copies are gone.
-
-    `duplicates` added nothing; the judgements of `merged` are now part of the record that stays.
+@dataclass(frozen=True)
+class Copies:
+    """The records that go, by index: `silent` say nothing new, `merges` holds by kept record those whose judgements go
+    into it, in the order in which they do.
     """
 
-    records: list[PreferenceRecord]
-    duplicates: dict[str, int]
-    merged: dict[str, int]
+    silent: list[int]
+    merges: dict[int, list[int]]
 
 
-def deduplicate(records: Sequence[PreferenceRecord]) -> Deduplicated:
-    """Keeps the first record of each content, and in it the judgements of its copies."""
-    contents = [(content_hash(record), kind_of(record), record.split) for record in records]
-    originals = _original_pairs(records, contents)
-    kept: dict[int, PreferenceRecord] = {}
-    place: dict[tuple[Pair | None, Content], int] = {}  # of the kept records
-    halves: dict[Content, list[int]] = {}  # of the kept flip pairs
-    duplicates, merged = Counter[str](), Counter[str]()
+def find_copies(
+    content_N: np.ndarray, flip_N: np.ndarray, judged: Mapping[int, Sequence[int]] | Sequence[Sequence[int]]
+) -> Copies:
+    """Which of N records are copies, of which the first of each content stays.
+
+    `content_N` holds equal numbers for equal content, kind and split; `flip_N` a number for each flip pair, and -1 for
+    records of none; `judged[i]` are the hashes of what record i says (see `sense_hash`), asked for only of records that
+    have copies.
+    """
+    _, content_N, times = np.unique(content_N, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(times[content_N] > 1)
+    content = dict(zip(shared.tolist(), content_N[shared].tolist(), strict=True))
+    pair = {index: int(flip_N[index]) for index in content}
+    originals = _original_pairs(content_N, flip_N, set(pair.values()) - {-1})
+    place: dict[tuple[int, int], int] = {}  # the kept record of a flip pair (or -1) and a content
+    halves: dict[int, list[int]] = {}  # of the kept flip pairs, by content
+    says: dict[int, set[int]] = {}  # of the kept records
+    found = Copies([], {})
 
     def rank(index: int) -> int:
         """Original flip pairs first, then their copies, then single records."""
-        pair = _pair(records[index])
-        return 2 if pair is None else int(originals[pair] != pair)
+        return 2 if pair[index] == -1 else int(originals[pair[index]] != pair[index])
 
-    for index in sorted(range(len(records)), key=rank):
-        record, content, pair = records[index], contents[index], _pair(records[index])
-        key = (originals[pair] if pair else None, content)
-        if pair is None and any(_merge(kept[half], record) == kept[half] for half in halves.get(content, ())):
-            duplicates[record.source] += 1
-        elif key not in place or (pair and originals[pair] == pair):
-            kept[index], place[key] = record, index
-            if pair:
-                halves.setdefault(content, []).append(index)
+    for index in sorted(content, key=rank):
+        own = set(judged[index])
+        original = originals[pair[index]] if pair[index] != -1 else -1
+        key = (original, content[index])
+        if original == -1 and any(own <= says[half] for half in halves.get(content[index], ())):
+            found.silent.append(index)
+        elif key not in place or (original != -1 and original == pair[index]):
+            place[key], says[index] = index, own
+            if original != -1:
+                halves.setdefault(content[index], []).append(index)
+        elif own <= says[place[key]]:
+            found.silent.append(index)
         else:
-            first = place[key]
-            whole = _merge(kept[first], record)
-            (duplicates if whole == kept[first] else merged)[record.source] += 1
-            kept[first] = whole
-    return Deduplicated(
-        [kept[index] for index in sorted(kept)],
-        dict(sorted(duplicates.items())),
-        dict(sorted(merged.items())),
-    )
+            found.merges.setdefault(place[key], []).append(index)
+            says[place[key]] |= own
+    return found
 
 
-def _pair(record: PreferenceRecord) -> Pair | None:
-    flip = record.provenance.get("flip")
-    return (record.source, flip) if isinstance(flip, str) else None
-
-
-def _original_pairs(records: Sequence[PreferenceRecord], contents: Sequence[Content]) -> dict[Pair, Pair]:
-    """For each flip pair the first one whose records hold the same: itself, unless it is a copy."""
-    members: dict[Pair, list[Content]] = {}
-    for record, content in zip(records, contents, strict=True):
-        if pair := _pair(record):
-            members.setdefault(pair, []).append(content)
-    firsts: dict[tuple[Content, ...], Pair] = {}
+def _original_pairs(content_N: np.ndarray, flip_N: np.ndarray, pairs: set[int]) -> dict[int, int]:
+    """For each of some flip pairs the first one whose records hold the same: itself, unless it is a copy."""
+    members: dict[int, list[int]] = {}
+    for index in np.flatnonzero(np.isin(flip_N, sorted(pairs))):
+        members.setdefault(int(flip_N[index]), []).append(int(content_N[index]))
+    firsts: dict[tuple[int, ...], int] = {}
     return {pair: firsts.setdefault(tuple(sorted(held)), pair) for pair, held in members.items()}
 
 
-def _merge(kept: PreferenceRecord, copy: PreferenceRecord) -> PreferenceRecord:
+def merge(kept: PreferenceRecord, copy: PreferenceRecord) -> PreferenceRecord:
     """`kept` with the judgements of `copy` that it lacks, their responses found by text."""
-    place = dict(zip(_by_text(copy), _by_text(kept), strict=True))
-    known = {_sense(comparison) for comparison in kept.comparisons}
-    comparisons = [
-        dataclasses.replace(comparison, better=place[comparison.better], worse=place[comparison.worse])
-        for comparison in copy.comparisons
-    ]
-    ratings = [dataclasses.replace(rating, response=place[rating.response]) for rating in copy.ratings]
-    orders = {_order(ranking) for ranking in kept.rankings}
-    rankings = [
-        dataclasses.replace(ranking, order=tuple(tuple(place[i] for i in group) for group in ranking.order))
-        for ranking in copy.rankings
-    ]
-    return dataclasses.replace(
-        kept,
-        comparisons=(*kept.comparisons, *(c for c in comparisons if _sense(c) not in known)),
-        ratings=(*kept.ratings, *(rating for rating in ratings if rating not in kept.ratings)),
-        rankings=(*kept.rankings, *(ranking for ranking in rankings if _order(ranking) not in orders)),
+    twin = dict(zip(_by_text(copy), _by_text(kept), strict=True))
+    moved = copy.labels.moved([twin[old] for old in range(len(copy.responses))])
+    same = range(len(kept.responses))
+    known = {sense for _, _, sense in _senses(kept.labels, same)}
+    added: dict[str, list[Label]] = {name: [] for name in LABELS}
+    for name, label, sense in _senses(moved, same):
+        if sense not in known:
+            known.add(sense)
+            added[name].append(label)
+    return with_labels(kept, Labels(**{name: (*getattr(kept, name), *added[name]) for name in LABELS}))
+
+
+def judgements(record: PreferenceRecord) -> list[tuple[str, Label, int]]:
+    """All that is judged about a record: where it stands among the labels, itself, and a hash of 64 bits that is equal
+    for what says the same about copies of the record.
+    """
+    place = [0] * len(record.responses)
+    for new, old in enumerate(_by_text(record)):
+        place[old] = new
+    return [(name, label, _hash64(sense)) for name, label, sense in _senses(record.labels, place)]
+
+
+def _hash64(sense: tuple[object, ...]) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(repr(sense).encode("utf-8", "backslashreplace"), digest_size=8).digest(), "big"
     )
 
 
@@ -110,12 +119,26 @@ def _by_text(record: PreferenceRecord) -> list[int]:
     return sorted(range(len(responses)), key=lambda i: (responses[i].text, responses[i].model or ""))
 
 
-def _sense(comparison: Comparison) -> Comparison:
-    """Equal for comparisons that say the same: of a tie the order of the two says nothing."""
-    low, high = sorted((comparison.better, comparison.worse))
-    return dataclasses.replace(comparison, better=low, worse=high) if comparison.tie else comparison
-
-
-def _order(ranking: Ranking) -> Ranking:
-    """Equal for rankings that say the same: within a tie the order says nothing."""
-    return dataclasses.replace(ranking, order=tuple(tuple(sorted(group)) for group in ranking.order))
+def _senses(labels: Labels, place: Sequence[int]) -> Iterator[tuple[str, Label, tuple[object, ...]]]:
+    """Each label with the field it stands in and what it says, response i being called `place[i]`: equal for labels that
+    say the same. Of a tie the order says nothing.
+    """
+    for name in ("comparisons", "votes"):
+        for item in getattr(labels, name):
+            sides = [place[item.better], place[item.worse]]
+            margin = None if item.margin is None else float(item.margin)
+            said = tuple(sorted(sides) if item.tie else sides)
+            yield name, item, (name, item.objective, said, item.tie, margin, item.judge)
+    for rating in labels.ratings:
+        numbers = (float(rating.value), float(rating.low), float(rating.high))
+        sense = ("ratings", rating.objective, place[rating.response], numbers, rating.judge, rating.kind)
+        yield "ratings", rating, sense
+    for ranking in labels.rankings:
+        order = tuple(tuple(sorted(place[i] for i in group)) for group in ranking.order)
+        yield "rankings", ranking, ("rankings", ranking.objective, order, ranking.judge)
+    for correction in labels.corrections:
+        both = (place[correction.corrected], place[correction.original])
+        yield "corrections", correction, ("corrections", correction.objective, both, correction.judge)
+    for critique in labels.critiques:
+        of = None if critique.response is None else place[critique.response]
+        yield "critiques", critique, ("critiques", critique.objective, of, critique.text, critique.judge)

@@ -210,24 +210,28 @@ def assistant(text: str) -> Message:
     return Message("assistant", (Part(text=text),))
 
 
+def _prompt_json(prompt: Sequence[Message]) -> list[dict[str, Any]]:
+    return [
+        {
+            "role": message.role,
+            "content": [
+                {"type": "text", "text": part.text}
+                if part.text is not None
+                else {"type": "image", "index": part.image}
+                for part in message.parts
+            ],
+        }
+        for message in prompt
+    ]
+
+
 def to_json(record: PreferenceRecord) -> dict[str, Any]:
     """The record as plain JSON values. Image bytes are left out (a shard keeps them beside it)."""
     return {
         "id": record.id,
         "source": record.source,
         "split": record.split,
-        "prompt": [
-            {
-                "role": message.role,
-                "content": [
-                    {"type": "text", "text": part.text}
-                    if part.text is not None
-                    else {"type": "image", "index": part.image}
-                    for part in message.parts
-                ],
-            }
-            for message in record.prompt
-        ],
+        "prompt": _prompt_json(record.prompt),
         "responses": [vars(response) for response in record.responses],
         "images": [
             {"sha256": image.sha256, **({"path": image.path} if image.path else {})}
@@ -251,16 +255,16 @@ def to_json(record: PreferenceRecord) -> dict[str, Any]:
     }
 
 
-def from_json(row: dict[str, Any], images: tuple[bytes, ...] | None = None) -> PreferenceRecord:
-    """Reads what `to_json` wrote; `images` are the encoded bytes, in order (None: the row's own paths are
-    kept).
+def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None = None) -> PreferenceRecord:
+    """Reads what `to_json` wrote; `images` are the images or their encoded bytes, in order (None: the row's own paths
+    are kept).
 
     Raises:
         SchemaError: a field is missing, of the wrong type, or contradicts another.
     """
     try:
         refs = (
-            tuple(ImageRef.of_bytes(data) for data in images)
+            tuple(item if isinstance(item, ImageRef) else ImageRef.of_bytes(item) for item in images)
             if images is not None
             else tuple(
                 ImageRef(path=image["path"], sha256=image.get("sha256", "")) for image in row["images"]
@@ -307,5 +311,5 @@ def content_hash(record: PreferenceRecord) -> str:
     # by the hash of its bytes where that is known: the same picture in two files is one picture
     images = [image.sha256 or image.path for image in record.images]
     texts = sorted(response.text for response in record.responses)
-    body = json.dumps([to_json(record)["prompt"], texts, images], sort_keys=True)
+    body = json.dumps([_prompt_json(record.prompt), texts, images], sort_keys=True)
     return hashlib.sha256(body.encode()).hexdigest()

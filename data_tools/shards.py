@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,6 @@ from typing import Any, overload
 
 from data_tools.atomic import writing_to
 from data_tools.errors import UserError
-from data_tools.images import (
-    ImageError,
-    decode_image,
-    encode_png,
-    extension,
-    read_bytes,
-)
 from data_tools.manifest import (
     KINDS,
     MANIFEST,
@@ -34,108 +26,13 @@ from data_tools.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_tools.schema import (
-    ImageRef,
-    Modality,
-    PreferenceRecord,
-    SchemaError,
-    from_json,
-    to_json,
-)
-from data_tools.tar import Member, TarWriter, scan
+from data_tools.schema import PreferenceRecord, SchemaError, from_json
+from data_tools.shard_writer import Group, ShardWriter, kind_of
+from data_tools.tar import Member, scan
 
-__all__ = ["KINDS", "Kind", "RecordSet", "ShardInfo", "kind_of", "open_records", "write_shards"]
+__all__ = ["KINDS", "Kind", "RecordSet", "ShardInfo", "kind_of", "open_records", "open_shard", "write_shards"]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _MEMBER = re.compile(r"(?P<key>[a-z0-9_-]+)\.(?:json|(?P<index>0|[1-9][0-9]{0,3})\.(?:png|jpg|webp))")
-
-
-def kind_of(record: PreferenceRecord) -> Kind:
-    """`prompt` without a response, `preference` with anything judged, else `demonstration`."""
-    if not record.responses:
-        return "prompt"
-    judged = record.comparisons or record.ratings or record.rankings
-    return "preference" if judged else "demonstration"
-
-
-class _Group:
-    """The shards of one (source, kind, modality, split): the tar being written and those finished."""
-
-    def __init__(self, directory: Path, record: PreferenceRecord) -> None:
-        self.source, self.kind, self.split = record.source, kind_of(record), record.split
-        self.modality: Modality = record.modality
-        self.directory = directory
-        for what, name in (("source", self.source), ("split", self.split)):
-            if not _NAME.fullmatch(name):
-                raise SchemaError(
-                    f"record {record.id}: the {what} {name!r} can't be part of a file name; "
-                    "use letters, digits, _ . and -"
-                )
-        self.stem = f"{self.source}-{self.kind}-{self.modality}-{self.split}"
-        self.total = 0
-        self.finished: list[ShardInfo] = []
-        self._start()
-
-    def _start(self) -> None:
-        self.tar = TarWriter(self.directory / f"{self.stem}-{len(self.finished):06d}.tar")
-        self.records = 0
-        self.objectives: Counter[str] = Counter()
-        self.ratings: Counter[str] = Counter()
-        self.rankings: Counter[str] = Counter()
-        self.binaries: Counter[str] = Counter()
-
-    def add(self, record: PreferenceRecord) -> None:
-        """Appends a record, images and all."""
-        images = tuple(_image_bytes(record, image) for image in record.images)
-        key = f"{self.total:08d}"
-        row = to_json(record)
-        row["images"] = [{"sha256": hashlib.sha256(data).hexdigest()} for data in images]
-        try:
-            body = json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False).encode("utf-8")
-        except ValueError as error:
-            raise SchemaError(
-                f"record {record.id} of {record.source}: can't be written as JSON ({error})"
-            ) from error
-        self.tar.add(f"{key}.json", body)
-        for index, data in enumerate(images):
-            self.tar.add(f"{key}.{index}.{extension(data)}", data)
-        self.total += 1
-        self.records += 1
-        self.objectives.update(comparison.objective for comparison in record.comparisons)
-        self.ratings.update(rating.objective for rating in record.ratings)
-        self.rankings.update(ranking.objective for ranking in record.rankings)
-        self.binaries.update(rating.objective for rating in record.ratings if rating.kind == "binary")
-
-    def finish(self) -> None:
-        """Gives the tar its final name, if it holds anything, and gets ready for the next."""
-        if not self.records:
-            return
-        digest = self.tar.finish()
-        self.finished.append(
-            ShardInfo(
-                name=self.tar.path.name,
-                sha256=digest,
-                records=self.records,
-                bytes=self.tar.bytes,
-                source=self.source,
-                kind=self.kind,
-                modality=self.modality,
-                split=self.split,
-                objectives=dict(sorted(self.objectives.items())),
-                ratings=dict(sorted(self.ratings.items())),
-                rankings=dict(sorted(self.rankings.items())),
-                binaries=dict(sorted(self.binaries.items())),
-            )
-        )
-        self._start()
-
-
-def _image_bytes(record: PreferenceRecord, image: ImageRef) -> bytes:
-    try:
-        data = read_bytes(image)
-        return data if extension(data) else encode_png(decode_image(data))
-    except ImageError as error:
-        raise ImageError(f"record {record.id} of {record.source}: {error}") from error
 
 
 def write_shards(
@@ -155,25 +52,27 @@ def write_shards(
     directory = Path(directory)
     if (directory / MANIFEST).exists():
         raise UserError(f"{directory}: already holds a finished data set; choose another folder")
-    groups: dict[tuple[str, str, str, str], _Group] = {}
+    begun: dict[Group, ShardWriter] = {}
+    finished: dict[Group, list[ShardInfo]] = {}
     try:
         with writing_to(directory):
             directory.mkdir(parents=True, exist_ok=True)
             for record in records:
-                key = (record.source, kind_of(record), record.modality, record.split)
-                if key not in groups:
-                    groups[key] = _Group(directory, record)
-                group = groups[key]
-                group.add(record)
-                if group.records >= max_records:
-                    group.finish()
-            for group in groups.values():
-                group.finish()
-            shards = [shard for key in sorted(groups) for shard in groups[key].finished]
+                group = Group.of(record)
+                done = finished.setdefault(group, [])
+                if group not in begun:
+                    path = directory / group.shard_name(len(done))
+                    begun[group] = ShardWriter(path, group, first=sum(shard.records for shard in done))
+                begun[group].add(record)
+                if begun[group].records >= max_records:
+                    done.append(begun.pop(group).finish())
+            for group in list(begun):
+                finished[group].append(begun.pop(group).finish())
+            shards = [shard for group in sorted(finished) for shard in finished[group]]
             write_manifest(directory, shards, extra or {})
     finally:
-        for group in groups.values():
-            group.tar.discard()
+        for writer in begun.values():
+            writer.discard()
     return shards
 
 
@@ -305,6 +204,15 @@ def open_records(
     return RecordSet(
         directory, split, kind, [entry for shard in shards for entry in _index(directory, shard)]
     )
+
+
+def open_shard(directory: Path, shard: ShardInfo) -> RecordSet:
+    """The records of one shard of a data directory.
+
+    Raises:
+        UserError: it is damaged; the message names shard and key.
+    """
+    return RecordSet(directory, shard.split, shard.kind, list(_index(directory, shard)))
 
 
 def _verify(path: Path, sha256: str) -> None:

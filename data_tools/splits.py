@@ -2,7 +2,7 @@
 
 Records hang together if they share an image (any of theirs, by the hash of its bytes, whatever source it comes
 from), a text-only prompt's first question, or, within a source, a flip pair or a group that the source declares
-(`provenance["group"]`). All that hangs together lies in one split, which is drawn from the smallest image hash or
+(`provenance["group"]`). All that hangs together lies in one split, which is drawn from the smallest hash of an image or
 question among it and cut by the shares of the first of its sources. So the split of a record depends on the records
 it hangs together with and on nothing else: neither on the seed nor on the order of rows.
 
@@ -14,19 +14,19 @@ and the records concerned are counted.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+
+from data_tools.hashes import as_hashes, hash16, numbered
 from data_tools.schema import PreferenceRecord
-from data_tools.union import UnionFind
 
 DEFAULT_SPLITS = {"train": 0.9, "test": 0.1}
 _NAME = re.compile(r"[a-z0-9_]+")
-
-Key = tuple[str, str]  # what kind of thing records may share, and which one
 
 
 def check_splits(splits: dict[str, float]) -> dict[str, float]:
@@ -53,82 +53,119 @@ def split_of(key: str, splits: Mapping[str, float]) -> str:
     return list(splits)[-1]  # the shares may sum to a little less than 1
 
 
-def assign_splits(
-    records: Sequence[PreferenceRecord], shares: Mapping[str, Mapping[str, float]]
-) -> tuple[list[PreferenceRecord], dict[str, int]]:
-    """The records in their splits; and the leaks of the input: by the fixed splits that meet ("test+train"), how many
-    records hang together across them.
-
-    `shares` holds each source's shares of splits, by its name.
+@dataclass(frozen=True)
+class Keys:
+    """What N records must not share across splits, as M keys: whose each is, its hash, and whether it is of a record's
+    content (an image, a question) or declared (a flip pair, a group). Each record has at least one of its content.
     """
-    out = list(records)
+
+    owner_M: np.ndarray  # of the record, from 0
+    hash_M2: np.ndarray  # uint64
+    content_M: np.ndarray  # bool
+
+    @staticmethod
+    def of(records: Sequence[PreferenceRecord]) -> Keys:
+        """The keys of records that are at hand."""
+        found = [(n, key, said) for n, record in enumerate(records) for key, said in split_keys(record)]
+        return Keys(
+            np.array([n for n, _, _ in found], dtype=np.int64),
+            as_hashes(b"".join(key for _, key, _ in found)),
+            np.array([said for _, _, said in found], dtype=bool),
+        )
+
+
+@dataclass(frozen=True)
+class Components:
+    """What hangs together: the number of the component of each of N records, counted by their first records; and by
+    component its smallest hash of content, as text.
+    """
+
+    number_N: np.ndarray
+    smallest: list[str]
+
+
+def split_keys(record: PreferenceRecord) -> list[tuple[bytes, bool]]:
+    """A hash of 16 bytes for each thing that hangs the record together with others, and whether it is of the content."""
+    if record.images:
+        content = [f"image {image.sha256 or image.path}" for image in record.images]
+    else:
+        asked = (message.text for message in record.prompt if message.role == "user")
+        content = ["question " + " ".join(next(asked, record.prompt[0].text).split())]
+    declared = [
+        f"{kind} {record.source}/{record.provenance[kind]}"  # the names mean nothing outside of the source
+        for kind in ("flip", "group")
+        if isinstance(record.provenance.get(kind), str)
+    ]
+    return [(hash16(key), True) for key in content] + [(hash16(key), False) for key in declared]
+
+
+def connect(keys: Keys, count: int) -> Components:
+    """What hangs together of `count` records, directly or through others."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if count == 0:
+        return Components(np.empty(0, dtype=np.int64), [])
+    key_M, number = numbered(keys.hash_M2)
+    ones = np.ones(len(key_M), dtype=np.int8)
+    size = count + number
+    links = coo_array((ones, (keys.owner_M, count + key_M)), shape=(size, size))
+    _, label = connected_components(links, directed=False)
+    _, first, label_N = np.unique(label[:count], return_index=True, return_inverse=True)
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first)] = np.arange(len(first))
+    number_N = place[label_N]
+
+    of_M = number_N[keys.owner_M[keys.content_M]]
+    hash_M2 = keys.hash_M2[keys.content_M]
+    order = np.lexsort((hash_M2[:, 1], hash_M2[:, 0], of_M))
+    heads = np.flatnonzero(np.diff(of_M[order], prepend=-1))
+    return Components(number_N, [f"{high:016x}{low:016x}" for high, low in hash_M2[order[heads]].tolist()])
+
+
+def draw_splits(
+    found: Components,
+    fixed: Sequence[str | None] | np.ndarray,
+    shares: Sequence[Mapping[str, float]],
+    of_N: np.ndarray,
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The split of each of N records, as an array of names; and the leaks of the input: by the fixed splits that meet
+    ("test+train"), how many records hang together across them.
+
+    `fixed` is the split in which a record must stay, or None; `shares[of_N[i]]` are the shares of record i's source.
+    """
+    fixed_N = np.asarray(fixed, dtype=object)
+    number_N = found.number_N
+    drawn: list[str] = []
+    first_C = np.unique(number_N, return_index=True)[1]
+    given: dict[int, list[str]] = {}  # by component, the fixed splits in the order of its records
+    known = np.flatnonzero(fixed_N != None)  # noqa: E711 (an array is compared, item by item)
+    for index in known:
+        names = given.setdefault(int(number_N[index]), [])
+        if fixed_N[index] not in names:
+            names.append(fixed_N[index])
+    for number, smallest in enumerate(found.smallest):
+        names = given.get(number, [])
+        drawn.append(names[0] if names else split_of(smallest, shares[of_N[first_C[number]]]))
+    split_N = np.array(drawn, dtype=object)[number_N]
+    split_N[known] = fixed_N[known]
+    sizes = np.bincount(number_N, minlength=len(drawn))
     leaks: Counter[str] = Counter()
-    for smallest, members in _components(records):
-        fixed = {index: name for index in members if (name := _fixed(records[index], shares))}
-        drawn = next(iter(fixed.values()), "") or split_of(smallest, shares[records[members[0]].source])
-        for index in members:
-            out[index] = dataclasses.replace(records[index], split=fixed.get(index, drawn))
-        if len(set(fixed.values())) > 1:
-            leaks["+".join(sorted(set(fixed.values())))] += len(members)
-    return out, dict(sorted(leaks.items()))
+    for number, names in given.items():
+        if len(names) > 1:
+            leaks["+".join(sorted(names))] += int(sizes[number])
+    return split_N, dict(sorted(leaks.items()))
 
 
 def held_out(records: Sequence[PreferenceRecord], share: float) -> list[bool]:
     """Which records to keep out of training, about such a share of them: with each of them all that hangs together with
     it, drawn by a hash that has nothing to do with the one of the splits."""
-    out = [False] * len(records)
-    for smallest, members in _components(records):
-        drawn = split_of(f"held out: {smallest}", {"out": share, "in": 1 - share}) == "out"
-        for index in members:
-            out[index] = drawn
-    return out
+    found = connect(Keys.of(records), len(records))
+    shares = {"out": share, "in": 1 - share}
+    out = [split_of(f"held out: {smallest}", shares) == "out" for smallest in found.smallest]
+    return [out[number] for number in found.number_N.tolist()]
 
 
 def components(records: Sequence[PreferenceRecord]) -> list[int]:
     """A number for each record, the same for all that hang together."""
-    out = [0] * len(records)
-    for number, (_, members) in enumerate(_components(records)):
-        for index in members:
-            out[index] = number
-    return out
-
-
-def _components(records: Sequence[PreferenceRecord]) -> list[tuple[str, list[int]]]:
-    """All that hangs together, by index, each with the smallest image hash or question among it."""
-    content = [_content_keys(record) for record in records]
-    links = UnionFind[Key]()
-    for record, keys in zip(records, content, strict=True):
-        links.join([*keys, *_declared_keys(record)])
-    components: dict[Key, list[int]] = {}
-    for index, keys in enumerate(content):
-        components.setdefault(links.find(keys[0]), []).append(index)
-    return [
-        (min(key for index in members for key in content[index])[1], members)
-        for members in components.values()
-    ]
-
-
-def _fixed(record: PreferenceRecord, shares: Mapping[str, Mapping[str, float]]) -> str | None:
-    """The split that the record itself names, or the one split of a source that has no other."""
-    named = record.provenance.get("split")
-    if isinstance(named, str):
-        return named
-    of_source = shares[record.source]
-    return next(iter(of_source)) if len(of_source) == 1 else None
-
-
-def _content_keys(record: PreferenceRecord) -> list[Key]:
-    """The images, or the first question where there are none: the same for every source."""
-    if record.images:
-        return [("image", image.sha256 or image.path or record.id) for image in record.images]
-    first = next((message.text for message in record.prompt if message.role == "user"), record.prompt[0].text)
-    return [("question", " ".join(first.split()))]
-
-
-def _declared_keys(record: PreferenceRecord) -> list[Key]:
-    """The flip pair and the group that the source gives the record; their names mean nothing outside of it."""
-    return [
-        (kind, f"{record.source}/{record.provenance[kind]}")
-        for kind in ("flip", "group")
-        if isinstance(record.provenance.get(kind), str)
-    ]
+    return [int(number) for number in connect(Keys.of(records), len(records)).number_N]

@@ -2,39 +2,55 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_tools.manifest import read_manifest
-from data_tools.shards import open_records
+from data_tools.hashes import hash16
+from data_tools.manifest import ShardInfo, read_manifest
+from data_tools.shards import open_shard
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-LEFT_OUT = ("rejected", "duplicates", "merged", "dropped", "leaks")  # what a build tells of in the manifest
+# what a build tells of in the manifest
+LEFT_OUT = ("rows", "rejected", "duplicates", "merged", "filtered", "dropped", "leaks")
 JUDGED = ("comparisons", "ties", "ratings", "yes or no", "rankings")
 
 
 def stats(directory: str | Path) -> dict[str, Any]:
-    """Counts and audits as plain values.
+    """Counts and audits as plain values, read record by record: see `summary`."""
+    directory = Path(directory)
+    manifest = read_manifest(directory)
+    tallies: dict[str, Tally] = {}
+    for shard in manifest.shards:
+        tally = tallies.setdefault(shard.split, Tally())
+        records = open_shard(directory, shard)
+        for index in range(len(records)):
+            tally.add(records.meta(index))
+    return summary(manifest.shards, tallies, manifest.extra)
+
+
+def summary(
+    shards: Sequence[ShardInfo], tallies: Mapping[str, Tally], extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Counts and audits from the shards, what was counted by split, and the manifest's `extra`.
 
     - counts: rows of split, kind, modality, source and the number of records;
     - objectives: by split and objective, the numbers of comparisons, ties, ratings, of these yes or no, and rankings;
     - length: by split and objective, of comparisons without ties, the mean length of the chosen and the
       rejected answer in characters and the share in which the chosen one is longer, or as long;
     - flip_pairs: by split, the pairs of which both records are there;
-    - rejected, duplicates, merged, dropped: what the build left out, and why;
+    - rows, rejected, duplicates, merged, filtered, dropped: what the build read and left out, and why;
     - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`).
     """
-    directory = Path(directory)
-    manifest = read_manifest(directory)
     counts: Counter[tuple[str, str, str, str]] = Counter()
-    for shard in manifest.shards:
+    for shard in shards:
         counts[shard.split, shard.kind, shard.modality, shard.source] += shard.records
     row: dict[str, Any] = {
-        "records": manifest.records,
+        "records": sum(shard.records for shard in shards),
         "counts": [
             {"split": split, "kind": kind, "modality": modality, "source": source, "records": number}
             for (split, kind, modality, source), number in sorted(counts.items())
@@ -43,49 +59,82 @@ def stats(directory: str | Path) -> dict[str, Any]:
         "length": {},
         "flip_pairs": {},
     }
-    for split in sorted({shard.split for shard in manifest.shards}):
-        row["objectives"][split], row["length"][split], row["flip_pairs"][split] = _of_split(directory, split)
+    for split, tally in sorted(tallies.items()):
+        row["objectives"][split], row["length"][split], row["flip_pairs"][split] = tally.result()
     for key in LEFT_OUT:
-        row[key] = manifest.extra.get(key, {})
+        row[key] = extra.get(key, {})
     return row
 
 
-def _of_split(directory: Path, split: str) -> tuple[dict[str, Any], dict[str, Any], int]:
-    judged: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(JUDGED, 0))
-    lengths: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    flips: Counter[tuple[str, str]] = Counter()
-    records = open_records(directory, split)
-    for index in range(len(records)):
-        record = records.meta(index)
-        if isinstance(record["provenance"].get("flip"), str):
-            flips[record["source"], record["provenance"]["flip"]] += 1
-        for comparison in record["comparisons"]:
-            counts = judged[comparison["objective"]]
-            counts["comparisons"] += 1
-            counts["ties"] += comparison["tie"]
-            if not comparison["tie"]:
+@dataclass
+class Tally:
+    """What is counted of some records of one split, such as a shard's, and can be added up.
+
+    By objective `judged` holds the numbers of `JUDGED`; `lengths`, of comparisons without ties, their number, the sums
+    of the characters of the chosen and the rejected answers, and how often the chosen one is longer, and as long. `flips`
+    says how many records of each flip pair there are (by a hash of its name).
+    """
+
+    judged: dict[str, list[int]] = field(default_factory=dict)
+    lengths: dict[str, list[int]] = field(default_factory=dict)
+    flips: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Counts a record, given as JSON values (see `schema.to_json`)."""
+        if isinstance(row["provenance"].get("flip"), str):
+            self.flips[hash16(f"{row['source']}/{row['provenance']['flip']}").hex()[:16]] += 1
+        for comparison in row["comparisons"]:
+            name, tie = comparison["objective"], bool(comparison["tie"])
+            _sum(self.judged, name, (1, tie, 0, 0, 0))
+            if not tie:
                 chosen, other = (
-                    len(record["responses"][comparison[side]]["text"]) for side in ("better", "worse")
+                    len(row["responses"][comparison[side]]["text"]) for side in ("better", "worse")
                 )
-                lengths[comparison["objective"]].append((chosen, other))
-        for rating in record["ratings"]:
-            judged[rating["objective"]]["ratings"] += 1
+                _sum(self.lengths, name, (1, chosen, other, chosen > other, chosen == other))
+        for rating in row["ratings"]:
             # older files have only scales
-            judged[rating["objective"]]["yes or no"] += rating.get("kind") == "binary"
-        for ranking in record.get("rankings", ()):  # older files have none
-            judged[ranking["objective"]]["rankings"] += 1
-    audit = {name: _length(pairs) for name, pairs in sorted(lengths.items())}
-    return dict(sorted(judged.items())), audit, sum(number == 2 for number in flips.values())
+            _sum(self.judged, rating["objective"], (0, 0, 1, rating.get("kind") == "binary", 0))
+        for ranking in row.get("rankings", ()):  # older files have none
+            _sum(self.judged, ranking["objective"], (0, 0, 0, 0, 1))
+
+    def merge(self, other: Tally) -> None:
+        """Adds what was counted of other records."""
+        for mine, theirs in ((self.judged, other.judged), (self.lengths, other.lengths)):
+            for name, numbers in theirs.items():
+                _sum(mine, name, numbers)
+        self.flips.update(other.flips)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return vars(self)
+
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Tally:
+        """What `to_json` gave."""
+        return Tally(row["judged"], row["lengths"], Counter(row["flips"]))
+
+    def result(self) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, float]], int]:
+        """By objective the counts of `JUDGED` and the lengths, and how many flip pairs are there with both records."""
+        judged = {
+            name: dict(zip(JUDGED, numbers, strict=True)) for name, numbers in sorted(self.judged.items())
+        }
+        audit = {name: _length(*sums) for name, sums in sorted(self.lengths.items())}
+        return judged, audit, sum(number == 2 for number in self.flips.values())
 
 
-def _length(pairs: list[tuple[int, int]]) -> dict[str, float]:
-    number = len(pairs)
+def _sum(sums: dict[str, list[int]], name: str, numbers: Sequence[int]) -> None:
+    known = sums.setdefault(name, [0] * len(numbers))
+    for place, number in enumerate(numbers):
+        known[place] += int(number)
+
+
+def _length(number: int, chosen: int, other: int, longer: int, same: int) -> dict[str, float]:
     return {
         "comparisons": number,
-        "chosen_characters": round(sum(chosen for chosen, _ in pairs) / number, 2),
-        "rejected_characters": round(sum(other for _, other in pairs) / number, 2),
-        "chosen_longer": round(sum(chosen > other for chosen, other in pairs) / number, 4),
-        "same_length": round(sum(chosen == other for chosen, other in pairs) / number, 4),
+        "chosen_characters": round(chosen / number, 2),
+        "rejected_characters": round(other / number, 2),
+        "chosen_longer": round(longer / number, 4),
+        "same_length": round(same / number, 4),
     }
 
 
@@ -125,6 +174,7 @@ def left_out(row: Mapping[str, Mapping[str, int]]) -> list[str]:
         f"Copies merged, with their judgements, from {source}: {number:,}"
         for source, number in row["merged"].items()
     ]
+    lines += [f"Filtered from {name}: {number:,}" for name, number in row["filtered"].items()]
     lines += [f"Dropped for balance from {name}: {number:,}" for name, number in row["dropped"].items()]
     return lines + [
         f"Leak in the input: {number:,} records share an image, question or group across {splits}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from data_tools import shards as shards_module
+from data_tools.build import finish as finish_module
 from data_tools.build import Advice, DataConfig, build
 from data_tools.cli import app, main
 from data_tools.config import load_config, parse_config
@@ -34,6 +34,12 @@ def config(**changes: object) -> DataConfig:
     return parse_config({**SMALL, **changes}, DataConfig, "test")
 
 
+def all_bytes(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()
+    }
+
+
 def test_a_build_holds_what_its_report_says(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     report = build(config(), tmp_path / "d", lambda *now: seen.append(now))
@@ -41,7 +47,7 @@ def test_a_build_holds_what_its_report_says(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "d").iterdir() if path.suffix != ".tar") == [
         "config.yaml",
         "manifest.json",
-        "rejected.jsonl",
+        "quarantine",
         "stats.json",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["d"]  # nothing temporary is left
@@ -62,8 +68,7 @@ def test_a_build_holds_what_its_report_says(tmp_path: Path) -> None:
 def test_the_same_config_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         build(config(balance={"modality": {"text": 0.5, "image-text": 0.5}}), tmp_path / name)
-    for path in (tmp_path / "a").iterdir():
-        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    assert all_bytes(tmp_path / "a") == all_bytes(tmp_path / "b")
 
 
 def test_what_to_do_is_told_as_the_program_has_it(tmp_path: Path) -> None:
@@ -116,7 +121,7 @@ def test_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert build(config(), tmp_path / "empty").records > 0
 
 
-def test_a_failed_build_leaves_nothing_and_the_old_one(
+def test_a_full_disk_leaves_the_old_one_and_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build(config(), tmp_path / "d")
@@ -125,11 +130,19 @@ def test_a_failed_build_leaves_nothing_and_the_old_one(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shards_module, "write_manifest", full)
-    with pytest.raises(UserError, match="the disk is full"):
-        build(config(seed=5), tmp_path / "d", overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(finish_module, "write_manifest", full)
+        with pytest.raises(UserError, match="the disk is full"):
+            build(config(seed=5), tmp_path / "d", overwrite=True)
     assert (tmp_path / "d" / "manifest.json").read_bytes() == before
+    # what is done stays, for when there is room again
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".d.build", "d"]
+    with pytest.raises(UserError, match="another config; choose another folder"):
+        build(config(seed=5), tmp_path / "d")
+    build(config(seed=5), tmp_path / "d", resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    build(config(seed=5), tmp_path / "clean")
+    assert all_bytes(tmp_path / "d") == all_bytes(tmp_path / "clean")
 
 
 def test_malformed_rows_are_counted_and_too_many_stop_the_build(tmp_path: Path) -> None:
@@ -141,11 +154,15 @@ def test_malformed_rows_are_counted_and_too_many_stop_the_build(tmp_path: Path) 
     source = {"type": "trl", "name": "rows", "path": str(path)}
     report = build(config(sources=[source]), tmp_path / "d")
     assert report.rejected == {"rows": {"chosen and rejected are the same answer": 1}}
-    assert json.loads((tmp_path / "d" / "rejected.jsonl").read_text()) == {
+    assert json.loads((tmp_path / "d" / "quarantine" / "rows.jsonl").read_text()) == {
         "source": "rows",
+        "code": "same-answers",
         "reason": "chosen and rejected are the same answer",
         "where": "rows.jsonl:20",
+        "row": {"prompt": "q", "chosen": "a", "rejected": "a"},
     }
+    assert report.rows == {"rows": {"read": 20, "in": 19, "quarantined": 1}}
+    assert report.made == report.records == 19
     with pytest.raises(
         UserError, match=r"1 of 20 rows are malformed.*\n  1 x chosen and rejected .*rows.jsonl:20"
     ):

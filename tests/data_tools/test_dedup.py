@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from decisions import deduplicated
 from sample_records import image_record, text_record
 from typer.testing import CliRunner
 
 from data_tools.build import DataConfig, build
 from data_tools.cli import app
 from data_tools.config import parse_config
-from data_tools.dedup import deduplicate
 from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response
 from data_tools.shards import open_records
 from data_tools.stats import stats
@@ -25,7 +25,7 @@ def judged(name: str, answers: str, *comparisons: Comparison, **changes: object)
 def test_judgements_of_copies_are_merged_into_the_first() -> None:
     helpful, safe = Comparison("helpfulness", 0, 1), Comparison("safety", 0, 1)
     rating = Rating("honesty", 2, value=3, low=1, high=5)
-    found = deduplicate(
+    (record,), duplicates, merged = deduplicated(
         [
             judged("one", "abc", helpful),
             judged("two", "cab", safe, Comparison("helpfulness", 1, 2), source="more", ratings=(rating,)),
@@ -33,20 +33,19 @@ def test_judgements_of_copies_are_merged_into_the_first() -> None:
             judged("four", "bca", Comparison("helpfulness", 2, 0)),
         ]
     )
-    (record,) = found.records
     assert (record.id, record.source) == ("one", "words")
     assert record.responses == (Response("a"), Response("b"), Response("c"))
     # in `two` the answers are c, a, b: safety 0 > 1 is c > a, helpfulness 1 > 2 is a > b, which is known
     assert record.comparisons == (helpful, Comparison("safety", 2, 0))
     assert record.ratings == (Rating("honesty", 1, value=3, low=1, high=5),)
-    assert (found.merged, found.duplicates) == ({"more": 1}, {"words": 2})
+    assert (merged, duplicates) == ({"more": 1}, {"words": 2})
 
 
 def test_rankings_of_copies_are_merged_by_text() -> None:
     ranked = {"rankings": (Ranking("h", ((0,), (1, 2))),)}
     turned = {"rankings": (Ranking("h", ((2,), (0, 1))), Ranking("h", ((0,), (1,))))}
     # in the copy the answers are c, b, a: a before b and c is known, c before b isn't
-    (record,) = deduplicate([judged("one", "abc", **ranked), judged("two", "cba", **turned)]).records
+    (record,), _, _ = deduplicated([judged("one", "abc", **ranked), judged("two", "cba", **turned)])
     assert record.rankings == (Ranking("h", ((0,), (1, 2))), Ranking("h", ((2,), (1,))))
 
 
@@ -55,15 +54,15 @@ def test_contradictions_are_both_kept_and_ties_once() -> None:
         judged("one", "ab", Comparison("safety", 0, 1)),
         judged("two", "ba", Comparison("safety", 0, 1)),
     ]
-    found = deduplicate(contradiction)
-    assert found.records[0].comparisons == (Comparison("safety", 0, 1), Comparison("safety", 1, 0))
-    assert (found.merged, found.duplicates) == ({"words": 1}, {})
+    (record,), duplicates, merged = deduplicated(contradiction)
+    assert record.comparisons == (Comparison("safety", 0, 1), Comparison("safety", 1, 0))
+    assert (merged, duplicates) == ({"words": 1}, {})
     tie = Comparison("safety", 0, 1, tie=True)
-    ties = deduplicate([judged("one", "ab", tie), judged("two", "ba", tie)])
-    assert ties.records[0].comparisons == (tie,)
-    assert ties.duplicates == {"words": 1}
+    (record,), duplicates, _ = deduplicated([judged("one", "ab", tie), judged("two", "ba", tie)])
+    assert record.comparisons == (tie,)
+    assert duplicates == {"words": 1}
     judges = [judged(name, "ab", Comparison("safety", 0, 1, judge=name)) for name in ("ann", "bob")]
-    assert [c.judge for c in deduplicate(judges).records[0].comparisons] == ["ann", "bob"]
+    assert [c.judge for c in deduplicated(judges)[0][0].comparisons] == ["ann", "bob"]
 
 
 def test_other_kinds_and_splits_are_no_copies() -> None:
@@ -74,7 +73,7 @@ def test_other_kinds_and_splits_are_no_copies() -> None:
         judged("in test", "a", split="test"),
         judged("prompt", ""),
     ]
-    assert deduplicate(records).records == records
+    assert deduplicated(records)[0] == records
 
 
 def half(name: str, number: int, better: int, flip: str | None = "f", source: str = "s") -> PreferenceRecord:
@@ -91,9 +90,7 @@ def half(name: str, number: int, better: int, flip: str | None = "f", source: st
 def test_a_copy_of_a_whole_flip_pair_goes_whole() -> None:
     pair = [half("a1", 1, 0), half("a2", 2, 1)]
     again = [half("b2", 2, 1, "g", "t"), half("b1", 1, 0, "g", "t")]
-    found = deduplicate([pair[0], *again, pair[1]])
-    assert found.records == pair
-    assert found.duplicates == {"t": 2}
+    assert deduplicated([pair[0], *again, pair[1]]) == (pair, {"t": 2}, {})
 
 
 def test_half_a_flip_pair_is_never_dropped() -> None:
@@ -104,12 +101,9 @@ def test_half_a_flip_pair_is_never_dropped() -> None:
         half("b1", 1, 0, "g"),  # shares one picture with the pair f
         half("b3", 3, 1, "g"),
     ]
-    found = deduplicate(records)
-    assert found.records == records
-    assert (found.merged, found.duplicates) == ({}, {})
+    assert deduplicated(records) == (records, {}, {})
     same = half("same", 1, 0, flip=None)  # says what a1 says
-    assert deduplicate([same, *records]).records == records
-    assert deduplicate([same, *records]).duplicates == {"s": 1}
+    assert deduplicated([same, *records]) == (records, {"s": 1}, {})
 
 
 def test_single_copies_beside_a_flip_pair_are_merged_with_each_other() -> None:
@@ -118,10 +112,10 @@ def test_single_copies_beside_a_flip_pair_are_merged_with_each_other() -> None:
         image_record(1, id=name, source="s", provenance={}, comparisons=(c,))
         for name, c in (("x", Comparison("safety", 0, 1)), ("y", Comparison("helpfulness", 0, 1)))
     ]
-    found = deduplicate([*pair, *safe])
-    assert [record.id for record in found.records] == ["a1", "a2", "x"]
-    assert [c.objective for c in found.records[2].comparisons] == ["safety", "helpfulness"]
-    assert found.records[:2] == pair
+    found, _, _ = deduplicated([*pair, *safe])
+    assert [record.id for record in found] == ["a1", "a2", "x"]
+    assert [c.objective for c in found[2].comparisons] == ["safety", "helpfulness"]
+    assert found[:2] == pair
 
 
 @pytest.fixture

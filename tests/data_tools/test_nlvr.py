@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from decisions import splits_of
 from sample_records import pixel, png
 
 from data_tools.adapters import nlvr
@@ -14,7 +16,6 @@ from data_tools.images import decode_image, read_image
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Comparison, Message, Part, PreferenceRecord
 from data_tools.source import Read, Rejected
-from data_tools.splits import assign_splits
 
 BOX = [{"y_loc": 47, "type": "circle", "color": "Yellow", "x_loc": 90, "size": 10}]
 ROW: dict[str, Any] = {
@@ -151,8 +152,10 @@ def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
 
 def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:
     config = nlvr.NlvrConfig(name="nlvr", path=real_data("nlvr/dev/dev.json"))
-    records, leaks = assign_splits([good(item) for item in config.generate(0)], {"nlvr": config.splits})
+    records = [good(item) for item in config.generate(0)]
+    split_of, leaks = splits_of(records, {"nlvr": config.splits})
     assert (len(records), leaks) == (989, {})
+    records = [dataclasses.replace(r, split=split) for r, split in zip(records, split_of, strict=True)]
     flips: dict[str, list[PreferenceRecord]] = defaultdict(list)
     splits: dict[str, set[str]] = defaultdict(set)
     for record in records:

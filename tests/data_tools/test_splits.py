@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from decisions import splits_of
 from sample_records import image_record, png, text_record
 
 from data_tools.build import DataConfig, build
 from data_tools.config import parse_config
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.shards import open_records
-from data_tools.splits import assign_splits, held_out, split_of
+from data_tools.splits import held_out, split_of
 
 HALVES = {"train": 0.5, "test": 0.5}
 
@@ -31,14 +32,6 @@ def shows(name: str, *numbers: int, source: str = "pictures", **provenance: str)
         scenes=(),
         provenance=provenance,
     )
-
-
-def splits_of(
-    records: list[PreferenceRecord], shares: dict[str, dict[str, float]]
-) -> tuple[list[str], dict[str, int]]:
-    found, leaks = assign_splits(records, shares)
-    assert [record.id for record in found] == [record.id for record in records]
-    return [record.split for record in found], leaks
 
 
 def test_shares() -> None:
@@ -136,7 +129,7 @@ def test_what_is_held_out_shares_nothing_with_the_rest() -> None:
     # neither the order nor the other records matter, and the splits say nothing of it
     assert held_out(records[::-1], 0.25) == out[::-1]
     quarters = {"train": 0.75, "test": 0.25}
-    found, _ = assign_splits(records, {"pictures": quarters, "others": quarters})
-    both = sum(held and record.split == "test" for held, record in zip(out, found, strict=True))
+    found, _ = splits_of(records, {"pictures": quarters, "others": quarters})
+    both = sum(held and split == "test" for held, split in zip(out, found, strict=True))
     assert 0 < both < sum(out)
     assert held_out(records, 0.0) == [False] * 300

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 
 import pytest
+from decisions import splits_of
 
 from data_tools.oracle import gold
 from data_tools.scenes.claims import coverage, judge, true_share
@@ -11,7 +13,6 @@ from data_tools.scenes.structure import Scene
 from data_tools.schema import PreferenceRecord, Response, user
 from data_tools.shards import kind_of
 from data_tools.source import Source
-from data_tools.splits import assign_splits
 from data_tools.synth import RECIPES
 from data_tools.synth.coverage_pairs import CoveragePairs
 from data_tools.synth.demonstrations import Demonstrations
@@ -183,8 +184,9 @@ def test_gold_of_a_description() -> None:
 def test_splits_keep_pairs_and_questions_together(flips: list[PreferenceRecord]) -> None:
     sources = [FlipPairs(), TextPairs(count=300), Demonstrations(images=0, texts=300), Prompts(images=0)]
     records = [*flips, *(record for source in sources[1:] for record in made(source))]
-    found, leaks = assign_splits(records, {source.name: source.splits for source in sources})
+    splits_found, leaks = splits_of(records, {source.name: source.splits for source in sources})
     assert leaks == {}
+    found = [dataclasses.replace(r, split=split) for r, split in zip(records, splits_found, strict=True)]
     splits: dict[str, set[str]] = defaultdict(set)
     for record in found[:400]:
         splits[record.provenance["flip"]].add(record.split)

@@ -1,0 +1,99 @@
+"""`mmrlhf data convert`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, bars, print_report
+
+if TYPE_CHECKING:
+    from data_tools.build import ConvertConfig
+
+EPILOG = (
+    "Examples:\n\n  mmrlhf data convert --from trl my_pairs.jsonl -o data/pairs\n\n"
+    "  mmrlhf data convert --from auto rows.parquet -o data/rows --limit 100\n\n"
+    "  mmrlhf data convert --from hh_rlhf harmless.jsonl -o data/hh --set objective=safety --workers 4"
+)
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A file or folder of the data set.", metavar="SRC")],
+    out: Out,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="The adapter that knows the format, your own as module:Class, or auto to have it recognised.",
+            metavar="NAME",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of the adapter; may be repeated.", metavar="FIELD=VALUE"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="The folder that image paths are in.", metavar="DIR")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", help="Read at most so many rows.", metavar="N")
+    ] = None,
+    max_rejected: Annotated[
+        float, typer.Option("--max-rejected", help="Stop if a larger share of the rows is malformed.")
+    ] = 0.05,
+    executor: ExecutorName = "local",
+    workers: Workers = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a public data set into a data directory, record by record as it is.
+
+    Nothing is merged, balanced or reordered. The result can be trained on, and is a source of type `shards` of later
+    builds. A row is either in it, or in quarantine/ with its reason.
+    """
+    from data_tools.build import convert as run
+    from data_tools.executor import make_executor
+
+    if form == "auto":
+        form = _recognised(source)
+    row: dict[str, Any] = {"images": images and str(images), "limit": limit}
+    row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
+    settings = read_convert_config(form, row, overrides or [], max_rejected)
+    with bars([settings.source.name]) as show:
+        report = run(
+            settings,
+            out,
+            progress=show,
+            overwrite=overwrite,
+            executor=make_executor(executor, workers),
+            resume=resume,
+        )
+    print_report(report)
+
+
+def read_convert_config(
+    form: str, row: dict[str, Any], overrides: list[str], max_rejected: float
+) -> ConvertConfig:
+    """The config of a conversion: an adapter by its name, with settings and changes to them. The source is called as the
+    adapter is, unless they say otherwise.
+
+    Raises:
+        UserError: there is no such adapter, or a setting is wrong.
+    """
+    from data_tools.build import ConvertConfig
+    from data_tools.config import apply_overrides, parse_config
+
+    name = re.sub(r"[^a-z0-9_-]+", "-", form.rpartition(":")[2].lower()).strip("-_")
+    source = apply_overrides({"type": form, "name": name, **row}, overrides)
+    return parse_config({"source": source, "max_rejected": max_rejected}, ConvertConfig, f"--from {form}")
+
+
+def _recognised(source: str) -> str:
+    from data_tools.adapters.recognise import recognise
+
+    found = recognise(source)
+    typer.echo(f"{source}: taken for {found.name}: {found.why}")
+    return str(found.name)

@@ -1,0 +1,83 @@
+"""What the commands share that work through data: their options, progress bars, and how they tell what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from data_tools.build import BuildReport
+
+Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a data set of another config or input, and an unfinished one."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run of this was cut off.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", help="How much is done at once; a task a core by default.", metavar="N"),
+]
+ExecutorName = Annotated[
+    str,
+    typer.Option(
+        "--executor", help="Where: local (processes of this machine) or ray (a cluster).", metavar="KIND"
+    ),
+]
+
+
+@contextmanager
+def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Progress bars on stderr, one of each name that was told of; gives what is to be called with a name, how much is
+    done, and of how much, where known."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        tasks = {name: shown.add_task(name, total=None) for name in names}
+
+        def show(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total)
+            shown.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+def print_report(report: BuildReport) -> None:
+    """Tells what a build or a conversion did, and that nothing was lost."""
+    from data_tools.stats import left_out
+
+    what = "already complete, kept" if report.existing else "built"
+    typer.echo(f"{report.directory}: {what}, {report.records:,} records")
+    for name, number in report.counts.items():
+        typer.echo(f"  {name}: {number:,}")
+    for source, reasons in report.rejected.items():
+        for reason, number in reasons.items():
+            typer.echo(f"  rejected from {source}: {number:,} x {reason}")
+    for line in left_out(vars(report)):
+        typer.echo(f"  {line[0].lower()}{line[1:]}")
+    for line in sums(report):
+        typer.echo(f"  {line}")
+
+
+def sums(report: BuildReport) -> list[str]:
+    """In + quarantined = read of the rows of each source and of all; and what became of the records."""
+    lines = []
+    every = {key: sum(rows[key] for rows in report.rows.values()) for key in ("in", "quarantined", "read")}
+    named = list(report.rows.items())
+    for name, rows in [*named, *([("all", every)] if len(named) > 1 else [])]:
+        told = f"{rows['in']:,} in + {rows['quarantined']:,} quarantined = {rows['read']:,} read"
+        lines.append(f"rows of {name}: {told}")
+    if report.rows:
+        gone = {
+            key: sum(getattr(report, key).values()) for key in ("duplicates", "merged", "filtered", "dropped")
+        }
+        told = " + ".join(f"{number:,} {key}" for key, number in {"kept": report.records, **gone}.items())
+        lines.append(f"records: {told} = {report.made:,} made of these rows")
+    return lines

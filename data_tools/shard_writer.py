@@ -1,0 +1,167 @@
+"""One shard: a tar of records of one source, kind, modality and split, written by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_tools.images import ImageError, decode_image, encode_png, extension, read_bytes
+from data_tools.manifest import Kind, ShardInfo
+from data_tools.schema import ImageRef, Modality, PreferenceRecord, SchemaError, to_json
+from data_tools.tar import TarWriter
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def kind_of(record: PreferenceRecord) -> Kind:
+    """`prompt` without a response, `preference` with anything judged, else `demonstration`."""
+    if not record.responses:
+        return "prompt"
+    judged = record.comparisons or record.ratings or record.rankings
+    return "preference" if judged else "demonstration"
+
+
+@dataclass(frozen=True, order=True)
+class Group:
+    """What the records of a shard have in common."""
+
+    source: str
+    kind: Kind
+    modality: Modality
+    split: str
+
+    @staticmethod
+    def of(record: PreferenceRecord) -> Group:
+        """The group that a record belongs to."""
+        return Group(record.source, kind_of(record), record.modality, record.split)
+
+    def shard_name(self, number: int) -> str:
+        """The file name of its shard of that number, from 0.
+
+        Raises:
+            SchemaError: the source's or the split's name can't be part of a file name.
+        """
+        for what, name in (("source", self.source), ("split", self.split)):
+            if not _NAME.fullmatch(name):
+                raise SchemaError(
+                    f"the {what} {name!r} can't be part of a file name; use letters, digits, _ . and -"
+                )
+        return f"{self.source}-{self.kind}-{self.modality}-{self.split}-{number:06d}.tar"
+
+
+class ShardWriter:
+    """Writes the records of a group, one after the other; `finish` makes the file appear, `discard` removes it."""
+
+    def __init__(self, path: Path, group: Group, first: int = 0, prefix: str = "") -> None:
+        """The keys are `prefix` and a number of eight digits that counts from `first`."""
+        self.tar, self.group = TarWriter(path), group
+        self.first, self.prefix = first, prefix
+        self.records = 0
+        self.objectives: Counter[str] = Counter()
+        self.ratings: Counter[str] = Counter()
+        self.rankings: Counter[str] = Counter()
+        self.binaries: Counter[str] = Counter()
+
+    def add(self, record: PreferenceRecord) -> dict[str, Any]:
+        """Appends a record, images and all; its JSON as it was written.
+
+        Raises:
+            UserError: an image is bad, or it can't be written as JSON.
+        """
+        ready = make_ready(record)
+        self.add_ready(ready)
+        return ready.row
+
+    def add_ready(self, ready: Ready) -> None:
+        """Appends a record that was made ready."""
+        key = f"{self.prefix}{self.first + self.records:08d}"
+        self.tar.add(f"{key}.json", ready.body)
+        for index, data in enumerate(ready.images):
+            self.tar.add(f"{key}.{index}.{extension(data)}", data)
+        self.records += 1
+        row = ready.row
+        self.objectives.update(comparison["objective"] for comparison in row["comparisons"])
+        self.ratings.update(rating["objective"] for rating in row["ratings"])
+        self.rankings.update(ranking["objective"] for ranking in row["rankings"])
+        self.binaries.update(rating["objective"] for rating in row["ratings"] if rating["kind"] == "binary")
+
+    def finish(self) -> ShardInfo:
+        """Ends the tar, syncs it and gives it its name; at least one record must be in it."""
+        digest = self.tar.finish()
+        return ShardInfo(
+            name=self.tar.path.name,
+            sha256=digest,
+            records=self.records,
+            bytes=self.tar.bytes,
+            source=self.group.source,
+            kind=self.group.kind,
+            modality=self.group.modality,
+            split=self.group.split,
+            objectives=dict(sorted(self.objectives.items())),
+            ratings=dict(sorted(self.ratings.items())),
+            rankings=dict(sorted(self.rankings.items())),
+            binaries=dict(sorted(self.binaries.items())),
+        )
+
+    def discard(self) -> None:
+        """Removes what was written, unless it is finished."""
+        self.tar.discard()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A record as it will stand in a shard: its group, its JSON as values and as bytes, and its images' bytes."""
+
+    group: Group
+    row: dict[str, Any]
+    body: bytes
+    images: list[bytes]
+
+
+def make_ready(record: PreferenceRecord) -> Ready:
+    """The record as `ShardWriter.add_ready` takes it.
+
+    Raises:
+        UserError: an image is bad, or it can't be written as JSON.
+    """
+    images = [image_bytes(record, image) for image in record.images]
+    row = to_json(record)
+    row["images"] = [{"sha256": digest} for _, digest in images]
+    return Ready(Group.of(record), row, record_bytes(row), [data for data, _ in images])
+
+
+def record_bytes(row: dict[str, Any]) -> bytes:
+    """The JSON of a record (see `schema.to_json`) as it stands in a shard: the same bytes for the same record.
+
+    Raises:
+        SchemaError: it holds NaN, infinity, half a character, or what isn't JSON at all.
+    """
+    try:
+        return json.dumps(row, ensure_ascii=False, sort_keys=True, allow_nan=False).encode("utf-8")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise SchemaError(
+            f"record {row['id']} of {row['source']}: can't be written as JSON ({error})"
+        ) from error
+
+
+def image_bytes(record: PreferenceRecord, image: ImageRef) -> tuple[bytes, str]:
+    """An image's bytes as a shard holds them, and their sha256: as they are where they are PNG, JPEG or WebP, else
+    as PNG.
+
+    Raises:
+        ImageError: it can't be read; the message names the record.
+    """
+    try:
+        data = read_bytes(image)
+        if extension(data):
+            # the hash that the record says was taken of these bytes, or compared with them when they were read
+            return data, image.sha256 or hashlib.sha256(data).hexdigest()
+        data = encode_png(decode_image(data))
+        return data, hashlib.sha256(data).hexdigest()
+    except ImageError as error:
+        raise ImageError(f"record {record.id} of {record.source}: {error}") from error
