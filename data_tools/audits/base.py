@@ -37,12 +37,14 @@ class Options:
 
 @dataclass(frozen=True, order=True)
 class Scope:
-    """The part of the data that a number is about; an empty name stands for all of them."""
+    """The part of the data that a number is about; an empty name stands for all of them. `label` is what a pair comes
+    from: a comparison, a ranking, or two ratings."""
 
     split: str = ""
     modality: str = ""
     objective: str = ""
     source: str = ""
+    label: str = ""
 
     def __str__(self) -> str:
         return ".".join(part for part in dataclasses.astuple(self) if part) or "all"
@@ -168,9 +170,7 @@ class Data:
     splits: tuple[str, ...] = ()  # none named: all, train first
     options: Options = Options()
     progress: Progress = lambda what, done, total: None
-    shared: dict[type, Any] = field(
-        default_factory=dict, repr=False
-    )  # what several audits make use of, by its class
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)  # what several audits collect once
     _opened: dict[str, RecordSet] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

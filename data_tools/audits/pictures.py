@@ -93,7 +93,7 @@ class Pictures:
 
 def pictures_of(data: Data) -> Pictures:
     """The one collection of a data directory's pictures, which all audits of it share."""
-    if Pictures not in data.shared:
-        data.shared[Pictures] = Pictures(lambda split, index: data.records(split)[index])
-    found: Pictures = data.shared[Pictures]
+    found: Pictures = data.shared.setdefault(
+        "pictures", Pictures(lambda split, index: data.records(split)[index])
+    )
     return found

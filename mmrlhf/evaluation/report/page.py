@@ -18,9 +18,9 @@ from pydantic import BaseModel
 from data_tools.atomic import write_text
 from data_tools.config import dump_yaml
 from data_tools.errors import UserError
+from data_tools.pages.templates import environment
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
-from mmrlhf.evaluation.report.filters import environment
 from mmrlhf.evaluation.report.reward_page import reward_context
 from mmrlhf.evaluation.report.summary import gold_names, unscored
 
@@ -34,7 +34,10 @@ def write_report(run: Path, config: RunConfig) -> Path:
         UserError: a result file is damaged.
     """
     path = run / "report.html"
-    write_text(path, environment().get_template("report.html").render(_context(run, config)))
+    write_text(
+        path,
+        environment("mmrlhf.evaluation.report").get_template("report.html").render(_context(run, config)),
+    )
     return path
 
 

@@ -1,80 +1,17 @@
-"""The report's plots, as SVG that stands inside the page and follows its light or dark colors.
-
-matplotlib draws with placeholder colors, which are replaced by the page's CSS variables. Texts stay texts.
-"""
+"""The report's plots, as SVG in the page's colors (see `data_tools.pages.svg`)."""
 
 from __future__ import annotations
 
-import io
 import itertools
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-INK, FAINT, LINE = "#010101", "#020202", "#030303"
-SERIES = tuple(f"#0404{i:02d}" for i in range(8))
-VARIABLES = {INK: "var(--ink)", FAINT: "var(--faint)", LINE: "var(--line)"} | {
-    color: f"var(--series-{i})" for i, color in enumerate(SERIES)
-}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mmrlhf",
-    "text.parse_math": False,
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": LINE,
-    "grid.linewidth": 0.7,
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": FAINT,
-    "ytick.labelcolor": FAINT,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-}
-
-
-def color(index: int) -> str:
-    """The color of series `index`; they repeat after eight."""
-    return SERIES[index % len(SERIES)]
-
-
-def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` x `height` inches with its axes, row by row."""
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element for the page; the same bytes for the same figure."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # inside HTML the namespaces are known, and "pt" would fix the size
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([0-9.]+)px [^;\"]*", r"font: \1px var(--sans)", svg)
-    for placeholder, variable in VARIABLES.items():
-        svg = svg.replace(placeholder, variable)
-    return svg
+from data_tools.pages.svg import FAINT, INK, LINE, STYLE, color, new_figure, percent_axis, to_svg
 
 
 def means(panels: Sequence[tuple[str, list[str], list[dict[str, Any]], bool]]) -> str:
@@ -99,7 +36,7 @@ def means(panels: Sequence[tuple[str, list[str], list[dict[str, Any]], bool]]) -
             for edge in range(1, len(names)):
                 axis.axhline(edge - 0.5, color=LINE, linewidth=0.7)
             if share:
-                _percent_axis(axis.xaxis)
+                percent_axis(axis.xaxis)
             else:
                 axis.axvline(0, color=FAINT, linewidth=0.8, linestyle=(0, (3, 3)))
         return to_svg(figure)
@@ -108,10 +45,6 @@ def means(panels: Sequence[tuple[str, list[str], list[dict[str, Any]], bool]]) -
 def _dot(axis: Axes, estimate: dict[str, Any], y: float, tint: str) -> None:
     axis.plot([estimate["low"], estimate["high"]], [y, y], color=tint, linewidth=2.2, alpha=0.45)
     axis.plot(estimate["mean"], y, "o", color=tint, markersize=6.5)
-
-
-def _percent_axis(axis: Any) -> None:
-    axis.set_major_formatter(lambda value, _: f"{value:.0%}")
 
 
 def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -140,7 +73,7 @@ def scatters(
             for ticks in (axis.xaxis, axis.yaxis):
                 ticks.set_major_locator(MaxNLocator(5))
                 if share:
-                    _percent_axis(ticks)
+                    percent_axis(ticks)
         return to_svg(figure)
 
 
@@ -180,7 +113,7 @@ def bars(groups: Sequence[tuple[str, Sequence[tuple[str, dict[str, Any]]]]], tin
         axis.axvline(0.5, color=FAINT, linewidth=0.9, linestyle=(0, (3, 3)))
         axis.set_xlim(0, 1.22)
         axis.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
-        _percent_axis(axis.xaxis)
+        percent_axis(axis.xaxis)
         axis.set_yticks(ticks, labels, fontsize=10, color=INK)
         axis.tick_params(axis="y", length=0)
         axis.set_ylim(y - 1.1, -0.8)
@@ -233,5 +166,5 @@ def reliability(panels: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> str:
             axis.set_ylim(min(0.3, *y) - 0.04, 1.04)
             axis.yaxis.set_major_locator(MaxNLocator(5))
             for ticks in (axis.xaxis, axis.yaxis):
-                _percent_axis(ticks)
+                percent_axis(ticks)
         return to_svg(figure)

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from data_tools.atomic import write_text
+from data_tools.pages.templates import environment
 from mmrlhf.evaluation.report import figures
-from mmrlhf.evaluation.report.filters import environment
 from mmrlhf.evaluation.report.summary import how_measured
 
 READERS = {"itself": "itself, blind", "text_model": "text-only model"}
@@ -17,7 +17,7 @@ READERS = {"itself": "itself, blind", "text_model": "text-only model"}
 
 def write_reward_page(path: Path, judged: dict[str, Any], title: str) -> Path:
     """Writes the page and returns its path. `judged` is what `reward.json` holds."""
-    page = environment().get_template("reward_page.html")
+    page = environment("mmrlhf.evaluation.report").get_template("reward_page.html")
     write_text(path, page.render(title=title, judged=judged, **reward_context(judged)))
     return path
 

@@ -1,18 +1,19 @@
-"""How the report's templates are read, and how they show numbers."""
+"""How templates of pages are read, and how they show numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def environment() -> Environment:
-    """The templates of the report; everything that isn't markup is escaped, and what isn't there is an error."""
+def environment(package: str) -> Environment:
+    """The templates of a package, and the style sheet `page.css`; everything that isn't markup is escaped, and what
+    isn't there is an error."""
     made = Environment(
-        loader=PackageLoader("mmrlhf.evaluation.report", "."),
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("data_tools.pages", ".")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
