@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from data_tools.build import finish as finish_module
 from data_tools.build import Advice, DataConfig, build
+from data_tools.build import finish as finish_module
 from data_tools.cli import app, main
 from data_tools.config import load_config, parse_config
 from data_tools.errors import UserError
