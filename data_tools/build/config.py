@@ -15,6 +15,7 @@ from data_tools.adapters.shards import ShardsConfig
 from data_tools.balance.quotas import Balance
 from data_tools.build.view import Remedy
 from data_tools.config import Config, plugin
+from data_tools.remedies import REMEDIES
 from data_tools.source import Source
 from data_tools.synth import RECIPES
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     AnyRemedy = Remedy
 else:
     AnySource = plugin(*ADAPTERS, ShardsConfig, *RECIPES)
-    AnyRemedy = plugin()
+    AnyRemedy = plugin(*REMEDIES)
 
 Progress = Callable[[str, int, int | None], None]
 

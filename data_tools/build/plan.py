@@ -169,6 +169,7 @@ def _chosen(
     view = View(index.only(keep_N), split_N[keep_N], sources, folders)
     for remedy in config.remedies:
         remedy.apply(view, config.seed)
+    view.close()
     places = places[view.live]
     dropped: dict[str, int] = {}
     left, split_N = view.index, view.split

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from data_tools.build.index import Index
 from data_tools.build.part import PartReader
 from data_tools.config import Config
+from data_tools.schema import PreferenceRecord
 
 
 class Remedy(Config):
@@ -29,6 +30,10 @@ class Remedy(Config):
     What it drops is counted by source and reason, and is part of the plan: it must depend on the records and the seed
     alone.
     """
+
+    def files(self) -> Sequence[Path]:
+        """The files that it goes by: a finished data set is kept only while these are the same."""
+        return ()
 
     def apply(self, view: View, seed: int) -> None:
         """Drops what isn't to be in the data set."""
@@ -47,6 +52,7 @@ class View:
         self.live = np.ones(len(index), dtype=bool)
         self.dropped: Counter[str] = Counter()  # by "source: reason"
         self._index = index
+        self._reader: PartReader | None = None
 
     def __len__(self) -> int:
         return len(self._index)
@@ -80,6 +86,17 @@ class View:
                 yield json.loads(reader.body(part, offset, size))
         finally:
             reader.close()
+
+    def record(self, index: int) -> PreferenceRecord:
+        """A record with its images, each as bytes or as a file."""
+        if self._reader is None:
+            self._reader = PartReader(self._parts)
+        return self._reader.read(*(int(self[name][index]) for name in ("part", "offset", "size", "length")))
+
+    def close(self) -> None:
+        """Closes what `record` has opened."""
+        if self._reader is not None:
+            self._reader.close()
 
     def drop(self, mask_N: np.ndarray, reason: str) -> None:
         """Leaves out the records of the mask, one entry a record of the view, which has fewer from then on.

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sample_records import png
+from test_audit_copies import LONG, drawing, encoded
+
+from data_tools.build import BuildReport, DataConfig, build
+from data_tools.errors import UserError
+from data_tools.schema import PreferenceRecord
+from data_tools.shards import open_records
+
+WORDS = [
+    "ash",
+    "birch",
+    "cedar",
+    "elm",
+    "fir",
+    "hazel",
+    "larch",
+    "maple",
+    "oak",
+    "pine",
+    "rowan",
+    "willow",
+    "yew",
+]
+
+
+def built(
+    folder: Path, rows: list[dict[str, Any]], remedies: list[dict[str, Any]], **changes: object
+) -> tuple[BuildReport, dict[str, PreferenceRecord]]:
+    """What a build keeps of TRL rows, by their first answer's text; `splits` fixes the splits of two sources."""
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"type": "trl", "name": "t", "path": str(folder / "rows.jsonl"), "splits": {"train": 1.0}}
+    config = DataConfig.model_validate({"sources": [source], "remedies": remedies, **changes})
+    report = build(config, folder / "out")
+    kept = [
+        record
+        for split in ("train", "test")
+        if any(name.startswith(split) for name in report.counts)
+        for record in open_records(folder / "out", split)
+    ]
+    assert report.records == len(kept)
+    return report, {record.id: record for record in kept}
+
+
+def words(rng: random.Random, number: int) -> str:
+    return " ".join(rng.choices(WORDS, k=number))
+
+
+def row(number: int, chosen: str, rejected: str) -> dict[str, Any]:
+    return {"prompt": f"question number {number}", "chosen": chosen, "rejected": rejected}
+
+
+def test_lengths_are_matched_bin_by_bin(tmp_path: Path) -> None:
+    rows = [row(i, f"{'x' * 40} {i}", f"{'y' * 30} {i}") for i in range(100, 130)]  # longer by 10
+    rows += [row(i, f"{'x' * 30} {i}", f"{'y' * 40} {i}") for i in range(200, 212)]  # shorter by 10
+    rows += [
+        row(i, f"{'x' * 300} {i}", f"{'y' * 30} {i}") for i in range(300, 305)
+    ]  # longer by 270: no match
+    rows += [row(i, f"same {i}", f"Same {i}") for i in range(400, 403)]
+    report, kept = built(tmp_path, rows, [{"type": "match_lengths"}])
+    signs = Counter(
+        (len(r.responses[c.better].text) > len(r.responses[c.worse].text))
+        - (len(r.responses[c.better].text) < len(r.responses[c.worse].text))
+        for r in kept.values()
+        for c in r.comparisons
+    )
+    assert signs == {1: 12, -1: 12, 0: 3}
+    assert report.filtered == {"t: length alone tells the better answer": 23}
+
+
+def test_what_one_word_gives_away_is_thinned_to_chance(tmp_path: Path) -> None:
+    """Of 400 pairs the better answer says "indeed" in 300 and the worse one in 100: 100 of each may stay."""
+    rng = random.Random(0)
+    rows = []
+    for i in range(400):
+        good, bad = words(rng, 6), words(rng, 6)
+        rows.append(row(i, f"{good} indeed" if i % 4 else good, bad if i % 4 else f"{bad} indeed"))
+    report, kept = built(tmp_path, rows, [{"type": "blind_probe", "modality": None}])
+    said = Counter("indeed" in r.responses[c.better].text for r in kept.values() for c in r.comparisons)
+    assert said[False] >= 85  # what the word tells wrong stays, but for what other words seem to tell
+    assert 0.42 < said[True] / (said[True] + said[False]) < 0.58
+    assert report.records + sum(report.filtered.values()) == 400
+
+
+def test_what_the_probe_is_sure_of_can_go_altogether(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = [row(i, f"{words(rng, 5)} indeed", words(rng, 5)) for i in range(120)]
+    rows += [row(i, words(rng, 5), words(rng, 5)) for i in range(120, 240)]
+    remedy = {"type": "blind_probe", "modality": None, "drop_above": 0.7}
+    report, kept = built(tmp_path, rows, [remedy])
+    told = sum("indeed" in answer.text for record in kept.values() for answer in record.responses)
+    assert told <= 5
+    assert len(kept) - told >= 90
+    assert report.filtered == {"t: the blind probe solves it": 240 - len(kept)}
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    rows = [row(i, "a", "b") for i in range(3)]
+    with pytest.raises(
+        UserError, match=r"remedies\.match_lengths\.sources: no record is of 'u'; there are: t"
+    ):
+        built(tmp_path, rows, [{"type": "match_lengths", "sources": ["u"]}])
+
+
+def shown(
+    folder: Path, number: int, picture: bytes, prompt: str, chosen: str, rejected: str
+) -> dict[str, Any]:
+    (folder / f"{number}.png").write_bytes(picture)
+    return {"prompt": prompt, "images": [f"{number}.png"], "chosen": chosen, "rejected": rejected}
+
+
+def test_near_copies_go_and_others_stay(tmp_path: Path) -> None:
+    small = io.BytesIO()
+    drawing(1).resize((120, 90)).save(small, "PNG")
+    rows = [
+        shown(tmp_path, 0, encoded(drawing(1)), LONG, "yes it is", "no it is not"),
+        shown(tmp_path, 1, small.getvalue(), LONG, "yes it is", "no it is not"),
+        shown(tmp_path, 2, encoded(drawing(2)), LONG, "yes it is", "no it is not"),
+        {"prompt": LONG, "chosen": "first you need flour", "rejected": "no"},
+        {"prompt": LONG + " please", "chosen": "first you need flour", "rejected": "no"},
+    ]
+    report, kept = built(tmp_path, rows, [{"type": "near_copies"}])
+    assert sorted(kept) == ["t-rows.jsonl:1", "t-rows.jsonl:3", "t-rows.jsonl:4"]
+    assert report.filtered == {"t: nearly a copy": 2}
+
+
+def test_contaminated_records_go(tmp_path: Path) -> None:
+    bench = tmp_path / "bench"
+    bench.mkdir()
+    (bench / "rows.jsonl").write_text(json.dumps({"question": f"so: {LONG}?", "image": "a.png"}))
+    (bench / "a.png").write_bytes(encoded(drawing(1), "JPEG", quality=60))
+    rows = [
+        shown(tmp_path, 0, encoded(drawing(1)), "What is this?", "a", "b"),
+        shown(tmp_path, 1, encoded(drawing(2)), LONG, "a", "b"),  # its picture is another
+        {"prompt": LONG, "chosen": "a", "rejected": "b"},
+        {"prompt": "hello", "chosen": "a", "rejected": "b"},
+    ]
+    remedy = {"type": "contamination", "against": [str(bench / "rows.jsonl")]}
+    report, kept = built(tmp_path, rows, [remedy])
+    assert sorted(kept) == ["t-rows.jsonl:2", "t-rows.jsonl:4"]
+    assert report.filtered == {"t: shares something with a benchmark": 2}
+
+
+def test_training_records_that_leak_go(tmp_path: Path) -> None:
+    shared = Image.open(io.BytesIO(encoded(drawing(1), "JPEG", quality=60)))
+    test = [shown(tmp_path, 9, encoded(drawing(1)), "What?", "a", "b")]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, test)))
+    rows = [
+        shown(tmp_path, 0, encoded(shared), "Where?", "a", "b"),
+        shown(tmp_path, 1, encoded(drawing(2)), "Where?", "a", "b"),
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sources = [
+        {"type": "trl", "name": name, "path": str(tmp_path / f"{name}.jsonl"), "splits": {name: 1.0}}
+        for name in ("train", "test")
+    ]
+    config = DataConfig.model_validate({"sources": sources, "remedies": [{"type": "leaks"}]})
+    report = build(config, tmp_path / "out")
+    assert report.filtered == {"train: shares something with another split": 1}
+    assert [record.id for record in open_records(tmp_path / "out", "train")] == ["train-train.jsonl:2"]
+    assert len(open_records(tmp_path / "out", "test")) == 1
+
+
+def test_only_flip_pairs_stay(tmp_path: Path, nlvr_rows: Path) -> None:
+    source = {"type": "nlvr", "name": "n", "path": str(nlvr_rows), "splits": {"train": 1.0}}
+    config = DataConfig.model_validate({"sources": [source], "remedies": [{"type": "only_flip_pairs"}]})
+    report = build(config, tmp_path / "out")
+    records = list(open_records(tmp_path / "out", "train"))
+    assert Counter(record.provenance["flip"] for record in records).most_common(1)[0][1] == 2
+    assert len(records) == 2
+    assert report.filtered == {"n: in no flip pair": 1}
+
+
+@pytest.fixture
+def nlvr_rows(tmp_path: Path) -> Path:
+    folder = tmp_path / "nlvr"
+    (folder / "images" / "2").mkdir(parents=True)
+    rows = []
+    for number, (sentence, label) in enumerate([("a", "true"), ("a", "false"), ("b", "true")]):
+        (folder / "images" / "2" / f"dev-{number}-0-0.png").write_bytes(png((number, 0, 0)))
+        rows.append(
+            {
+                "sentence": sentence,
+                "label": label,
+                "identifier": f"{number}-0",
+                "directory": "2",
+                "structured_rep": [[], [], []],
+            }
+        )
+    (folder / "dev.json").write_text("\n".join(map(json.dumps, rows)))
+    return folder / "dev.json"
+
+
+def test_mistakes_name_their_key() -> None:
+    from data_tools.config import parse_config
+
+    source = {"type": "trl", "name": "t", "path": "rows.jsonl"}
+    row = {"sources": [source], "remedies": [{"type": "leaks", "by": ["leek"]}]}
+    with pytest.raises(UserError, match=r"remedies\.0\.by: 'leek' is none of leak_image"):
+        parse_config(row, DataConfig, "x.yaml")
+    with pytest.raises(UserError, match=r"remedies\.0.*Did you mean 'near_copies'"):
+        parse_config({"sources": [source], "remedies": ["near_copy"]}, DataConfig, "x.yaml")
