@@ -11,7 +11,6 @@ from data_tools.adapters.nlvr import NlvrConfig
 from data_tools.adapters.pku_saferlhf import PkuSafeRlhfConfig
 from data_tools.adapters.rlaif_v import RlaifVConfig
 from data_tools.adapters.rlhf_v import RlhfVConfig
-from data_tools.adapters.shards import ShardsConfig
 from data_tools.adapters.spa_vl import SpaVlConfig
 from data_tools.adapters.trl import TrlConfig
 from data_tools.adapters.ultrafeedback import UltraFeedbackConfig
@@ -29,7 +28,6 @@ ADAPTERS = (
     PkuSafeRlhfConfig,
     RlaifVConfig,
     RlhfVConfig,
-    ShardsConfig,
     SpaVlConfig,
     TrlConfig,
     UltraFeedbackConfig,

@@ -2,10 +2,10 @@
 
 The probe (`data_tools.audits.probe`) gives each pair the probability p that its better answer is the better one, as far
 as words tell. A pair with p over one half stays with probability (1 - p) / p: of those of one p as many are then
-expected to be told wrong as right, so the words that gave p say nothing any more. This evens out what a filter with a threshold
-would turn into its opposite (dropping all that is told right leaves what is told wrong). As a new probe may find what
-the first one missed, it is fitted again on what is left, up to `rounds` times (the repetition is that of AFLite, R. Le
-Bras et al., Adversarial Filters of Dataset Biases, 2020).
+expected to be told wrong as right, so the words that gave p say nothing any more. This evens out what a filter with a
+threshold would turn into its opposite (dropping all that is told right leaves what is told wrong). As a new probe may
+find what the first one missed, it is fitted again on what is left, up to `rounds` times (the repetition is that of
+AFLite, R. Le Bras et al., Adversarial Filters of Dataset Biases, 2020).
 """
 
 from __future__ import annotations
