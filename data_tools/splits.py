@@ -162,7 +162,7 @@ def held_out(records: Sequence[PreferenceRecord], share: float) -> list[bool]:
     it, drawn by a hash that has nothing to do with the one of the splits."""
     found = connect(Keys.of(records), len(records))
     shares = {"out": share, "in": 1 - share}
-    out = [split_of(f"held out: {smallest}", shares) == "out" for smallest in found.smallest]
+    out = [split_of(f"held out of training: {smallest}", shares) == "out" for smallest in found.smallest]
     return [out[number] for number in found.number_N.tolist()]
 
 

@@ -148,6 +148,15 @@ class _Shards:
         self.written[group] = self.written.get(group, 0) + info.records
         self.done[shard.place] = {"info": asdict(info), "tally": shard.tally.to_json()}
 
+    def __enter__(self) -> _Shards:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self.close()
+        for shard in self.begun.values():
+            shard.writer.discard()
+
     def close(self) -> None:
         """Finishes all shards, and writes what is told of them."""
         for group in list(self.begun):
@@ -169,9 +178,8 @@ def _split(source: Source) -> str:
 def convert_piece(task: PieceTask) -> str:
     """Writes the shards of a piece into its folder, which is also what is given back."""
     with whole_folder(Path(task.folder)) as folder:
-        shards = _Shards(folder, task)
-        counts = read_rows(task, folder, shards.pack, shards.add)
-        shards.close()
+        with _Shards(folder, task) as shards:
+            counts = read_rows(task, folder, shards.pack, shards.add)
         write_synced(folder / COUNTS, json.dumps(asdict(counts)))
     return task.folder
 
@@ -240,17 +248,19 @@ def mend(task: MendTask) -> int:
     records = open_shard(Path(task.folder), info)
     leave = set(task.out)
     with whole_folder(Path(task.target)) as folder:
-        quarantine = Quarantine(folder / FOLDER, info.source)
-        for place in task.told:
-            row = records.meta(place)
-            quarantine.add(Rejected(TWICE, row["id"], "id-twice", row))
-        quarantine.close()
+        with Quarantine(folder / FOLDER, info.source) as quarantine:
+            for place in task.told:
+                row = records.meta(place)
+                quarantine.add(Rejected(TWICE, row["id"], "id-twice", row))
         writer, tally = ShardWriter(folder / info.name, group, before, _prefix(task.piece)), Tally()
-        for place in range(len(records)):
-            if place not in leave:
-                ready = writer.add(records[place])
-                tally.add(ready.row, ready.sizes)
-        told = [{"info": asdict(writer.finish()), "tally": tally.to_json()}] if writer.records else []
+        try:
+            for place in range(len(records)):
+                if place not in leave:
+                    ready = writer.add(records[place])
+                    tally.add(ready.row, ready.sizes)
+            told = [{"info": asdict(writer.finish()), "tally": tally.to_json()}] if writer.records else []
+        finally:
+            writer.discard()
         write_synced(folder / SHARDS, json.dumps(told))
     return writer.records
 

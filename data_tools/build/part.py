@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -88,6 +88,16 @@ class PartWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         self.index.save(self.folder / INDEX)
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            with suppress(OSError):  # a full disk fails once more
+                self._file.close()
 
 
 def _hashed(image: ImageRef) -> ImageRef:

@@ -12,6 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,17 +133,15 @@ def _without_twins(
     )
     found = twins(row_N, id_N)
     records = np.bincount(row_N)
-    keeps = {name: Quarantine(quarantine / name, name) for name in sources}
-    reader = PartReader(folders)
-    for row, place in found.items():
-        name = sources[index["source"][place]]
-        at = (int(index[key][place]) for key in ("part", "offset", "size"))
-        said = json.loads(reader.body(*at))
-        keeps[name].add(Rejected(TWICE, said["id"], "id-twice", said))
-        plan.counts[name].refuse(TWICE, said["id"], int(records[row]))
-    reader.close()
-    for keep in keeps.values():
-        keep.close()
+    with ExitStack() as stack:
+        keeps = {name: stack.enter_context(Quarantine(quarantine / name, name)) for name in sources}
+        reader = stack.enter_context(closing(PartReader(folders)))
+        for row, place in found.items():
+            name = sources[index["source"][place]]
+            at = (int(index[key][place]) for key in ("part", "offset", "size"))
+            said = json.loads(reader.body(*at))
+            keeps[name].add(Rejected(TWICE, said["id"], "id-twice", said))
+            plan.counts[name].refuse(TWICE, said["id"], int(records[row]))
     return index.only(~np.isin(row_N, list(found))) if found else index
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -51,6 +52,16 @@ class Quarantine:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+
+    def __enter__(self) -> Quarantine:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self.close()
+        else:
+            with contextlib.suppress(OSError):  # a full disk fails once more
+                self._file.close()
 
     def _keep(self, data: bytes, code: str) -> str:
         name = f"images/{code}/{hashlib.sha256(data).hexdigest()}.bin"

@@ -70,9 +70,8 @@ def read_part(task: ReadTask) -> str:
         UserError: the input can't be read, or a record says that it is of another source.
     """
     with whole_folder(Path(task.folder)) as folder:
-        part = PartWriter(folder)
-        counts = read_rows(task, folder, part.pack, part.add)
-        part.close()
+        with PartWriter(folder) as part:
+            counts = read_rows(task, folder, part.pack, part.add)
         write_synced(folder / COUNTS, json.dumps(asdict(counts)))
     return task.folder
 
@@ -88,22 +87,18 @@ def read_rows(
     `pack` raises UserError for a record that can't be written; then none of its row is.
     """
     name = task.source.name
-    quarantine = Quarantine(folder / FOLDER, name)
     counts = Counts()
-    for item in task.source.read(task.seed, task.piece):
-        if not isinstance(item, Rejected):
-            packed = _packed(item, name, pack)
-            if not isinstance(packed, Rejected):
+    with Quarantine(folder / FOLDER, name) as quarantine:
+        for item in task.source.read(task.seed, task.piece):
+            packed = item if isinstance(item, Rejected) else _packed(item, name, pack)
+            if isinstance(packed, Rejected):
+                quarantine.add(packed)
+                counts.quarantined += 1
+            else:
                 for one in packed:
                     add(one, counts.read)
                 counts.records += len(packed)
-                counts.read += 1
-                continue
-            item = packed
-        quarantine.add(item)
-        counts.quarantined += 1
-        counts.read += 1
-    quarantine.close()
+            counts.read += 1
     counts.reasons, counts.firsts = dict(quarantine.reasons), quarantine.firsts
     return counts
 
