@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
-from data_tools.source import Source
 
 
-def file_hashes(sources: Sequence[Source]) -> list[dict[str, Any]]:
-    """A row for each file that a source reads: source, path, size in bytes and sha256.
+def file_hashes(readers: Iterable[tuple[str, Sequence[Path]]]) -> list[dict[str, Any]]:
+    """A row for each file that a source or remedy of a name reads: source, path, size in bytes and sha256.
 
     Raises:
         UserError: a file can't be read.
     """
     rows = []
-    for source in sources:
-        for path in source.files():
+    for name, files in readers:
+        for path in files:
             try:
-                rows.append({"source": source.name, "path": str(path), **_look(path)})
+                rows.append({"source": name, "path": str(path), **_look(path)})
             except OSError as error:
                 raise UserError(f"{path}: can't be read ({error.strerror or error})") from error
     return rows

@@ -92,8 +92,10 @@ class ShardWriter:
         self.rankings.update(ranking["objective"] for ranking in row["rankings"])
         self.binaries.update(rating["objective"] for rating in row["ratings"] if rating["kind"] == "binary")
 
-    def finish(self) -> ShardInfo:
-        """Ends the tar, syncs it and gives it its name; at least one record must be in it."""
+    def finish(self, repeat: float = 1.0) -> ShardInfo:
+        """Ends the tar, syncs it and gives it its name; at least one record must be in it. `repeat` is how often an
+        epoch of the mixture shows each, on the average.
+        """
         digest = self.tar.finish()
         return ShardInfo(
             name=self.tar.path.name,
@@ -108,6 +110,7 @@ class ShardWriter:
             ratings=dict(sorted(self.ratings.items())),
             rankings=dict(sorted(self.rankings.items())),
             binaries=dict(sorted(self.binaries.items())),
+            repeat=repeat,
         )
 
     def discard(self) -> None:

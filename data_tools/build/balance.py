@@ -1,63 +1,107 @@
-"""The quotas of a config, put to the records of an index."""
+"""The balance of a config, put to the records of an index: which of them stay, and how often the mixture shows them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from data_tools.balance.quotas import Balance, apply_quotas
-from data_tools.build.index import MODALITIES, Index
-from data_tools.schema import Comparison, PreferenceRecord, Ranking
+from data_tools.balance.cells import Cell
+from data_tools.balance.config import Balance
+from data_tools.balance.solution import Solution
+from data_tools.balance.solver import solve
+from data_tools.labels import LABEL_TYPES
+from data_tools.parts.index import MODALITIES, Index
+from data_tools.parts.units import luck, mix, units
+
+COMPARED = ("pair", "ranking")  # what counts as a comparison on its objective
 
 
-@dataclass(slots=True)
-class _Counted:
-    """What the quotas look at of a record."""
+@dataclass(frozen=True)
+class Balanced:
+    """Of N records: which go (a mask), how often an epoch of the mixture shows each, on the average, and the plan."""
 
-    place: int
-    id: str
-    source: str
-    modality: str
-    comparisons: tuple[Comparison, ...]
-    rankings: tuple[Ranking, ...]
-    provenance: dict[str, Any] = field(default_factory=dict)
+    gone_N: np.ndarray
+    repeat_N: np.ndarray
+    solution: Solution
 
 
 def balanced(
-    index: Index, subject_N: np.ndarray, sources: list[str], balance: Balance, seed: int
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Which of the N records go, of those that the mask `subject_N` leaves to the quotas; and how many by
-    source/modality/objectives.
+    index: Index, subject_N: np.ndarray, sources: Sequence[str], balance: Balance, seed: int
+) -> Balanced:
+    """Balances the records that the mask `subject_N` names; of all others each stays, and is shown once.
+
+    Which units of a cell stay is decided by the seed and their ids alone, so neither by the order of the input nor by
+    what else there is.
 
     Raises:
         UserError: a quota can't be met.
     """
-    judged = index.judged()
-    known: dict[tuple[int, ...], tuple[tuple[Comparison, ...], tuple[Ranking, ...]]] = {}
-    counted = []
-    none: dict[str, Any] = {}
-    for place in np.flatnonzero(subject_N).tolist():
-        labels = tuple(judged.labels(place))
-        if labels not in known:
-            said = [index.labels[label] for label in labels]
-            known[labels] = (
-                tuple(Comparison(objective, 0, 1) for kind, objective in said if kind == "pair"),
-                tuple(Ranking(objective, ((0,), (1,))) for kind, objective in said if kind == "ranking"),
-            )
-        flip = index["flip"][place]
-        counted.append(
-            _Counted(
-                place,
-                index["id"][place].tobytes().hex(),
-                sources[index["source"][place]],
-                MODALITIES[index["modality"][place]],
-                *known[labels],
-                {"flip": flip.tobytes().hex()} if flip.any() else none,
-            )
+    subject = index.only(subject_N)
+    unit_M = units(subject)
+    cell_M, cells = _cells(subject, unit_M, sources)
+    solution = solve(cells, balance)
+    gone_M, repeat_M = np.zeros(len(subject), bool), np.ones(len(subject))
+    # by cell, then by luck, both records of a pair together
+    order = np.lexsort((unit_M, luck(subject, seed, "balance"), cell_M))
+    starts = np.searchsorted(cell_M[order], np.arange(len(cells) + 1))
+    for number, draw in enumerate(solution.draws):
+        members = order[starts[number] : starts[number + 1]]
+        gone_M[members[draw.keep * draw.cell.size :]] = True
+        repeat_M[members] = draw.repeat
+    gone_N, repeat_N = np.zeros(len(index), bool), np.ones(len(index))
+    gone_N[subject_N], repeat_N[subject_N] = gone_M, repeat_M
+    return Balanced(gone_N, repeat_N, solution)
+
+
+def _cells(index: Index, unit_M: np.ndarray, sources: Sequence[str]) -> tuple[np.ndarray, list[Cell]]:
+    """The number of each record's cell, and the cells."""
+    # a record's judgements as a sum of hashes: the same for the same labels, each as often
+    codes = mix(np.arange(1, len(index.labels) + 1, dtype=np.uint64))
+    said_M = np.zeros(len(index), np.uint64)
+    np.add.at(said_M, index["judgement_owner"], codes[index["judgement_label"]])
+    count = int(unit_M.max(initial=-1)) + 1
+    said_U = np.zeros(count, np.uint64)
+    # of a pair the two records' labels count apart: a type is counted once a record
+    np.add.at(said_U, unit_M, mix(said_M))
+    size_U = np.bincount(unit_M, minlength=count)
+    shown_U, source_U = np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    np.maximum.at(shown_U, unit_M, index["modality"].astype(np.uint64))
+    source_U[unit_M] = index["source"]
+    looks = np.stack([source_U, shown_U, size_U.astype(np.uint64), said_U])
+    _, firsts, cell_U = np.unique(looks, axis=1, return_index=True, return_inverse=True)
+    cell_U = cell_U.reshape(-1)
+    units_C = np.bincount(cell_U, minlength=len(firsts))
+    by_unit = np.argsort(unit_M, kind="stable")
+    starts = np.searchsorted(unit_M[by_unit], firsts)
+    cells = [
+        _cell(
+            index,
+            by_unit[start : start + int(size_U[first])].tolist(),
+            sources[int(source_U[first])],
+            MODALITIES.index("image-text") == int(shown_U[first]),
+            int(number),
         )
-    kept, dropped = apply_quotas(cast(list[PreferenceRecord], counted), balance, seed)
-    gone_N = subject_N.copy()
-    gone_N[[cast(_Counted, record).place for record in kept]] = False
-    return gone_N, dropped
+        for start, first, number in zip(starts.tolist(), firsts.tolist(), units_C, strict=True)
+    ]
+    return cell_U[unit_M], cells
+
+
+def _cell(index: Index, records: list[int], source: str, shown: bool, number: int) -> Cell:
+    """The cell of so many units like the one of these records."""
+    judged = index.judged()
+    objectives, labels = Counter[str](), Counter[str]()
+    for record in records:
+        said = [index.labels[label] for label in judged.labels(record)]
+        objectives.update(objective for kind, objective in said if kind in COMPARED)
+        labels.update({kind for kind, _ in said if kind in LABEL_TYPES})
+    return Cell(
+        source,
+        "image-text" if shown else "text",
+        tuple(sorted(objectives.items())),
+        tuple(sorted(labels.items())),  # type: ignore[arg-type]  # the index's types are label types
+        len(records),
+        number,
+    )

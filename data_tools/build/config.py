@@ -12,9 +12,9 @@ from pydantic import Field, field_validator
 
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.shards import ShardsConfig
-from data_tools.balance.quotas import Balance
-from data_tools.build.view import Remedy
+from data_tools.balance.config import Balance
 from data_tools.config import Config, plugin
+from data_tools.parts.view import Remedy
 from data_tools.remedies import REMEDIES
 from data_tools.source import Source
 from data_tools.synth import RECIPES
@@ -78,7 +78,7 @@ class DataConfig(Reading):
     def _remedies(cls, value: list[Remedy]) -> list[Remedy]:
         for remedy in value:
             if not isinstance(remedy, Remedy):
-                raise ValueError(f"{type(remedy).__name__} is not made from data_tools.build.view.Remedy")
+                raise ValueError(f"{type(remedy).__name__} is not made from data_tools.parts.view.Remedy")
         return value
 
 

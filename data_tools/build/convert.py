@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.build.columns import load_columns, save_columns
 from data_tools.build.config import ADVICE, Advice, BuildReport, ConvertConfig, Progress
 from data_tools.build.finish import finish, report_of
-from data_tools.build.part import COUNTS, whole_folder, write_synced
 from data_tools.build.plan import TWICE, twins
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, ReadTask, read_rows, refuse_bad_source
@@ -30,6 +28,8 @@ from data_tools.executor import Executor, LocalExecutor
 from data_tools.hashes import as_hashes, hash16, numbered
 from data_tools.inputs import file_hashes
 from data_tools.manifest import ShardInfo
+from data_tools.parts.columns import load_columns, save_columns
+from data_tools.parts.part import COUNTS, whole_folder, write_synced
 from data_tools.schema import PreferenceRecord
 from data_tools.shard_writer import Group, Ready, ShardWriter, make_ready
 from data_tools.shards import open_shard
@@ -59,7 +59,7 @@ def convert(
     if is_finished(text, work, overwrite, resume, advice):
         work.tidy()
         return report_of(work.output, existing=True)
-    files = file_hashes(config.sources)
+    files = file_hashes([(config.source.name, config.source.files())])
     tasks = [
         PieceTask(**vars(task), number=number, most=config.shard_records)
         for number, task in enumerate(read_tasks(config.sources, config.seed, work.parts))

@@ -21,14 +21,14 @@ import numpy as np
 
 from data_tools.build.balance import balanced
 from data_tools.build.config import DataConfig
-from data_tools.build.index import MODALITIES, Index
-from data_tools.build.part import INDEX, PartReader, whole_folder, write_synced
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, refuse_bad_source
-from data_tools.build.view import View
 from data_tools.dedup import find_copies
 from data_tools.hashes import numbered
 from data_tools.manifest import KINDS
+from data_tools.parts.index import MODALITIES, Index
+from data_tools.parts.part import INDEX, PartReader, whole_folder, write_synced
+from data_tools.parts.view import View
 from data_tools.shard_writer import Group
 from data_tools.source import Rejected
 from data_tools.splits import connect, draw_splits
@@ -42,25 +42,29 @@ TWICE = "another row has the same id"
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be written: its group, file name, the number of its first key, and its records by `places`."""
+    """A shard to be written: its group, file name, the number of its first key, its records by `places`, and how often
+    the mixture shows them.
+    """
 
     group: Group
     name: str
     first: int
     start: int
     stop: int
+    repeat: float
 
 
 @dataclass
 class Plan:
-    """The shards, the counts of each source, how many records there were, and what was left out (see
-    `config.BuildReport`).
+    """The shards, the counts of each source, how many records there were, what was left out (see `config.BuildReport`),
+    and the balancer's plan (see `balance.solution.Solution.row`).
     """
 
     shards: list[Shard] = field(default_factory=list)
     counts: dict[str, Counts] = field(default_factory=dict)
     made: int = 0
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    balance: dict[str, Any] | None = None
 
     @staticmethod
     def load(folder: Path) -> Plan:
@@ -71,6 +75,7 @@ class Plan:
             {name: Counts(**counts) for name, counts in row["counts"].items()},
             row["made"],
             row["left_out"],
+            row["balance"],
         )
 
 
@@ -91,8 +96,8 @@ def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Pat
         for name in sources:
             refuse_bad_source(name, plan.counts[name], config.max_rejected)
         plan.made = len(index)
-        index, split_N, merge_M2 = _chosen(config, index, plan, sources, folders)
-        order = _in_shards(index, split_N, sources, config.shard_records, plan)
+        index, split_N, repeat_N, merge_M2 = _chosen(config, index, plan, sources, folders)
+        order = _in_shards(index, split_N, repeat_N, sources, config.shard_records, plan)
         _save(temporary, index, order, merge_M2, plan)
 
 
@@ -147,8 +152,10 @@ def _without_twins(
 
 def _chosen(
     config: DataConfig, index: Index, plan: Plan, sources: list[str], folders: list[Path]
-) -> tuple[Index, np.ndarray, np.ndarray]:
-    """The records that stay, their splits, and which copies go into which of them (by `places`, and where they lie)."""
+) -> tuple[Index, np.ndarray, np.ndarray, np.ndarray]:
+    """The records that stay, their splits, how often the mixture shows them, and which copies go into which of them (by
+    `places`, and where they lie).
+    """
     # splits first: they also hang on what the copies share with other records
     split_N, leaks = _splits(config, index)
     copies: dict[int, list[int]] = {}
@@ -172,16 +179,19 @@ def _chosen(
     places = places[view.live]
     dropped: dict[str, int] = {}
     left, split_N = view.index, view.split
+    repeat_N = np.ones(len(left))
     if config.balance is not None:
-        subject = (split_N == "train") & (left["kind"] == KINDS.index("preference"))
-        gone, dropped = balanced(left, subject, sources, config.balance, config.seed)
-        left, split_N, places = left.only(~gone), split_N[~gone], places[~gone]
+        subject = ((split_N == "train") & (left["kind"] == KINDS.index("preference"))).astype(bool)
+        found = balanced(left, subject, sources, config.balance, config.seed)
+        dropped, plan.balance = found.solution.dropped(), found.solution.row()
+        stay = ~found.gone_N
+        left, split_N, places, repeat_N = left.only(stay), split_N[stay], places[stay], found.repeat_N[stay]
     filtered = dict(sorted(view.dropped.items()))
     plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": leaks}
     now = {int(place): number for number, place in enumerate(places)} if copies else {}
     merges = [(now[kept], copy) for kept, group in copies.items() if kept in now for copy in group]
     rows = [(into, *(whole[name][copy] for name in PLACE.names or ())) for into, copy in merges]
-    return left, split_N, np.array(rows, dtype=MERGE)
+    return left, split_N, repeat_N, np.array(rows, dtype=MERGE)
 
 
 def _splits(config: DataConfig, index: Index) -> tuple[np.ndarray, dict[str, int]]:
@@ -223,8 +233,12 @@ def _by_source(index: Index, places: list[int], sources: list[str]) -> dict[str,
     return dict(sorted((sources[number], count) for number, count in times.items()))
 
 
-def _in_shards(index: Index, split_N: np.ndarray, sources: list[str], most: int, plan: Plan) -> np.ndarray:
-    """The order in which the records are written; plans the shards: group by group, in the order of the rows."""
+def _in_shards(
+    index: Index, split_N: np.ndarray, repeat_N: np.ndarray, sources: list[str], most: int, plan: Plan
+) -> np.ndarray:
+    """The order in which the records are written; plans the shards: group by group, those of one repeat together, in
+    the order of the rows.
+    """
     splits, split = np.unique(split_N.astype(str), return_inverse=True)
     shape = (len(sources), len(KINDS), len(MODALITIES), max(1, len(splits)))
     key = np.ravel_multi_index((index["source"], index["kind"], index["modality"], split), shape)
@@ -236,11 +250,16 @@ def _in_shards(index: Index, split_N: np.ndarray, sources: list[str], most: int,
     start = 0
     for group in sorted(groups):
         members = np.flatnonzero(key == groups[group])
+        members = members[np.argsort(repeat_N[members], kind="stable")]
         order.append(members)
-        for number, first in enumerate(range(0, len(members), most)):
-            stop = min(first + most, len(members))
+        first = number = 0
+        while first < len(members):
+            repeat = repeat_N[members[first]]
+            alike = int(np.searchsorted(repeat_N[members], repeat, side="right"))
+            stop = min(first + most, alike)
             name = group.shard_name(number)
-            plan.shards.append(Shard(group, name, first, start + first, start + stop))
+            plan.shards.append(Shard(group, name, first, start + first, start + stop, float(repeat)))
+            first, number = stop, number + 1
         start += len(members)
     return np.concatenate(order) if order else np.empty(0, dtype=np.int64)
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from data_tools.build.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
+from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.rows.piece import Piece
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected, Source

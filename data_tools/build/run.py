@@ -54,7 +54,12 @@ def build(
     if is_finished(text, work, overwrite, resume, advice):
         work.tidy()
         return report_of(work.output, existing=True)
-    files = file_hashes(config.sources)
+    files = file_hashes(
+        [
+            *((source.name, source.files()) for source in config.sources),
+            *((f"remedies.{number}", remedy.files()) for number, remedy in enumerate(config.remedies)),
+        ]
+    )
     tasks = read_tasks(config.sources, config.seed, work.parts)
     said = fingerprint(text, files, [task.piece for task in tasks])
     with working(work, said, resume, overwrite, advice):
@@ -67,6 +72,8 @@ def build(
         told = [json.loads((work.told / f"{shard.name}.json").read_bytes()) for shard in plan.shards]
         quarantines = _quarantines(tasks, work)
         extra = {"seed": config.seed, "files": files, "made": plan.made}
+        if plan.balance is not None:
+            extra["balance"] = plan.balance
         finish(work, text, told, quarantines, plan.counts, plan.left_out, extra)
     return report_of(work.output, existing=False)
 

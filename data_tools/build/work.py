@@ -34,7 +34,7 @@ class Work:
 
     @property
     def parts(self) -> Path:
-        """Finished parts (`build.part`)."""
+        """Finished parts (`parts.part`)."""
         return self.folder / "parts"
 
     @property

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.atomic import write_text
-from data_tools.build.part import PartReader
 from data_tools.build.plan import MERGES, PLACES, Shard
 from data_tools.dedup import merge
 from data_tools.hashes import hash16
+from data_tools.parts.part import PartReader
 from data_tools.schema import PreferenceRecord, reordered
 from data_tools.shard_writer import ShardWriter
 from data_tools.tally import Tally
@@ -55,7 +55,7 @@ def write_shard(task: WriteTask) -> int:
                 record = shuffled(record, task.seed)
             ready = writer.add(record)
             tally.add(ready.row, ready.sizes)
-        info = writer.finish()
+        info = writer.finish(shard.repeat)
     finally:
         writer.discard()
         reader.close()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from data_tools.build.index import MODALITIES
-from data_tools.build.view import Remedy, View
 from data_tools.errors import UserError
-from data_tools.hashes import numbered
 from data_tools.manifest import KINDS
+from data_tools.parts.index import MODALITIES
+from data_tools.parts.units import units
+from data_tools.parts.view import Remedy, View
 from data_tools.schema import Modality
 
-__all__ = ["Remedy", "Selective", "View", "draw", "units", "whole_units"]
+__all__ = ["Remedy", "Selective", "View", "whole_units"]
 
 
 class Selective(Remedy):
@@ -46,26 +46,7 @@ class Selective(Remedy):
         return found
 
 
-def units(view: View) -> np.ndarray:
-    """A number for each record, the same for both of a flip pair; int64 (N)."""
-    numbers, _ = numbered(view["flip"])
-    alone = ~view["flip"].any(axis=1)
-    return np.where(alone, numbers.max(initial=0) + 1 + np.arange(len(view)), numbers)
-
-
-def whole_units(mask_N: np.ndarray, unit_N: np.ndarray) -> np.ndarray:
+def whole_units(mask_N: np.ndarray, view: View) -> np.ndarray:
     """The mask, and with each of its records the other one of its flip pair."""
+    unit_N = units(view.index)
     return np.isin(unit_N, unit_N[mask_N])
-
-
-def draw(view: View, seed: int, what: str) -> np.ndarray:
-    """For each record a number in [0, 1) that hangs on the seed, `what`, and the record's id or flip pair alone: the
-    same for both of a pair. float64 (N)
-    """
-    keys = np.where(view["flip"].any(axis=1)[:, None], view["flip"], view["id"])
-    salt = np.frombuffer(f"{seed}/{what}".encode().ljust(64, b"\0")[:64], np.uint64)
-    mixed = keys[:, 0] ^ (keys[:, 1] * np.uint64(0x9E3779B97F4A7C15))
-    for word in salt:
-        mixed = (mixed ^ word) * np.uint64(0xFF51AFD7ED558CCD)
-        mixed ^= mixed >> np.uint64(33)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2**53

@@ -18,7 +18,8 @@ from pydantic import Field
 
 from data_tools.audits import probe
 from data_tools.audits.pairs import Pair, PairSample, pairs_of
-from data_tools.remedies.base import Selective, View, draw, units
+from data_tools.parts.units import luck, units
+from data_tools.remedies.base import Selective, View
 from data_tools.schema import Modality
 
 BATCH = 2000  # records whose pairs are held at a time
@@ -59,16 +60,15 @@ class EvenOutBlind(Selective):
                 return
             with np.errstate(invalid="ignore", divide="ignore"):
                 stays_U = np.where(right_U > 0.5, (1 - right_U) / right_U, 1.0)
-            view.drop(
-                draw(view, seed, f"blind_probe {number}") >= stays_U[unit_N], "the blind probe solves it"
-            )
+            chance_N = luck(view.index, seed, f"blind_probe {number}") / 2**64
+            view.drop(chance_N >= stays_U[unit_N], "the blind probe solves it")
 
     def _probed(self, view: View, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """The mean probability of what was judged, by unit; NaN where nothing is known; and each record's unit.
 
         Both of a flip pair have one mean: what tells one right tells the other wrong.
         """
-        _, unit_N = np.unique(units(view), return_inverse=True)
+        unit_N = units(view.index)
         subjects = self.subjects(view)
         sample = PairSample(self.max_pairs, seed)
         splits = view.split

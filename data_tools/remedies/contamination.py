@@ -11,7 +11,7 @@ from pydantic import Field
 
 from data_tools.audits.contamination import Benchmark
 from data_tools.audits.pictures import Pictures
-from data_tools.remedies.base import Remedy, View, units, whole_units
+from data_tools.remedies.base import Remedy, View, whole_units
 
 
 class DropContaminated(Remedy):
@@ -37,4 +37,4 @@ class DropContaminated(Remedy):
         by, which = np.array(shown, np.int64).reshape(-1, 2).T
         for benchmark in benchmarks:
             gone[by[np.isin(which, benchmark.shared_pictures(pictures))]] = True
-        view.drop(whole_units(gone, units(view)), "shares something with a benchmark")
+        view.drop(whole_units(gone, view), "shares something with a benchmark")

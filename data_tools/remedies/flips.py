@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from data_tools.remedies.base import Selective, View, units
+from data_tools.parts.units import units
+from data_tools.remedies.base import Selective, View
 from data_tools.schema import Modality
 
 
@@ -20,5 +21,5 @@ class OnlyFlipPairs(Selective):
     )
 
     def apply(self, view: View, seed: int) -> None:
-        _, unit, times = np.unique(units(view), return_inverse=True, return_counts=True)
-        view.drop(self.subjects(view) & (times[unit] < 2), "in no flip pair")
+        unit_N = units(view.index)
+        view.drop(self.subjects(view) & (np.bincount(unit_N)[unit_N] < 2), "in no flip pair")

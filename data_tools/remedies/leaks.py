@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from data_tools.audits.likeness import WAYS
-from data_tools.remedies.base import Remedy, View, units, whole_units
+from data_tools.remedies.base import Remedy, View, whole_units
 from data_tools.remedies.likeness import likeness_of
 
 TRAIN = "train"
@@ -39,4 +39,4 @@ class DropLeaks(Remedy):
         for way, link in links.items():
             if WAYS[way] in self.by:
                 gone[link.records[link.shared(train, ~train)]] = True
-        view.drop(whole_units(gone, units(view)) & train, "shares something with another split")
+        view.drop(whole_units(gone, view) & train, "shares something with another split")

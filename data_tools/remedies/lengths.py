@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from data_tools.remedies.base import Selective, View, draw, units
+from data_tools.parts.units import luck, units
+from data_tools.remedies.base import Selective, View
 
 
 class MatchLengths(Selective):
@@ -22,17 +23,16 @@ class MatchLengths(Selective):
 
     def apply(self, view: View, seed: int) -> None:
         chosen, rejected = view["chosen"].astype(np.int64), view["rejected"].astype(np.int64)
-        _, unit, times = np.unique(units(view), return_inverse=True, return_counts=True)
+        unit_N = units(view.index)
         by = chosen - rejected
-        concerned = self.subjects(view) & (chosen >= 0) & (by != 0) & (times[unit] == 1)
+        concerned = self.subjects(view) & (chosen >= 0) & (by != 0) & (np.bincount(unit_N)[unit_N] == 1)
         # characters in powers of two: a difference of 3 is no match for one of 300
         size = np.where(by == 0, 0, np.log2(np.maximum(np.abs(by), 1)).astype(np.int64))
         _, split = np.unique(view.split.astype(str), return_inverse=True)
         _, cell = np.unique(np.stack([view["source"], split, size]), axis=1, return_inverse=True)
-        luck = draw(view, seed, "match_lengths")
         gone = np.zeros(len(view), bool)
         # in the order of cell, side and luck; within a cell as many of each side stay as the smaller one has
-        order = np.lexsort((luck, by > 0, cell))
+        order = np.lexsort((luck(view.index, seed, "match_lengths"), by > 0, cell))
         order = order[concerned[order]]
         cells, starts = np.unique(cell[order], return_index=True)
         for start, stop in zip(starts, [*starts[1:], len(order)], strict=True) if len(cells) else ():

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.build.index import IndexBuilder
 from data_tools.build.plan import copies_of
 from data_tools.dedup import merge
+from data_tools.parts.index import IndexBuilder
 from data_tools.schema import PreferenceRecord
 from data_tools.splits import Keys, connect, draw_splits
 

@@ -24,14 +24,14 @@ from data_tools.adapters.base import FileSource, RowError
 from data_tools.adapters.shards import ShardsConfig
 from data_tools.build import ConvertConfig, DataConfig, build, convert
 from data_tools.build.plan import twins
-from data_tools.build.view import Remedy, View
 from data_tools.build.work import Work
 from data_tools.build.write import shuffled
 from data_tools.cli import app
 from data_tools.config import dump_yaml, parse_config
 from data_tools.errors import UserError
 from data_tools.executor import LocalExecutor
-from data_tools.rows import open as rows_open
+from data_tools.parts.view import Remedy, View
+from data_tools.rows import form as rows_form
 from data_tools.rows.text import line_pieces
 from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response
 from data_tools.shards import open_records, write_shards
@@ -78,7 +78,7 @@ def mixture(tmp_path: Path) -> DataConfig:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are divided into pieces of about 200 bytes."""
-    monkeypatch.setattr(rows_open, "line_pieces", lambda path, place: line_pieces(path, place, 200))
+    monkeypatch.setattr(rows_form, "line_pieces", lambda path, place: line_pieces(path, place, 200))
 
 
 def test_pieces_and_processes_dont_show(
@@ -91,7 +91,7 @@ def test_pieces_and_processes_dont_show(
     assert report.records == report.made - 15 - sum(report.dropped.values())
     build(mixture, tmp_path / "processes", executor=LocalExecutor(2))
     assert all_bytes(tmp_path / "processes") == all_bytes(tmp_path / "whole")
-    monkeypatch.setattr(rows_open, "line_pieces", lambda path, place: line_pieces(path, place, 200))
+    monkeypatch.setattr(rows_form, "line_pieces", lambda path, place: line_pieces(path, place, 200))
     assert len(mixture.sources[0].pieces()) > 10
     build(mixture, tmp_path / "pieces")
     assert all_bytes(tmp_path / "pieces") == all_bytes(tmp_path / "whole")
@@ -104,10 +104,10 @@ import os, signal, sys
 from pathlib import Path
 from data_tools.build import DataConfig, build
 from data_tools.config import load_config
-from data_tools.rows import open as rows_open
+from data_tools.rows import form as rows_form
 from data_tools.rows.text import line_pieces
 
-rows_open.line_pieces = lambda path, place: line_pieces(path, place, 200)
+rows_form.line_pieces = lambda path, place: line_pieces(path, place, 200)
 config, out, left = load_config(sys.argv[1], DataConfig), sys.argv[2], int(sys.argv[3])
 seen = 0
 
@@ -164,8 +164,8 @@ def test_a_kill_of_several_processes(mixture: DataConfig, tmp_path: Path, small_
     code = (
         "import sys\nfrom data_tools.build import DataConfig, build\nfrom data_tools.config import load_config\n"
         "from data_tools.executor import LocalExecutor\n"
-        "from data_tools.rows import open as rows_open\nfrom data_tools.rows.text import line_pieces\n"
-        "rows_open.line_pieces = lambda path, place: line_pieces(path, place, 200)\n"
+        "from data_tools.rows import form as rows_form\nfrom data_tools.rows.text import line_pieces\n"
+        "rows_form.line_pieces = lambda path, place: line_pieces(path, place, 200)\n"
         "build(load_config(sys.argv[1], DataConfig), sys.argv[2], executor=LocalExecutor(2))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

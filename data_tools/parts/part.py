@@ -1,7 +1,7 @@
 """A part: what one piece of a source's input was read into, as a folder that appears whole or not at all.
 
 records.bin     record after record: its JSON, then the bytes of its images that lie in no file
-index.npz       what the plan decides by (`build.index`)
+index.npz       what the plan decides by (`parts.index`)
 quarantine/     the rows that gave no record
 part.json       counts
 """
@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from data_tools.build.index import IndexBuilder
 from data_tools.errors import UserError
 from data_tools.images import read_bytes
+from data_tools.parts.index import IndexBuilder
 from data_tools.schema import ImageRef, PreferenceRecord, from_json, to_json
 from data_tools.shard_writer import record_bytes
 

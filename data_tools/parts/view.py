@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.build.index import Index
-from data_tools.build.part import PartReader
 from data_tools.config import Config
+from data_tools.parts.index import Index
+from data_tools.parts.part import PartReader
 from data_tools.schema import PreferenceRecord
 
 
@@ -43,7 +43,7 @@ class Remedy(Config):
 class View:
     """The N records that are left so far, in their order.
 
-    `view["chosen"]` is a column of the index (see `build.index.Index`) for these records; `split` is an array of names,
+    `view["chosen"]` is a column of the index (see `parts.index.Index`) for these records; `split` is an array of names,
     `source` one of the sources' names.
     """
 

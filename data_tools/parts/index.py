@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from data_tools.build.columns import load_columns, save_columns
 from data_tools.dedup import judgements
 from data_tools.hashes import as_hashes, hash16
 from data_tools.labels import LabelType, Rating
 from data_tools.manifest import KINDS
+from data_tools.parts.columns import load_columns, save_columns
 from data_tools.schema import Modality, PreferenceRecord, content_hash
 from data_tools.shard_writer import kind_of
 from data_tools.splits import Keys, split_keys
