@@ -240,6 +240,7 @@ class _Data:
         self.feed: Feed = opened(data, "train", ["preference"], seed)
         self._held: list[int] = []
         self._records = self.feed.records
+        self._kept: Sequence[int] = range(len(self._records))
         if config.calibrate:
             outlines = self._outlines()
             out = held_out([outlines.outline(i) for i in range(len(outlines))], config.calibrate)
@@ -251,8 +252,6 @@ class _Data:
                     f"{data} leaves {len(self._kept)} to train on and {len(self._held)} to calibrate with; set it to 0"
                 )
             self.feed = self.feed.only(self._kept)
-        else:
-            self._kept = list(range(len(self.feed)))
 
     def _outlines(self) -> RecordSet:
         return open_records(self.path, "train", kind="preference")
@@ -271,7 +270,7 @@ class _Data:
 
     def in_order(self) -> Iterable[PreferenceRecord]:
         """Those that are learnt from, well mixed."""
-        return (self._records[self._kept[self.feed.index(at)]] for at in range(len(self.feed)))
+        return (self._records[self._kept[index]] for index in self.feed.each_once())
 
     def held_out(self) -> Iterable[PreferenceRecord]:
         """Those that nothing was trained on."""
@@ -290,6 +289,6 @@ class _Data:
         gate = self.config.gate
         assert gate is not None
         outlines = self._outlines()
-        order = (self._kept[self.feed.index(at)] for at in range(len(self.feed)))
+        order = (self._kept[index] for index in self.feed.each_once())
         found = (i for i in order if any(c.objective == gate.objective for c in outlines.outline(i).pairs()))
         return (self._records[index] for index in islice(found, gate.most))
