@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, Subset
 
+from data_tools.balance.adaptive import Planned
 from data_tools.balance.mixture import Label, Labels, Layout, Mixture, Segment, Stratum
 from data_tools.errors import PromptRefused, UserError
 from data_tools.images import ImageError
@@ -27,16 +28,6 @@ class Shown(NamedTuple):
 
     record: int
     epoch: int
-
-
-class Planned(NamedTuple):
-    """A stratum of a data set: its source, its records, and how many of them an epoch shows as the set plans it, in
-    draws of `width` records each."""
-
-    source: str
-    records: int
-    draws: int
-    width: int
 
 
 class Feed:

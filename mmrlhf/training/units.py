@@ -13,10 +13,11 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
 
+from data_tools.balance.adaptive import Planned
 from data_tools.balance.mixture import Label, Layout, Mixture, Segment, Stratum
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind
-from mmrlhf.training.feed import Feed, Planned, Shown, open_kinds, planned, planned_mixture
+from mmrlhf.training.feed import Feed, Shown, open_kinds, planned, planned_mixture
 
 PAIRS, SINGLES = "/pairs", "singles"  # a stratum of pairs, behind its label; all other records as one stratum
 
