@@ -159,6 +159,27 @@ def test_with_a_calibration_both_are_held_out(data: str) -> None:
     assert len(measured | calibrating | kept) == 48
 
 
+def test_processes_measure_parts_of_the_sample(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What two processes measure, of which each sees its own part, adds up to what one does."""
+    stage = make(data, ADAPTIVE)
+    mixing = stage.mixing
+    assert mixing is not None
+    whole = mixing._measure()
+    assert {name: own.comparisons for name, own in whole.items()} == {"pictures": 6, "words": 6}
+    parts: list[Any] = []
+
+    def collect(accelerator: Any, value: Any) -> list[Any]:
+        parts.append(value)
+        return parts
+
+    monkeypatch.setattr("mmrlhf.training.mixing.everyones", collect)
+    for index in range(2):
+        mixing.accelerator = SimpleNamespace(process_index=index, num_processes=2)  # type: ignore[assignment]
+        found = mixing._measure()
+    assert [sum(counts[0] for counts in part.values()) for part in parts] == [6, 6]
+    assert found == whole
+
+
 def scripted(stage: RewardStage, measured: dict[str, Measured]) -> None:
     assert stage.mixing is not None
     stage.mixing._measure = lambda: measured  # type: ignore[method-assign]
