@@ -18,6 +18,7 @@ from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
 from mmrlhf.config.grounding import GroundingConfig
+from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import (
     EngineConfig,
@@ -33,9 +34,11 @@ from mmrlhf.rewards.scalarizers.asking import wish
 
 __all__ = [
     "BEFORE_PPO",
+    "AdaptiveMixture",
     "AlarmConfig",
     "EngineConfig",
     "EvaluateConfig",
+    "FixedMixture",
     "GateConfig",
     "GroundingConfig",
     "LabelWeights",

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from data_tools.config import Config
 from mmrlhf.config.base import Positive, StageConfig
 from mmrlhf.config.grounding import GroundingConfig
+from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture, Mixing
 from mmrlhf.rewards.scalarizers.base import Weight
 
 
@@ -95,12 +96,21 @@ class RewardConfig(StageConfig):
     )
     gate: GateConfig | None = Field(None, description="learn weights of the objectives for each prompt")
     grounding: GroundingConfig = GroundingConfig()
+    mixture: Mixing = Field(FixedMixture(), description="how often each source is drawn as training goes on")
 
     @field_validator("objectives")
     @classmethod
     def _once_each(cls, value: list[str]) -> list[str]:
         if twins := sorted({name for name in value if value.count(name) > 1}):
             raise ValueError(f"{', '.join(twins)} is named more than once")
+        return value
+
+    @field_validator("mixture")
+    @classmethod
+    def _ours(cls, value: Config) -> Config:
+        if not isinstance(value, FixedMixture | AdaptiveMixture):
+            base = f"{AdaptiveMixture.__module__}:AdaptiveMixture"
+            raise ValueError(f"{type(value).__name__} is not made from {base}")
         return value
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def choose_prompts(
         held = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == settings.split}
         kinds = ["prompt" if "prompt" in held else "preference"]
     feed = open_feed(data, settings.split, kinds, seed)
-    return [feed.records[feed.index(i)] for i in range(min(settings.prompts, len(feed)))]
+    return [feed.records[index] for index in islice(feed.each_once(), settings.prompts)]
 
 
 def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class Stage(Protocol):
         """Weights whose gradients are clipped together; the norm of the first of these is told in the metrics."""
         return [list(self.module.parameters())]
 
+    def begin(self, folder: Path, step: int) -> None:
+        """Called once before the first step, or before `step` where a run goes on; then `load_state_dict` was before.
+        `folder` is the stage's own."""
+        return
+
     def updates(self, step: int) -> Iterator[Update]:
         """The updates of a step (PPO: first the rollout). It may read the weights between updates."""
 
@@ -201,6 +206,7 @@ class Engine:
                 f"{self.folder}: the processes found checkpoints of different steps ({sorted(starts)}); output_dir "
                 "must be a folder that all of them share"
             )
+        stage.begin(self.folder, start)
         main = self.accelerator.is_main_process
         writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, Subset
 
-from data_tools.balance.order import epoch_order
+from data_tools.balance.adaptive import Planned
+from data_tools.balance.mixture import Label, Labels, Layout, Mixture, Segment, Stratum
 from data_tools.errors import PromptRefused, UserError
 from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
-from data_tools.shards import Kind, open_records
+from data_tools.shards import Kind, RecordSet, open_records
 from mmrlhf.terminal import console
 from mmrlhf.training.processes import everyones, total
 
@@ -22,41 +23,93 @@ SHOWN = 5  # of what is left out, by name
 AT_LEAST = 100  # records that a share is taken of: the first few are no measure
 
 
+class Shown(NamedTuple):
+    """A record by its index, and which pass over the records of its stratum it is of."""
+
+    record: int
+    epoch: int
+
+
 class Feed:
     """An endless, exactly repeatable sequence of records; every stretch of it is mixed like the whole."""
 
-    def __init__(
-        self, records: Sequence[PreferenceRecord], strata: Sequence[tuple[str, str]], seed: int
-    ) -> None:
-        self.records, self.strata, self.seed = records, strata, seed
-        self._epoch, self._order = -1, [0]
+    slot_size = 1  # records at a position
+
+    def __init__(self, records: Sequence[PreferenceRecord], labels: Sequence[Label], seed: int) -> None:
+        """`labels`: each record's.
+
+        Raises:
+            UserError: an epoch shows none of them.
+        """
+        self.records, self.labels, self.seed = records, labels, seed
+        self.layout = Layout(labels)
+        self.mixture = planned_mixture(self.layout.strata(), seed)
 
     def __len__(self) -> int:
-        return len(self.records)
+        """Records that an epoch shows, as the data set plans it."""
+        return self.mixture.period
+
+    @property
+    def strata(self) -> dict[str, Planned]:
+        """What is mixed, by name."""
+        return planned(self.layout, self.mixture.strata)
+
+    def extend(self, segment: Segment) -> None:
+        """Mixes otherwise from a position on; `segment` has the draws of `strata`.
+
+        Raises:
+            ValueError: it begins before an earlier one, or names what isn't there.
+        """
+        self.mixture.extend(segment)
 
     def only(self, indices: Sequence[int]) -> Feed:
         """A feed of some of the records."""
         records: Any = Subset(self.records, indices)  # type: ignore[arg-type]
-        return Feed(records, [self.strata[index] for index in indices], self.seed)
+        return Feed(records, [self.labels[index] for index in indices], self.seed)
 
-    def index(self, position: int) -> int:
-        """The record that stands at a position; position // len is the epoch."""
-        epoch, place = divmod(position, len(self.records))
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, epoch_order(self.strata, self.seed, epoch)
-        return self._order[place]
+    def each_once(self) -> Iterator[int]:
+        """Every record once, well mixed, however often an epoch shows it."""
+        return self.layout.each_once(self.seed)
+
+    def slot(self, position: int) -> tuple[Shown, ...]:
+        """What stands at a position: `slot_size` records."""
+        draw = self.mixture.at(position)
+        return (Shown(self.layout.record(draw.stratum, draw.row), draw.showing),)
 
     def at(self, positions: Iterable[int]) -> list[PreferenceRecord]:
         """The records at some positions."""
-        return [self.records[self.index(position)] for position in positions]
+        return [self.records[shown.record] for position in positions for shown in self.slot(position)]
 
     def batch(self, step: int, size: int, accelerator: Accelerator) -> list[PreferenceRecord]:
-        """This process's share of batch number `step`."""
-        return self.at(share(step, size, accelerator))
+        """This process's share of batch number `step`, which holds `size` records, a multiple of `slot_size`."""
+        return self.at(share(step, size // self.slot_size, accelerator))
 
     def epochs(self, step: int, size: int, accelerator: Accelerator) -> list[int]:
         """Which pass over the data each record of `batch` is of."""
-        return [position // len(self) for position in share(step, size, accelerator)]
+        positions = share(step, size // self.slot_size, accelerator)
+        return [shown.epoch for position in positions for shown in self.slot(position)]
+
+
+def planned(layout: Layout, strata: Sequence[Stratum], width: int = 1) -> dict[str, Planned]:
+    """A layout's strata by name, each with its source; a draw of one shows `width` records."""
+    return {
+        own.name: Planned(label.source, own.rows * width, own.draws, width)
+        for own, label in zip(strata, layout.labels, strict=True)
+    }
+
+
+def planned_mixture(strata: Sequence[Stratum], seed: int) -> Mixture:
+    """A mixture of strata of a data set.
+
+    Raises:
+        UserError: nothing is drawn of any of them.
+    """
+    if not any(stratum.draws for stratum in strata):
+        names = ", ".join(stratum.name for stratum in strata) or "no record"
+        raise UserError(
+            f"an epoch shows nothing of {names}; the data set's manifest says how often it repeats each"
+        )
+    return Mixture(strata, seed)
 
 
 def share(step: int, size: int, accelerator: Accelerator) -> range:
@@ -70,8 +123,20 @@ def open_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> Feed
     Raises:
         UserError: the split holds no record of a kind.
     """
+    sets, labels = open_kinds(folder, split, kinds)
+    records: Any = ConcatDataset(sets)  # type: ignore[arg-type]
+    return Feed(records, labels, seed)
+
+
+def open_kinds(folder: str, split: str, kinds: Sequence[Kind]) -> tuple[list[RecordSet], Labels]:
+    """A split's records, kind by kind, and the label of each.
+
+    Raises:
+        UserError: the split holds no record of a kind.
+    """
     sets = [open_records(folder, split, kind=kind) for kind in kinds]
-    return Feed(ConcatDataset(sets), [stratum for part in sets for stratum in part.strata], seed)  # type: ignore[arg-type]
+    told = (zip(part.strata, part.repeats, strict=True) for part in sets)
+    return sets, Labels(Label(*stratum, repeat) for part in told for stratum, repeat in part)
 
 
 class Refusals:

@@ -27,7 +27,7 @@ from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.models.batch import PromptUnreadable, collate, encode_prompt
-from mmrlhf.models.vlm import hidden_states, in_float32
+from mmrlhf.models.vlm import VLM, hidden_states, in_float32
 from mmrlhf.rewards.grounding import cross_pairs, prefer_picture, shortcut_weights, winners
 from mmrlhf.rewards.heads import Heads
 from mmrlhf.rewards.losses import bradley_terry
@@ -119,6 +119,18 @@ class WithBranch(nn.Module):
         return GroundedOutput(out.rewards_BKM, out.ratings_BKM, out.prompt_BD, blind_SK)
 
 
+def check_blind(vlm: VLM, otherwise: str) -> None:
+    """Sees that prompts can be read without their images.
+
+    Raises:
+        UserError: the model's family takes none; `otherwise` says which setting of the reward section must be how.
+    """
+    try:
+        encode_prompt(vlm, idle_record(), images=[])
+    except PromptUnreadable as error:
+        raise UserError(f"reward.{otherwise}, since {error}") from error
+
+
 class Grounding:
     """The terms that a config turns on, over one reward model."""
 
@@ -138,10 +150,7 @@ class Grounding:
             UserError: the model's family takes no prompt without an image.
         """
         if self.branch:
-            try:
-                encode_prompt(self.vlm, idle_record(), images=[])
-            except PromptUnreadable as error:
-                raise UserError(f"reward.grounding.reweight.weight: must be 0, since {error}") from error
+            check_blind(self.vlm, "grounding.reweight.weight: must be 0")
 
     def units(self, items: Sequence[Item], epochs: Sequence[int], refusals: Refusals) -> list[Unit]:
         """The items, the halves of a flip pair that follow one another together where flips count; `epochs` are the

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
-from data_tools.shards import RecordSet, open_records
-from data_tools.splits import components, held_out
-from mmrlhf.config import RewardConfig
+from mmrlhf.config import AdaptiveMixture, RewardConfig
 from mmrlhf.models.batch import collate, padded_tokens
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import GateCard, RewardCard
 from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.terminal import console
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Feed, Refusals, open_feed
-from mmrlhf.training.grounding import GroundedBatch, Grounding, Lenders, Unit
+from mmrlhf.training.feed import Refusals
+from mmrlhf.training.grounding import GroundedBatch, Grounding, Unit, check_blind
+from mmrlhf.training.mixing import AdaptiveFeed
 from mmrlhf.training.processes import everyones, total
+from mmrlhf.training.reward_data import RewardData
 from mmrlhf.training.reward_finish import LEAST, Reader, learn_gate, reference_norms, temperatures
 from mmrlhf.training.reward_labels import (
     Item,
@@ -35,7 +33,6 @@ from mmrlhf.training.reward_labels import (
     labels_of,
 )
 from mmrlhf.training.reward_terms import label_loss
-from mmrlhf.training.units import open_unit_feed
 from mmrlhf.types import Sums
 
 # of the scale and offset of ratings, on every trunk: they are a few numbers of about 1, which the rate that suits a
@@ -64,15 +61,30 @@ class RewardStage(Stage):
                 gate=gate,
             ),
         )
-        self.data = _Data(data, config, seed)
+        self.data = RewardData(data, config, seed)
         self.grounding = Grounding(config, self.reward_model, self.data.lenders(), seed)
         self.grounding.check()
         self.module: Any = self.reward_model if self.grounding.branch is None else self.grounding.branch
         self.feed = self.data.feed
+        self.mixing = self._mixing()
         self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_refused)
         # objectives, the modalities they were judged on, and how
         self.learnt: set[tuple[str, Modality, LabelKind]] = set()
+
+    def _mixing(self) -> AdaptiveFeed | None:
+        rule = self.config.mixture
+        if not isinstance(rule, AdaptiveMixture):
+            return None
+        check_blind(self.vlm, "mixture: must be fixed")
+        sample = self.data.measured()
+        return AdaptiveFeed(
+            rule, self.config, self.feed, sample, self.reward_model, self._encode, self.accelerator
+        )
+
+    def begin(self, folder: Path, step: int) -> None:
+        if self.mixing:
+            self.mixing.begin(folder, step)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         own = {"branch.": self.config.grounding.reweight.lr}
@@ -89,6 +101,11 @@ class RewardStage(Stage):
     def updates(self, step: int) -> Iterator[Update]:
         if self.vlm.vision:
             self.vlm.vision.cache.begin_step()
+        if self.mixing and self.mixing.due(step):
+            with self.gathered(), self.accelerator.autocast():
+                self.mixing.change(step)
+                # however many records each process measured, their forwards end alike
+                self.grounding.read_nothing(self.accelerator)
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         epochs = self.feed.epochs(step, self.config.batch_size, self.accelerator)
         kept = self.refusals.keep(
@@ -172,7 +189,8 @@ class RewardStage(Stage):
         return RewardOutput(*out), blind_SK
 
     def step_metrics(self) -> Sums:
-        return {"refused": (self.refusals.refused, self.refusals.seen)}
+        own: Sums = {"refused": (self.refusals.refused, self.refusals.seen)}
+        return own | (self.mixing.take_metrics() if self.mixing else {})
 
     def note(self, metrics: dict[str, float]) -> str:
         shown: dict[str, float] = {}
@@ -185,11 +203,16 @@ class RewardStage(Stage):
     def state_dict(self) -> dict[str, Any]:
         learnt = sorted(set().union(*everyones(self.accelerator, self.learnt)))
         refused = self.refusals.state_dict(self.accelerator)
-        return {**refused, "learnt": learnt, "grounding": self.grounding.state_dict()}
+        own = {"grounding": self.grounding.state_dict()}
+        if self.mixing:
+            own["mixture"] = self.mixing.state_dict()
+        return {**refused, "learnt": learnt, **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.refusals.load_state_dict(state, self.accelerator)
         self.grounding.load_state_dict(state["grounding"])
+        if self.mixing:
+            self.mixing.load_state_dict(state["mixture"])
         self.learnt = {(name, modality, kind) for name, modality, kind in state["learnt"]}
 
     def finish(self) -> None:
@@ -229,67 +252,3 @@ class RewardStage(Stage):
                 )
         if self.config.gate:
             learn_gate(reader, self.data.overall(), self.seed)
-
-
-class _Data:
-    """The training preferences: those that are learnt from, in their order, and those that are held out."""
-
-    def __init__(self, data: str, config: RewardConfig, seed: int) -> None:
-        self.path, self.config = Path(data), config
-        opened = open_unit_feed if config.grounding.flips else open_feed
-        self.feed: Feed = opened(data, "train", ["preference"], seed)
-        self._held: list[int] = []
-        self._records = self.feed.records
-        if config.calibrate:
-            outlines = self._outlines()
-            out = held_out([outlines.outline(i) for i in range(len(outlines))], config.calibrate)
-            self._held = [index for index, held in enumerate(out) if held]
-            self._kept = [index for index, held in enumerate(out) if not held]
-            if not (self._held and self._kept):
-                raise UserError(
-                    f"reward.calibrate: records that share a picture, a question or a group stay together, which in "
-                    f"{data} leaves {len(self._kept)} to train on and {len(self._held)} to calibrate with; set it to 0"
-                )
-            self.feed = self.feed.only(self._kept)
-        else:
-            self._kept = list(range(len(self.feed)))
-
-    def _outlines(self) -> RecordSet:
-        return open_records(self.path, "train", kind="preference")
-
-    def lenders(self) -> Lenders:
-        """Those that are learnt from, by how many images they have; empty where no images are swapped."""
-        settings = self.config.grounding.image_conditional
-        if not settings.weight or "swap" not in settings.kinds:
-            return {}
-        counts = self._outlines().image_counts
-        found: dict[int, list[int]] = {}
-        for index in self._kept:
-            found.setdefault(counts[index], []).append(index)
-        records: Any = self._records
-        return {count: Subset(records, indices) for count, indices in found.items()}  # type: ignore[misc]
-
-    def in_order(self) -> Iterable[PreferenceRecord]:
-        """Those that are learnt from, well mixed."""
-        return (self._records[self._kept[self.feed.index(at)]] for at in range(len(self.feed)))
-
-    def held_out(self) -> Iterable[PreferenceRecord]:
-        """Those that nothing was trained on."""
-        return (self._records[index] for index in self._held)
-
-    def held_together(self) -> dict[tuple[str, str], int]:
-        """Of those, by source and id, a number that all that hang together have in common."""
-        outlines = self._outlines()
-        held = [outlines.outline(index) for index in self._held]
-        return {
-            (record.source, record.id): number for record, number in zip(held, components(held), strict=True)
-        }
-
-    def overall(self) -> Iterable[PreferenceRecord]:
-        """Those that teach the gate, at most as many as it asks for, well mixed."""
-        gate = self.config.gate
-        assert gate is not None
-        outlines = self._outlines()
-        order = (self._kept[self.feed.index(at)] for at in range(len(self.feed)))
-        found = (i for i in order if any(c.objective == gate.objective for c in outlines.outline(i).pairs()))
-        return (self._records[index] for index in islice(found, gate.most))

@@ -99,7 +99,7 @@ def _learnable(feed: Feed, data: str) -> Feed:
     """
     if not any(shard.ratings for shard in read_manifest(Path(data)).shards if shard.split == "train"):
         return feed
-    indices = [index for index in range(len(feed)) if best_response(feed.records[index]) is not None]
+    indices = [index for index in range(len(feed.records)) if best_response(feed.records[index]) is not None]
     if not indices:
         raise UserError(
             f"sft.learn_from: every answer of {data} is rated in the lower half of its scale; there is none to imitate"

@@ -120,8 +120,19 @@ def gathered(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for part in parts:
+            _forget_forwards(part)
             part.reshard()
             part.set_reshard_after_forward(part is not module, recurse=False)
+
+
+def _forget_forwards(part: Any) -> None:
+    """Drops the order in which layers ran: a backward pass fetches the next layer's weights by it, and after forwards
+    that processes did without keeping step it would fetch others on one than on another, and wait for ever."""
+    state = part._get_fsdp_state()  # FSDP2 has no public way
+    state._comm_ctx.post_forward_order.clear()
+    for group in getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]:
+        if group is not None:
+            group._post_forward_indices.clear()
 
 
 def idle_record() -> PreferenceRecord:

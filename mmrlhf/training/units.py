@@ -1,84 +1,103 @@
 """A feed in which both records of an image-flip pair come together, in one batch and on one process.
 
-The order stays a function of seed, epoch and position. What it orders are slots of two records: a flip pair fills one,
-and of all other records each two that follow one another do. So a batch of an even size always holds whole pairs, and
-no batch hangs on what an earlier one took.
+The order stays a function of seed and position. What it orders are slots of two records: a flip pair fills one, and of
+all other records, mixed among themselves, each two that follow one another do. So a batch of an even size always holds
+whole pairs, and no batch hangs on what an earlier one took.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from accelerate import Accelerator
 from torch.utils.data import ConcatDataset, Subset
 
-from data_tools.balance.order import epoch_order
+from data_tools.balance.adaptive import Planned
+from data_tools.balance.mixture import Label, Layout, Mixture, Segment, Stratum
 from data_tools.schema import PreferenceRecord
-from data_tools.shards import Kind, open_records
-from mmrlhf.training.feed import Feed, share
+from data_tools.shards import Kind
+from mmrlhf.training.feed import Feed, Shown, open_kinds, planned, planned_mixture
 
-Slot = tuple[int, ...]  # one or two records, by their index
+PAIRS, SINGLES = "/pairs", "singles"  # a stratum of pairs, behind its label; all other records as one stratum
 
 
 class UnitFeed(Feed):
-    """A feed whose batches hold flip pairs whole."""
+    """A feed whose batches hold flip pairs whole; its positions are slots of two records."""
+
+    slot_size = 2
 
     def __init__(
         self,
         records: Sequence[PreferenceRecord],
-        strata: Sequence[tuple[str, str]],
+        labels: Sequence[Label],
         seed: int,
         flips: Sequence[str | None],
     ) -> None:
-        """`flips`: for each record the pair that it is a half of, None for those of none."""
-        super().__init__(records, strata, seed)
+        """`flips`: for each record the pair that it is a half of, None for those of none.
+
+        Raises:
+            UserError: an epoch shows none of the records.
+        """
+        super().__init__(records, labels, seed)
         self.flips = flips
-        self.units = flip_units(strata, flips)
-        # halves of pairs are mixed apart from the other records of their source
-        self._unit_strata = [(f"{strata[unit[0]][0]}/{len(unit)}", strata[unit[0]][1]) for unit in self.units]
-        singles = sum(len(unit) == 1 for unit in self.units)
-        self.slots = len(self.units) - singles + (singles + 1) // 2  # of an epoch
-        self._slots_of, self._slots = -1, list[Slot]()
+        self.partners = flip_pairs(labels, flips)
+        behind = set(self.partners.values())
+        self.pairs = Layout(label if i in self.partners else None for i, label in enumerate(labels))
+        alone = (i not in self.partners and i not in behind for i in range(len(flips)))
+        self.singles = Layout(label if own else None for label, own in zip(labels, alone, strict=True))
+        self._pairs, self._singles = _named(self.pairs, PAIRS), _named(self.singles)
+        singles = sum(stratum.draws for stratum in self._singles)
+        # a pair fills a slot and a single record half of one, so two epochs hold whole slots, whatever there is of each
+        slots = [replace(stratum, draws=2 * stratum.draws) for stratum in self._pairs]
+        self.mixture = planned_mixture([*slots, Stratum(SINGLES, 1, singles)], seed)
+        self._inner = Mixture(self._singles, seed) if singles else None
+
+    def __len__(self) -> int:
+        return self.mixture.period  # of two epochs, in slots
+
+    @property
+    def strata(self) -> dict[str, Planned]:
+        """Pairs are told apart from the other records of their label, and drawn whole."""
+        return planned(self.pairs, self._pairs, 2) | planned(self.singles, self._singles)
 
     def only(self, indices: Sequence[int]) -> UnitFeed:
         """A feed of some of the records."""
         records: Any = Subset(self.records, indices)  # type: ignore[arg-type]
-        strata = [self.strata[index] for index in indices]
-        return UnitFeed(records, strata, self.seed, [self.flips[index] for index in indices])
+        labels = [self.labels[index] for index in indices]
+        return UnitFeed(records, labels, self.seed, [self.flips[index] for index in indices])
 
-    def slot(self, position: int) -> Slot:
-        """The records of a slot; position // slots is the epoch."""
-        epoch, place = divmod(position, self.slots)
-        if epoch != self._slots_of:
-            order = epoch_order(self._unit_strata, self.seed, epoch)
-            self._slots_of, self._slots = epoch, _paired([self.units[index] for index in order])
-        return self._slots[place]
+    def extend(self, segment: Segment) -> None:
+        slots = {stratum.name: 2 * segment.draws.get(stratum.name, 0) for stratum in self._pairs}
+        singles = {stratum.name: segment.draws.get(stratum.name, 0) for stratum in self._singles}
+        self.mixture.extend(Segment(segment.start, slots | {SINGLES: sum(singles.values())}))
+        if self._inner and any(singles.values()):
+            self._inner.extend(Segment(2 * self.mixture.counts(segment.start)[-1], singles))
 
-    def batch(self, step: int, size: int, accelerator: Accelerator) -> list[PreferenceRecord]:
-        """This process's share of batch number `step`, the halves of a flip pair one after the other.
-
-        `size` is even; a batch has one record fewer where an epoch has a record over.
-        """
-        slots = [self.slot(position) for position in share(step, size // 2, accelerator)]
-        return [self.records[index] for slot in slots for index in slot]
-
-    def epochs(self, step: int, size: int, accelerator: Accelerator) -> list[int]:
-        """Which pass over the data each record of `batch` is of."""
-        positions = share(step, size // 2, accelerator)
-        return [position // self.slots for position in positions for _ in self.slot(position)]
+    def slot(self, position: int) -> tuple[Shown, ...]:
+        """The two records of a slot, the halves of a flip pair one after the other."""
+        draw = self.mixture.at(position)
+        if draw.stratum < len(self._pairs):
+            first = self.pairs.record(draw.stratum, draw.row)
+            return Shown(first, draw.showing), Shown(self.partners[first], draw.showing)
+        assert self._inner is not None
+        # of one row, so its passes are the slots of single records before this one
+        both = map(self._inner.at, (2 * draw.showing, 2 * draw.showing + 1))
+        one, other = (Shown(self.singles.record(own.stratum, own.row), own.showing) for own in both)
+        return one, other
 
 
-def flip_units(strata: Sequence[tuple[str, str]], flips: Sequence[str | None]) -> list[Slot]:
-    """The records by index, the two of a flip pair of one source together, at the place of the first; a half without
-    its other half stands alone."""
+def _named(layout: Layout, behind: str = "") -> list[Stratum]:
+    return [replace(stratum, name=stratum.name + behind) for stratum in layout.strata()]
+
+
+def flip_pairs(labels: Sequence[Label], flips: Sequence[str | None]) -> dict[int, int]:
+    """By the first record of each flip pair of one source, the second; a half without its other half stands alone."""
     members: dict[tuple[str, str], list[int]] = {}
-    for index, flip in enumerate(flips):
+    for index, (label, flip) in enumerate(zip(labels, flips, strict=True)):
         if flip is not None:
-            members.setdefault((strata[index][0], flip), []).append(index)
-    pairs = {found[0]: tuple(found) for found in members.values() if len(found) == 2}
-    behind = {pair[1] for pair in pairs.values()}
-    return [pairs.get(index, (index,)) for index in range(len(flips)) if index not in behind]
+            members.setdefault((label.source, flip), []).append(index)
+    return {found[0]: found[1] for found in members.values() if len(found) == 2}
 
 
 def open_unit_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) -> UnitFeed:
@@ -87,23 +106,7 @@ def open_unit_feed(folder: str, split: str, kinds: Sequence[Kind], seed: int) ->
     Raises:
         UserError: the split holds no record of a kind.
     """
-    sets = [open_records(folder, split, kind=kind) for kind in kinds]
+    sets, labels = open_kinds(folder, split, kinds)
     named = [part.meta(index)["provenance"].get("flip") for part in sets for index in range(len(part))]
     records: Any = ConcatDataset(sets)  # type: ignore[arg-type]
-    strata = [stratum for part in sets for stratum in part.strata]
-    return UnitFeed(records, strata, seed, [flip if isinstance(flip, str) else None for flip in named])
-
-
-def _paired(units: Sequence[Slot]) -> list[Slot]:
-    """Slots in the order of units: each two single records in a row share one, at the place of the first."""
-    slots: list[Slot] = []
-    waiting: int | None = None  # the slot of a single record that has room
-    for unit in units:
-        if len(unit) == 1 and waiting is not None:
-            slots[waiting] += unit
-            waiting = None
-        else:
-            if len(unit) == 1:
-                waiting = len(slots)
-            slots.append(unit)
-    return slots
+    return UnitFeed(records, labels, seed, [flip if isinstance(flip, str) else None for flip in named])

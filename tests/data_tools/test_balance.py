@@ -1,17 +1,10 @@
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from sample_records import image_record, text_record
 
-from data_tools.balance.order import epoch_order
 from data_tools.balance.quotas import Balance, apply_quotas
 from data_tools.errors import UserError
 from data_tools.schema import Comparison, PreferenceRecord
@@ -98,37 +91,3 @@ def test_impossible_quotas_are_named(balance: dict[str, object], message: str) -
         UserError, match=r"balance\.modality\.image-text: asks for 0\.5, but no training preference"
     ):
         apply_quotas([text_record(1)], Balance(modality={"image-text": 0.5}), seed=0)
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["text", "image-text"])), max_size=120),
-    st.integers(0, 3),
-    st.integers(0, 3),
-)
-@settings(max_examples=60, deadline=None)
-def test_epoch_order_is_a_fair_permutation(strata: list[tuple[str, str]], seed: int, epoch: int) -> None:
-    order = epoch_order(strata, seed, epoch)
-    assert sorted(order) == list(range(len(strata)))
-    assert order == epoch_order(strata, seed, epoch)
-    counts = Counter(strata)
-    for start in range(0, len(order), 7):
-        window = Counter(strata[index] for index in order[start : start + 20])
-        size = sum(window.values())
-        for stratum, number in counts.items():
-            share = number / len(strata)
-            assert abs(window[stratum] - size * share) <= 1 + len(counts) * share + 1e-9
-
-
-def test_epoch_order_depends_on_seed_and_epoch_and_nothing_else() -> None:
-    strata = [("a", "text")] * 30 + [("b", "image-text")] * 10
-    first = epoch_order(strata, 0, 0)
-    assert first != epoch_order(strata, 0, 1)
-    assert first != epoch_order(strata, 1, 0)
-    code = "from data_tools.balance.order import epoch_order as f;"
-    code += "print(f([('a','text')]*30+[('b','image-text')]*10,0,0))"
-    for hash_seed in ("1", "2"):
-        env = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        out = subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-        )
-        assert json.loads(out.stdout) == first

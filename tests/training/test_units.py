@@ -7,11 +7,16 @@ from typing import Any, cast
 
 import pytest
 
+from data_tools.balance.mixture import Label, Segment
 from data_tools.build import DataConfig, build
-from mmrlhf.training.units import UnitFeed, flip_units, open_unit_feed
+from mmrlhf.training.units import UnitFeed, flip_pairs, open_unit_feed
 
 # six flip pairs (12 records), five other records with images, six of text
-STRATA = [*[("flips", "image-text")] * 13, *[("other", "image-text")] * 4, *[("words", "text")] * 6]
+LABELS = [
+    *[Label("flips", "image-text")] * 13,
+    *[Label("other", "image-text")] * 4,
+    *[Label("words", "text")] * 6,
+]
 FLIPS = ["a", "b", "a", "c", "b", "c", "d", "e", "f", "d", "e", "f", "half", *[None] * 10]
 PAIRS = [(0, 2), (1, 4), (3, 5), (6, 9), (7, 10), (8, 11)]
 
@@ -21,33 +26,32 @@ def process(index: int = 0, count: int = 1) -> Any:
 
 
 def feed(seed: int = 0) -> UnitFeed:
-    return UnitFeed(cast(Any, list(range(len(FLIPS)))), STRATA, seed, FLIPS)
+    return UnitFeed(cast(Any, list(range(len(FLIPS)))), LABELS, seed, FLIPS)
 
 
-def test_units() -> None:
-    assert flip_units(STRATA, FLIPS) == [*PAIRS, *[(index,) for index in range(12, 23)]]
+def test_pairs() -> None:
+    assert flip_pairs(LABELS, FLIPS) == dict(PAIRS)
     # a name means nothing outside its source, and three records are no pair
-    assert flip_units([("a", "text"), ("b", "text")], ["x", "x"]) == [(0,), (1,)]
-    assert flip_units([("a", "text")] * 3, ["x"] * 3) == [(0,), (1,), (2,)]
+    assert flip_pairs([Label("a", "text"), Label("b", "text")], ["x", "x"]) == {}
+    assert flip_pairs([Label("a", "text")] * 3, ["x"] * 3) == {}
 
 
 @pytest.mark.parametrize("size", [2, 4, 6, 8])
-def test_every_batch_holds_whole_pairs(size: int) -> None:
-    """12 slots an epoch: 6 pairs, and 11 other records two by two with one over."""
+def test_every_batch_is_full_and_holds_whole_pairs(size: int) -> None:
+    """Two epochs are 23 slots: each of 6 pairs twice, and of 11 other records two by two."""
     made = feed()
-    assert made.slots == 12
+    assert len(made) == 23
     seen: Counter[int] = Counter()
-    for step in range(24 // size * 3):
+    for step in range(23):
         batch = cast("list[int]", made.batch(step, size, process()))
-        assert size - 1 <= len(batch) <= size
-        for one, other in PAIRS:
-            assert (one in batch) == (other in batch)
+        assert len(batch) == size
+        assert [pair for pair in PAIRS if len({*pair} & {*batch}) == 1] == []
         seen.update(batch)
-    assert set(seen.values()) == {3}  # three epochs, each record once in each
+    assert set(seen.values()) == {size}  # two epochs in 23 slots, and a batch has size / 2
     assert len(seen) == 23
 
 
-def test_the_order_depends_on_seed_epoch_and_step_alone() -> None:
+def test_the_order_depends_on_seed_and_step_alone() -> None:
     made = feed()
     order = [made.batch(step, 4, process()) for step in range(12)]
     assert feed().batch(7, 4, process()) == order[7]  # asked for alone, as after a resume
@@ -67,12 +71,43 @@ def test_processes_share_a_batch_pair_by_pair(count: int) -> None:
                 assert (one in part) == (other in part)
 
 
+def records_of(made: UnitFeed, position: int) -> tuple[int, ...]:
+    return tuple(shown.record for shown in made.slot(position))
+
+
 def test_windows_are_mixed_like_the_whole() -> None:
-    """Six pairs and six slots of others: any four slots in a row hold two pairs, one more or less."""
+    """Of 23 slots 12 are pairs: any four in a row hold two of them, one more or less."""
     made = feed()
-    slots = [made.slot(position) for position in range(made.slots)]
-    for start in range(made.slots - 3):
+    slots = [records_of(made, position) for position in range(46)]
+    for start in range(43):
         assert 1 <= sum(slot in PAIRS for slot in slots[start : start + 4]) <= 3
+
+
+def test_repeats_are_those_of_the_labels() -> None:
+    """Pairs three times an epoch, text every other one: 36 + 5 + 3 records."""
+    repeats = {"flips": 3.0, "other": 1.0, "words": 0.5}
+    labels = [Label(label.source, label.modality, repeats[label.source]) for label in LABELS]
+    made = UnitFeed(cast(Any, list(range(len(FLIPS)))), labels, 0, FLIPS)
+    # the half that stands alone is drawn as its label says
+    assert len(made) == 36 + 3 + 4 + 3
+    seen = Counter(record for position in range(46) for record in records_of(made, position))
+    assert [seen[record] for record in range(23)] == [6] * 13 + [2] * 4 + [1] * 6
+
+
+def test_a_segment_changes_what_comes_after_it_and_breaks_off_no_pass() -> None:
+    made, plain = feed(), feed()
+    pairs, half, other, words = made.strata
+    assert [half, other, words] == ["flips/image-text/1.0", "other/image-text/1.0", "words/text/1.0"]
+    assert made.strata[pairs] == ("flips", 12, 6, 2)
+    made.extend(Segment(7, {pairs: 1, half: 1, other: 4, words: 1}))
+    assert [made.slot(i) for i in range(7)] == [plain.slot(i) for i in range(7)]
+    slots = [records_of(made, position) for position in range(7, 15)]  # two epochs of a pair and six others
+    assert sum(slot in PAIRS for slot in slots) == 2
+    assert sum(13 <= record < 17 for slot in slots for record in slot) == 8
+    seen = Counter(record for position in range(100) for record in records_of(made, position))
+    for stratum in (range(12), range(13, 17), range(17, 23)):
+        shown = [seen[record] for record in stratum]
+        assert max(shown) - min(shown) <= 1
 
 
 def test_flips_are_read_from_a_data_set(tmp_path: Path) -> None:
@@ -85,18 +120,21 @@ def test_flips_are_read_from_a_data_set(tmp_path: Path) -> None:
     # without one half of the first pair
     first = made.flips.index("000000")
     rest = made.only([index for index in range(8) if index != first])
-    assert sorted(map(len, rest.units)) == [1, 1, 1, 2, 2]
+    assert len(rest.partners) == 2
+    assert len(rest) == 7
 
 
 def test_every_record_of_a_batch_has_its_own_epoch() -> None:
-    """12 slots an epoch, one of them of a single record: of 24 positions of 10 records, the third batch begins with the
-    last two slots of the first epoch."""
+    """Of its stratum: in the third 24 records one or two are of the third epoch."""
     made = feed()
-    assert made.epochs(0, 24, process()) == [0] * 23
-    assert made.epochs(1, 24, process()) == [1] * 23
-    for index, (olds, news) in enumerate([(1, 2), (1, 1)]):
-        found = made.epochs(2, 10, process(index, 2))
-        assert len(found) == len(made.batch(2, 10, process(index, 2)))
-        slots = [made.slot(position) for position in range(10, 15)[index::2]]
-        assert found == [0] * sum(map(len, slots[:olds])) + [1] * sum(map(len, slots[olds:]))
-        assert len(slots[olds:]) == news
+    seen: Counter[int] = Counter()
+    for step in range(6):
+        batch = cast("list[int]", made.batch(step, 8, process()))
+        epochs = made.epochs(step, 8, process())
+        assert len(epochs) == 8
+        for record, epoch in zip(batch, epochs, strict=True):
+            assert epoch == seen[record]  # the first showing is of epoch 0
+            seen[record] += 1
+        for index in range(2):
+            own = made.epochs(step, 8, process(index, 2))
+            assert len(own) == len(made.batch(step, 8, process(index, 2)))

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 
-from data_tools.balance.order import epoch_order
+from data_tools.balance.mixture import Label, Layout
 from data_tools.errors import PromptRefused, UserError
 from data_tools.images import ImageError
 from data_tools.schema import PreferenceRecord
@@ -91,7 +91,7 @@ def choose_pairs(data: str, split: str, pairs: int | None, seed: int) -> list[Pr
     records = open_records(data, split, kind="preference")
     partners = _flip_partners(records)
     chosen: dict[int, None] = {}
-    for index in epoch_order(records.strata, seed, 0):
+    for index in Layout(Label(*stratum) for stratum in records.strata).each_once(seed):
         if pairs is not None and len(chosen) >= pairs:
             break
         chosen |= dict.fromkeys(partners.get(index, [index]))

@@ -1,0 +1,125 @@
+"""The reward stage's preferences: those that are learnt from, in their order, and those that are held out, to fit
+temperatures on and to measure sources by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Subset
+
+from data_tools.errors import UserError
+from data_tools.schema import PreferenceRecord
+from data_tools.shards import RecordSet, open_records
+from data_tools.splits import components, held_out
+from mmrlhf.config import AdaptiveMixture, RewardConfig
+from mmrlhf.rewards.grounding import decided
+from mmrlhf.training.feed import Feed, open_feed
+from mmrlhf.training.grounding import Lenders
+from mmrlhf.training.reward_labels import learnt_part
+from mmrlhf.training.units import open_unit_feed
+
+
+class RewardData:
+    """The training preferences of a data set."""
+
+    def __init__(self, data: str, config: RewardConfig, seed: int) -> None:
+        """Raises UserError where there are none, or none would be left."""
+        self.path, self.config = Path(data), config
+        opened = open_unit_feed if config.grounding.flips else open_feed
+        self.feed: Feed = opened(data, "train", ["preference"], seed)
+        self._records = self.feed.records
+        self._kept: Sequence[int] = range(len(self._records))
+        self._calibrating: list[int] = []
+        self._measured: list[int] = []
+        if config.calibrate or isinstance(config.mixture, AdaptiveMixture):
+            outlines = self._outlines()
+            self._hold_out([outlines.outline(index) for index in range(len(outlines))])
+            self.feed = self.feed.only(self._kept)
+
+    def _hold_out(self, read: Sequence[PreferenceRecord]) -> None:
+        calibrate, mixture = self.config.calibrate, self.config.mixture
+        out: set[int] = set()
+        if calibrate:
+            self._calibrating = [index for index, held in enumerate(held_out(read, calibrate)) if held]
+            out |= {*self._calibrating}
+            self._check("calibrate", self._calibrating, len(read) - len(out), "set it to 0")
+        if isinstance(mixture, AdaptiveMixture):
+            self._measured, apart = self._measurable(read, mixture)
+            out |= apart
+            way = "set another share, or reward.mixture to fixed"
+            self._check("mixture.held_out", self._measured, len(read) - len(out), way)
+        self._kept = [index for index in range(len(read)) if index not in out]
+
+    def _check(self, key: str, held: Sequence[int], left: int, way: str) -> None:
+        if not (held and left):
+            raise UserError(
+                f"reward.{key}: records that share a picture, a question or a group stay together, which in "
+                f"{self.path} leaves {left} to train on and {len(held)} to hold out; {way}"
+            )
+
+    def _measurable(
+        self, read: Sequence[PreferenceRecord], mixture: AdaptiveMixture
+    ) -> tuple[list[int], set[int]]:
+        """Records that say something of their sources, well mixed, at most as many of each as are asked for; and all
+        that hangs together with them."""
+        drawn, group = held_out(read, mixture.held_out), components(read)
+        counts: Counter[str] = Counter()
+        sample: list[int] = []
+        for index in self.feed.each_once():
+            source = read[index].source
+            if not (drawn[index] and counts[source] < mixture.most):
+                continue
+            if any(decided(learnt_part(read[index], self.config))):
+                sample.append(index)
+                counts[source] += 1
+        chosen = {group[index] for index in sample}
+        return sample, {index for index in range(len(read)) if group[index] in chosen}
+
+    def _outlines(self) -> RecordSet:
+        return open_records(self.path, "train", kind="preference")
+
+    def lenders(self) -> Lenders:
+        """Those that are learnt from, by how many images they have; empty where no images are swapped."""
+        settings = self.config.grounding.image_conditional
+        if not settings.weight or "swap" not in settings.kinds:
+            return {}
+        counts = self._outlines().image_counts
+        found: dict[int, list[int]] = {}
+        for index in self._kept:
+            found.setdefault(counts[index], []).append(index)
+        records: Any = self._records
+        return {count: Subset(records, indices) for count, indices in found.items()}  # type: ignore[misc]
+
+    def in_order(self) -> Iterable[PreferenceRecord]:
+        """Those that are learnt from, well mixed."""
+        return (self._records[self._kept[index]] for index in self.feed.each_once())
+
+    def held_out(self) -> Iterable[PreferenceRecord]:
+        """Those that are kept out of training to calibrate with."""
+        return (self._records[index] for index in self._calibrating)
+
+    def measured(self) -> Sequence[PreferenceRecord]:
+        """Those that sources are measured by, read from disk as they are asked for; none for a fixed mixture."""
+        records: Any = self._records
+        return Subset(records, self._measured)  # type: ignore[return-value]
+
+    def held_together(self) -> dict[tuple[str, str], int]:
+        """Of those, by source and id, a number that all that hang together have in common."""
+        outlines = self._outlines()
+        held = [outlines.outline(index) for index in self._calibrating]
+        return {
+            (record.source, record.id): number for record, number in zip(held, components(held), strict=True)
+        }
+
+    def overall(self) -> Iterable[PreferenceRecord]:
+        """Those that teach the gate, at most as many as it asks for, well mixed."""
+        gate = self.config.gate
+        assert gate is not None
+        outlines = self._outlines()
+        order = (self._kept[index] for index in self.feed.each_once())
+        found = (i for i in order if any(c.objective == gate.objective for c in outlines.outline(i).pairs()))
+        return (self._records[index] for index in islice(found, gate.most))
