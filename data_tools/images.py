@@ -23,7 +23,7 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageFile
 
 from data_tools.errors import UserError
-from data_tools.png import surely_whole
+from data_tools.png import plain_size, surely_whole
 from data_tools.schema import ImageRef
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -31,6 +31,7 @@ URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one let
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
 
+_FEW = 2**22  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (
@@ -112,6 +113,9 @@ def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
     Raises:
         ImageError: as `decode_image`.
     """
+    plain = plain_size(data, min(limits.max_pixels, _FEW)) if len(data) <= limits.max_bytes else None
+    if plain is not None:
+        return Checked("png", *plain)
     with _decoding(data, limits) as image:
         width, height = image.size
         if image.format in ("JPEG", "MPO"):
