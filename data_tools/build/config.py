@@ -130,7 +130,8 @@ class BuildReport:
       that was kept;
     - filtered: what remedies dropped, by "source: reason";
     - dropped: what balancing dropped, by source/modality/objectives;
-    - leaks: records that hang together across splits which the input fixes, by these splits.
+    - leaks: records that hang together across splits which the input fixes, by these splits;
+    - uncompared: of a build that was kept, what of the input was not looked at for changes.
     """
 
     directory: Path
@@ -145,3 +146,4 @@ class BuildReport:
     filtered: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, int] = field(default_factory=dict)
+    uncompared: tuple[str, ...] = ()

@@ -53,7 +53,7 @@ def build(
     text = dump_yaml(config)
     if is_finished(text, work, overwrite, resume, advice):
         work.tidy()
-        return report_of(work.output, existing=True)
+        return report_of(work.output, config.sources)
     files = file_hashes(
         [
             *((source.name, source.files()) for source in config.sources),
@@ -61,7 +61,8 @@ def build(
         ]
     )
     tasks = read_tasks(config.sources, config.seed, work.parts)
-    said = fingerprint(text, files, [task.piece for task in tasks])
+    origin = [name for source in config.sources for name in source.origin()]
+    said = fingerprint(text, files, [task.piece for task in tasks], origin)
     with working(work, said, resume, overwrite, advice):
         read(tasks, read_part, executor, report)
         if not work.plan.exists():
@@ -75,7 +76,7 @@ def build(
         if plan.balance is not None:
             extra["balance"] = plan.balance
         finish(work, text, told, quarantines, plan.counts, plan.left_out, extra)
-    return report_of(work.output, existing=False)
+    return report_of(work.output)
 
 
 @contextmanager
