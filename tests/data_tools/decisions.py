@@ -23,7 +23,7 @@ def splits_of(
     only = {name: next(iter(of)) if len(of) == 1 else None for name, of in shares.items()}
     fixed = [record.provenance.get("split") or only[record.source] for record in records]
     of_source = np.array([list(shares).index(record.source) for record in records])
-    found = connect(Keys.of(records), len(records))
+    found = connect(*Keys.of(records))
     splits, leaks = draw_splits(found, fixed, list(shares.values()), of_source)
     return list(splits), leaks
 
