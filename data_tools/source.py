@@ -90,7 +90,7 @@ class Source(Config):
         return ()
 
     def origin(self) -> Sequence[str]:
-        """What else tells of which version of its input `generate` reads, of one that is fetched: an unfinished data set
+        """What else tells which version of its input `generate` reads, of one that is fetched: an unfinished data set
         is gone on with only while this is the same.
 
         Raises:

@@ -138,7 +138,10 @@ class FileSource(Source):
         return "what the hub has now" if is_hub_name(self.path) else "pictures that rows name as files"
 
     def passed_over(self) -> Sequence[str]:
-        return passed_over(self.path)
+        try:
+            return passed_over(self.path)
+        except OSError:  # of which `pieces` tells
+            return ()
 
     def pieces(self) -> Sequence[Piece]:
         return () if self.whole or self.limit is not None else self._pieces()

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
-from data_tools.rows.piece import Piece
 from data_tools.rows.arrow_values import Unsound, rows_of
 from data_tools.rows.json_value import parse
+from data_tools.rows.piece import Piece
 from data_tools.source import Rejected
 
 STEP = 16  # rows made Python objects at once: each may hold images of megabytes

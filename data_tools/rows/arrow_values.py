@@ -16,8 +16,8 @@ class Unsound(Exception):
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:
-    """A few rows as objects; of a single one, a date that Python has no way to tell (after the year 9999, in a time zone that isn't
-    known here) is the number that stands in the file.
+    """A few rows as objects; of a single one, a date that Python has no way to tell (after the year 9999, in a time
+    zone that isn't known here) is the number that stands in the file.
 
     Raises:
         Unsound: they are damaged, or too large.

@@ -24,11 +24,8 @@ def check_density(text: bytes | str) -> None:
     """Raises TooMany where the text, of one row or of less, begins more values than any row has."""
     if len(text) <= _SMALL:
         return
-    if isinstance(text, str):
-        values = sum(map(text.count, ",[{"))
-    else:
-        values = sum(map(text.count, (b",", b"[", b"{")))
-    if values > MOST_VALUES:
+    counts = map(text.count, ",[{") if isinstance(text, str) else map(text.count, (b",", b"[", b"{"))
+    if sum(counts) > MOST_VALUES:
         raise TooMany(f"a row of more than {MOST_VALUES:,} values")
 
 

@@ -105,7 +105,7 @@ def _plain(name: str) -> str:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{ascii(name)}: the file's name isn't UTF-8; rename it") from None
+        raise UserError(f"{name!a}: the file's name isn't UTF-8; rename it") from None
     return name
 
 

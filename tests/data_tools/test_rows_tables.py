@@ -17,6 +17,7 @@ from pyarrow import compute, parquet
 from sample_records import png
 
 from data_tools.adapters.trl import TrlConfig
+from data_tools.build.work import fingerprint
 from data_tools.errors import UserError
 from data_tools.images import read_image
 from data_tools.rows import parquet as rows_parquet
@@ -305,6 +306,18 @@ def test_an_adapter_reads_a_hub_data_set(hub: list[Any]) -> None:
         (f"org/name:test[{n}]", found[0].reason)
         for n in range(3)  # type: ignore[union-attr]
     ]
+
+
+def test_a_hub_data_set_is_known_by_its_cache(hub: list[Any], tmp_path: Path) -> None:
+    for limit in (None, 2):
+        config = TrlConfig(name="x", path=Path("org/name"), split="test", limit=limit)
+        (name,) = config.origin()
+        assert Path(name).is_relative_to(tmp_path / "cache")
+    assert config.uncompared() == "what the hub has now"
+    assert fingerprint("", [], [None], ["a"]) != fingerprint("", [], [None], ["b"])
+    (piece,) = pieces(Path("org/name"), split="test")
+    assert piece.split == "test"
+    assert TrlConfig(name="x", path=tmp_path / "x.jsonl").origin() == ()
 
 
 def test_without_a_network_the_message_says_what_to_do(
