@@ -30,7 +30,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "directory": self.data.directory.name,
+            "directory": self.data.name,
             "records": self.records,
             "seed": self.data.options.seed,
             "max_pairs": self.data.options.max_pairs,
@@ -71,9 +71,18 @@ def run_audits(
         UserError: no such directory, split or audit, or a shard that is damaged.
     """
     show = progress or (lambda what, done, total: None)
-    chosen = chosen_audits(only)
-    data = Data(Path(directory), tuple(splits), options or Options(), show)
-    audits = [audit(data) for audit in chosen]
+    chosen_audits(only)  # a name that is none is told before anything is opened
+    return audit_data(Data.of_directory(Path(directory), tuple(splits), options, show), only)
+
+
+def audit_data(data: Data, only: Sequence[str] = ()) -> Report:
+    """Audits what `data` holds with the audits named by `only`.
+
+    Raises:
+        UserError: no such audit, or a record that is damaged.
+    """
+    show = data.progress
+    audits = [audit(data) for audit in chosen_audits(only)]
     numbers = {}
     for split in data.splits:
         records = data.records(split)

@@ -169,7 +169,7 @@ def audit(
     folder: Path, records: list[PreferenceRecord], kind: type[Copies] | type[Contamination], *against: Path
 ) -> AuditResult:
     write_shards(records, folder)
-    data = Data(folder, options=Options(against=against))
+    data = Data.of_directory(folder, options=Options(against=against))
     found = kind(data)
     for split in data.splits:
         for index in range(len(data.records(split))):
