@@ -122,6 +122,16 @@ class AuditResult:
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> AuditResult:
+        """The numbers and words of a result that `to_json` gave."""
+        findings = [
+            Finding(found["metric"], _value(found), Scope(**found["scope"])) for found in row["findings"]
+        ]
+        return AuditResult(
+            row["name"], row["title"], row["says"], tuple(findings), notes=tuple(row["notes"])
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the plots are left out."""
         return {
@@ -163,6 +173,14 @@ def _plain(value: float | Estimate) -> dict[str, Any]:
         key: None if isinstance(number, float) and not math.isfinite(number) else number
         for key, number in row.items()
     }
+
+
+def _value(row: dict[str, Any]) -> float | Estimate:
+    """The number that `_plain` gave."""
+    numbers = {
+        key: math.nan if row[key] is None else row[key] for key in ("mean", "low", "high", "n") if key in row
+    }
+    return Estimate(**numbers) if "n" in numbers else float(numbers["mean"])
 
 
 class Records(Protocol):

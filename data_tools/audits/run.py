@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.audits import AUDITS
-from data_tools.audits.base import Audit, AuditResult, Data, Finding, Metric, Options, Progress, Scope
+from data_tools.audits.base import Audit, AuditResult, Data, Finding, Metric, Options, Progress, Records, Scope
 from data_tools.errors import UserError
 
 STEP = 200  # records between two reports of progress
@@ -27,6 +27,14 @@ class Report:
         """All numbers of all audits."""
         return [finding for result in self.results for finding in result.findings]
 
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Report:
+        """What a report that `to_json` gave found; its records, tables, plots and examples are left out."""
+        splits = tuple(row["records"])
+        data = Data(row["directory"], splits, _gone, Options(row["seed"], row["max_pairs"]))
+        results = tuple(AuditResult.from_json(found) for found in row["audits"])
+        return Report(data, row["records"], results)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
@@ -36,6 +44,10 @@ class Report:
             "max_pairs": self.data.options.max_pairs,
             "audits": [result.to_json() for result in self.results],
         }
+
+
+def _gone(split: str) -> Records:
+    raise UserError("a report that was read back has no records")
 
 
 def known_metrics(only: Sequence[str] = ()) -> dict[str, Metric]:
