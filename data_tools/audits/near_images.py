@@ -10,6 +10,7 @@ sketches it is two, which are equal). Left out on purpose: crops, and what diffe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
@@ -111,9 +112,12 @@ def near_clusters(
 
     edges = np.linspace(0, 64, distance + 3).astype(int)
     masks = [((1 << int(high)) - 1) ^ ((1 << int(low)) - 1) for low, high in pairwise(edges)]
-    pairs = (
-        block
-        for first, second in combinations(masks, 2)
-        for block in candidates(unique & np.uint64(first | second))
-    )
-    return clusters(len(unique), pairs, alike)[back]
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield from candidates(unique)  # of equal hashes, which all bands would give again
+        for first, second in combinations(masks, 2):
+            for left, right in candidates(unique & np.uint64(first | second)):
+                differ = unique[left] != unique[right]
+                yield left[differ], right[differ]
+
+    return clusters(len(unique), pairs(), alike)[back]

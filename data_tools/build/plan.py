@@ -23,7 +23,7 @@ import numpy as np
 
 from data_tools.build.balance import balanced
 from data_tools.build.config import DataConfig
-from data_tools.build.planned import FLIP, MERGE, PLACE
+from data_tools.build.planned import FLIP, FLIPS, MERGE, MERGES, PLACE, PLACES
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, refuse_bad_source
 from data_tools.dedup import find_copies
@@ -36,7 +36,7 @@ from data_tools.shard_writer import Group
 from data_tools.source import Rejected
 from data_tools.splits import connect, draw_splits
 
-PLAN, PLACES, MERGES, FLIPS, BEFORE = "plan.json", "places.npy", "merges.npy", "flips.npy", "before"
+PLAN, BEFORE = "plan.json", "before"
 TWICE = "another row has the same id"
 
 
