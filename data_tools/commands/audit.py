@@ -36,7 +36,10 @@ def audit(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Where audit.json and audit.html go; DIR/audit if not said.", metavar="FOLDER"
+            "-o",
+            "--out",
+            help="Where audit.json and audit.html go; DIR/audit if not said, DIR/audit-again beside a build's own.",
+            metavar="FOLDER",
         ),
     ] = None,
     splits: Annotated[
