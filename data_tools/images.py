@@ -30,6 +30,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
+NO_FILE = "no such image file"
 
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
@@ -224,7 +225,7 @@ def read_bytes(
     path = local_path(ref.path, root)
     try:
         if not path.is_file():
-            raise ImageError(f"{path}: no such image file", "image-missing")
+            raise ImageError(f"{path}: {NO_FILE}", "image-missing")
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
+from data_tools.inputs import did_you_mean
 from data_tools.rows.arrow import DICT, STATE, arrow_rows, saved_files, saved_splits
 from data_tools.rows.form import KNOWN, file_pieces
 from data_tools.rows.hub import hub_pieces, image_cache, is_hub_name
@@ -62,6 +63,9 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
                 )
             return tuple(file_pieces(source, source.name, split))
         found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
+    except FileNotFoundError as error:
+        missing = Path(error.filename or source)
+        raise UserError(f"{missing}: no such file or folder.{did_you_mean(missing)}") from error
     except OSError as error:
         raise UserError(f"{error.filename or source}: can't be read ({error.strerror or error})") from error
     if not found:
