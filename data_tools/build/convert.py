@@ -62,7 +62,7 @@ def convert(
     files = file_hashes([(config.source.name, config.source.files())])
     tasks = [
         PieceTask(**vars(task), number=number, most=config.shard_records)
-        for number, task in enumerate(read_tasks(config.sources, config.seed, work.parts))
+        for number, task in enumerate(read_tasks(config, config.sources, work.parts))
     ]
     said = fingerprint(text, files, [task.piece for task in tasks])
     with working(work, said, resume, overwrite, advice):

@@ -80,4 +80,14 @@ def report_of(out: Path, existing: bool) -> BuildReport:
     manifest = read_manifest(out)
     told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
     made = manifest.extra.get("made", manifest.records)
-    return BuildReport(out, existing, manifest.records, manifest.counts, made=made, **told)
+    audit = manifest.extra.get("audit")
+    return BuildReport(
+        out,
+        existing,
+        manifest.records,
+        manifest.counts,
+        made=made,
+        balance=manifest.extra.get("balance"),
+        audit=None if audit is None else out / audit,
+        **told,
+    )

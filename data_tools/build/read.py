@@ -14,6 +14,7 @@ from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
 from data_tools.images import NO_FILE
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
+from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected, Source
@@ -23,11 +24,12 @@ PackedT = TypeVar("PackedT")
 
 @dataclass(frozen=True)
 class ReadTask:
-    """What is to be read, and the part's folder."""
+    """What is to be read, what is done to its images, and the part's folder."""
 
     source: Source
     piece: Piece | None
     seed: int
+    images: ImageSettings
     folder: str
 
 
@@ -93,7 +95,7 @@ def read_rows(
     counts = Counts()
     with Quarantine(folder / FOLDER, name) as quarantine:
         for item in task.source.read(task.seed, task.piece):
-            packed = item if isinstance(item, Rejected) else _packed(item, name, pack)
+            packed = item if isinstance(item, Rejected) else _packed(item, task, pack)
             if isinstance(packed, Rejected):
                 quarantine.add(packed)
                 counts.quarantined += 1
@@ -107,14 +109,14 @@ def read_rows(
 
 
 def _packed(
-    records: tuple[PreferenceRecord, ...], name: str, pack: Callable[[PreferenceRecord], PackedT]
+    records: tuple[PreferenceRecord, ...], task: ReadTask, pack: Callable[[PreferenceRecord], PackedT]
 ) -> list[PackedT] | Rejected:
     packed = []
     for record in records:
-        if record.source != name:
-            raise UserError(f"source {name}: its record {record.id} is of {record.source!r}")
+        if record.source != task.source.name:
+            raise UserError(f"source {task.source.name}: its record {record.id} is of {record.source!r}")
         try:
-            packed.append(pack(record))
+            packed.append(pack(with_small_images(record, task.images)))
         except UserError as error:
             # without the record's id, so that equal faults are counted as one
             return Rejected(str(error).partition(": ")[2] or str(error), record.id)

@@ -89,7 +89,7 @@ def audit(
     report = _run(directory, splits or [], names, options)
     other = _run(compare, [], names, options) if compare else None
     failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
-    json_file, html_file = write_reports(report, out or directory / "audit", other, failed)
+    json_file, html_file = write_reports(report, out or free_folder(directory), other, failed)
     if as_json:
         typer.echo(json_file.read_text(encoding="utf-8"), nl=False)
     else:
@@ -99,6 +99,14 @@ def audit(
         typer.echo(f"failed: {line}", err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def free_folder(directory: Path) -> Path:
+    """Where a report goes that is told no place: `audit` in the data directory, unless its build has put one there."""
+    from data_tools.manifest import read_manifest
+
+    name = "audit"
+    return directory / (f"{name}-again" if read_manifest(directory).extra.get("audit") == name else name)
 
 
 def _run(directory: Path, splits: list[str], only: list[str], options: Options) -> Report:

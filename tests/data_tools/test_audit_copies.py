@@ -14,7 +14,7 @@ from data_tools.audits.base import AuditResult, Data, Options
 from data_tools.audits.collide import candidates
 from data_tools.audits.contamination import Contamination
 from data_tools.audits.copies import Copies
-from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash
+from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash, sketch
 from data_tools.audits.near_texts import PERMUTATIONS, run_hashes, signature, words_of
 from data_tools.audits.near_texts import near_clusters as near_texts
 from data_tools.schema import ImageRef, PreferenceRecord, Response, user
@@ -62,6 +62,41 @@ def test_a_re_encoded_picture_stays_near_and_another_is_far() -> None:
         assert (one ^ found).bit_count() <= 4
     assert (one ^ other).bit_count() > 16
     assert perceptual_hash(Image.new("RGB", (50, 50), (10, 200, 30))) is None
+
+
+def boxes(*stacks: tuple[str, ...]) -> Image.Image:
+    """Three boxes with a stack of blocks in each, from below, as NLVR draws them."""
+    image = Image.new("RGB", (400, 100), (211, 211, 211))
+    pen = ImageDraw.Draw(image)
+    for left in (100, 250):
+        pen.rectangle((left, 0, left + 49, 99), fill=(128, 128, 128))
+    for place, stack in enumerate(stacks):
+        for height, color in enumerate(stack):
+            top = 80 - 21 * height
+            pen.rectangle((40 + 150 * place, top, 59 + 150 * place, top + 19), fill=color)
+    return image
+
+
+def test_drawings_with_another_block_are_not_near() -> None:
+    """Their perceptual hashes are."""
+    first = boxes(("#09f",), ("#09f", "#ff0"), ("#000",))
+    pictures = [
+        first,
+        boxes(("#09f",), ("#09f",), ("#000",)),  # without the yellow block
+        boxes(("#ff0",), ("#09f", "#ff0"), ("#000",)),  # one block in another color
+        first.resize((200, 50)),
+        Image.open(io.BytesIO(encoded(first, "JPEG", quality=40))),
+        drawing(0),
+        ImageOps.autocontrast(drawing(0)),
+    ]
+    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
+    near = near_clusters(hashes).tolist()
+    assert near[0] == near[1] == near[2] == near[3] == near[4]
+    sketches = np.frombuffer(b"".join(map(sketch, pictures)), np.uint8).reshape(7, 384)
+    found = near_clusters(hashes, sketches=sketches).tolist()
+    assert found[0] == found[3] == found[4]
+    assert found[5] == found[6]
+    assert len(set(found)) == 4
 
 
 def test_clusters_of_hashes_are_exact() -> None:
@@ -134,7 +169,7 @@ def audit(
     folder: Path, records: list[PreferenceRecord], kind: type[Copies] | type[Contamination], *against: Path
 ) -> AuditResult:
     write_shards(records, folder)
-    data = Data(folder, options=Options(against=against))
+    data = Data.of_directory(folder, options=Options(against=against))
     found = kind(data)
     for split in data.splits:
         for index in range(len(data.records(split))):
