@@ -46,7 +46,7 @@ def changed_files(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def did_you_mean(path: Path, pattern: str = "*") -> str:
     """A hint, with a space before it, at the nearest name beside a path that isn't there; empty where none is near."""
-    names = [item.name for item in path.parent.glob(pattern)]
+    names = [item.name for item in path.parent.glob(pattern) if item.name != path.name]
     near = difflib.get_close_matches(path.name, names, n=1)
     return f" Did you mean {path.parent / near[0]}?" if near else ""
 

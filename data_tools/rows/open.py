@@ -63,11 +63,10 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
                 )
             return tuple(file_pieces(source, source.name, split))
         found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
-    except FileNotFoundError as error:
-        missing = Path(error.filename or source)
-        raise UserError(f"{missing}: no such file or folder.{did_you_mean(missing)}") from error
     except OSError as error:
-        raise UserError(f"{error.filename or source}: can't be read ({error.strerror or error})") from error
+        path = Path(error.filename or source)
+        near = did_you_mean(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: can't be read ({error.strerror or error}){near and '.' + near}") from error
     if not found:
         raise UserError(f"{source}: no file of rows lies in this folder; looked for {KNOWN}")
     return found

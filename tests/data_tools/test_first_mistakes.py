@@ -40,7 +40,10 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--from trl pair.jsonl -o x", "pair.jsonl: no such file or folder. Did you mean pairs.jsonl?"),
+        (
+            "--from trl pair.jsonl -o x",
+            "pair.jsonl: can't be read (No such file or directory). Did you mean pairs.jsonl?",
+        ),
         ("--from trl talk.json -o x", "The rows look like llamafactory: 1 of the first 1 rows: has conv"),
         ("--from trl talk.json -o x", "say type: llamafactory (--from of convert)"),
         ("--from trl pictures.jsonl -o x", "Images were looked for below .; name their folder: images"),
