@@ -98,16 +98,3 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-ROOT = Path(__file__).parents[2]
-
-
-def test_the_guides_name_every_type() -> None:
-    from data_tools.adapters import ADAPTERS
-    from data_tools.remedies import REMEDIES
-
-    for page, members in {"data_formats.md": ADAPTERS, "data.md": REMEDIES}.items():
-        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        names = [member.model_fields["type"].default for member in members]
-        assert [name for name in names if f"`{name}`" not in text] == []
