@@ -71,7 +71,7 @@ def convert(
         for task in tasks:
             counts.add(Counts.load(Path(task.folder)))
         mends = _twins(tasks, counts)
-        refuse_bad_source(config.source.name, counts, config.max_rejected)
+        refuse_bad_source(config.source, counts, config.max_rejected)
         for _ in executor.map(mend, [task for task in mends.values() if not Path(task.target).exists()]):
             pass
         told = _numbered(tasks, mends, work)

@@ -95,8 +95,8 @@ def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Pat
     folders = [path for _, path in parts]
     with whole_folder(folder) as temporary:
         index = _without_twins(index, plan, sources, folders, temporary / FOLDER)
-        for name in sources:
-            refuse_bad_source(name, plan.counts[name], config.max_rejected)
+        for source in config.sources:
+            refuse_bad_source(source, plan.counts[source.name], config.max_rejected)
         plan.made = len(index)
         chosen = _chosen(config, index, plan, sources, folders, temporary)
         order = _in_shards(chosen.index, chosen.split_N, chosen.repeat_N, sources, config.shard_records, plan)
