@@ -152,7 +152,7 @@ def test_signatures_are_those_of_the_formula_whatever_else_is_hashed() -> None:
     found, rows = signatures(texts)
     assert found == [0, 2, 4, 5, 6]
     assert rows.tolist() == [minima(texts[number].split()) for number in found]
-    assert run_hashes("a b c d e f".split()).tolist() == runs("a b c d e f".split())
+    assert run_hashes(["a", "b", "c", "d", "e", "f"]).tolist() == runs(["a", "b", "c", "d", "e", "f"])
 
 
 def test_near_texts_are_joined() -> None:
