@@ -27,12 +27,8 @@ from data_tools.shard_index import entries
 from data_tools.shards import read_record, read_row
 from data_tools.tar import Member
 
-BESIDE = (
-    "config.yaml",
-    "stats.json",
-    "quarantine",
-    "audit",
-)  # what a build writes beside shards and manifest
+# what a build and an audit write beside shards and manifest
+BESIDE = ("audit", "config.yaml", "quarantine", "stats.json")
 WORKER_BYTES = 64 * 2**20  # a process more is worth its start for so much to read
 
 

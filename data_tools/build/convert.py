@@ -63,7 +63,7 @@ def convert(
     files = file_hashes([(config.source.name, config.source.files())])
     tasks = [
         PieceTask(**vars(task), number=number, most=config.shard_records)
-        for number, task in enumerate(read_tasks(config.sources, config.seed, work.parts))
+        for number, task in enumerate(read_tasks(config, config.sources, work.parts))
     ]
     said = fingerprint(text, files, [task.piece for task in tasks], config.source.origin())
     with working(work, said, resume, overwrite, advice):
@@ -72,7 +72,7 @@ def convert(
         for task in tasks:
             counts.add(Counts.load(Path(task.folder)))
         mends = _twins(tasks, counts)
-        refuse_bad_source(config.source.name, counts, config.max_rejected)
+        refuse_bad_source(config.source, counts, config.max_rejected)
         for _ in executor.map(mend, [task for task in mends.values() if not Path(task.target).exists()]):
             pass
         told = _numbered(tasks, mends, work)

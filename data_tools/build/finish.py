@@ -89,6 +89,7 @@ def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
     manifest = read_manifest(out)
     told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
     made = manifest.extra.get("made", manifest.records)
+    audit = manifest.extra.get("audit")
     uncompared = dict.fromkeys(source.uncompared() for source in kept or ())
     return BuildReport(
         out,
@@ -96,6 +97,8 @@ def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
         manifest.records,
         manifest.counts,
         made=made,
+        balance=manifest.extra.get("balance"),
+        audit=None if audit is None else out / audit,
         uncompared=tuple(what for what in uncompared if what),
         **told,
     )

@@ -124,7 +124,8 @@ class _Plain:
             if self.left <= 0:
                 found["(cut)"] = f"{len(fields) - number:,} more fields"
                 break
-            found[self._text(str(key))] = self.of(value)
+            name = self._text(str(key))  # before its value, which may take all that is left
+            found[name] = self.of(value)
         return found
 
     def _list(self, values: Sequence[Any]) -> list[Any]:

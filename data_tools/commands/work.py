@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +39,9 @@ def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    # into a file or a pipe they would write an empty line
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         tasks = {name: shown.add_task(name, total=None) for name in names}
 
         def show(what: str, done: int, total: int | None) -> None:
@@ -78,6 +80,44 @@ def print_report(report: BuildReport) -> None:
         typer.echo(f"  {line[0].lower()}{line[1:]}")
     for line in sums(report):
         typer.echo(f"  {line}")
+    if report.balance is not None:
+        _print_balance(report.balance)
+    if report.audit is not None:
+        _print_audit(report.audit)
+
+
+def _print_balance(row: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from data_tools.balance.solution import table
+
+    Console().print(table(row))
+    for line in repeats(row):
+        typer.echo(line)
+
+
+def repeats(row: dict[str, Any]) -> list[str]:
+    """A line for each source of a balancer's plan that an epoch of the mixture shows more than once."""
+    return [
+        f"{name} repeats: an epoch shows its {source['kept']:,} records {source['repeat']:.2f} times "
+        f"({source['drawn']:,} in all)"
+        for name, source in row["sources"].items()
+        if source["repeat"] > 1
+    ]
+
+
+def _print_audit(folder: Path) -> None:
+    """The main numbers of a build's audit, before and after."""
+    import json
+
+    from rich.console import Console
+
+    from data_tools.audits.page import summary
+    from data_tools.audits.run import Report
+
+    row = json.loads((folder / "audit.json").read_bytes())
+    Console().print(summary(Report.from_json(row["compared_with"]), Report.from_json(row)))
+    typer.echo(f"Audit before and after: {folder / 'audit.html'}")
 
 
 def sums(report: BuildReport) -> list[str]:

@@ -95,6 +95,11 @@ def as_tar(rows: list[Any]) -> bytes:
     return tar_bytes([(f"{number:04d}.json", json.dumps(row)) for number, row in enumerate(rows)])
 
 
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
+
+
 def _table(rows: list[Any]) -> pa.Table:
     """The rows as columns; a field that these can't hold as it is becomes text, as in a data set that was saved so."""
     good = [row if isinstance(row, dict) else {"value": row} for row in rows]
@@ -102,7 +107,8 @@ def _table(rows: list[Any]) -> pa.Table:
     for key in {key: None for row in good for key in row}:
         values = [row.get(key) for row in good]
         try:
-            columns[key] = pa.array(values)
+            # pyarrow takes time and memory without bounds to make a table of values that are nested some hundreds deep
+            columns[key] = pa.array(values if _depth(values) < 20 else list(map(json.dumps, values)))
         except (pa.ArrowException, OverflowError, UnicodeError, RecursionError):
             columns[key] = pa.array([None if value is None else json.dumps(value) for value in values])
     named = {key.encode("ascii", "backslashreplace").decode(): column for key, column in columns.items()}
@@ -140,7 +146,8 @@ FORMS = {
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as name:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # files come and go much quicker there
+    with tempfile.TemporaryDirectory(dir=memory) as name:
         yield Path(name)
 
 
