@@ -142,7 +142,8 @@ class BuildReport:
     - dropped: what balancing dropped, by source/modality/objectives;
     - leaks: records that hang together across splits which the input fixes, by these splits;
     - balance: the balancer's plan (see `balance.solution.Solution.row`), where the config has a balance;
-    - audit: the folder of the audit of it, where the config asks for one.
+    - audit: the folder of the audit of it, where the config asks for one;
+    - uncompared: of a build that was kept, what of the input was not looked at for changes.
     """
 
     directory: Path
@@ -159,3 +160,4 @@ class BuildReport:
     leaks: dict[str, int] = field(default_factory=dict)
     balance: dict[str, Any] | None = None
     audit: Path | None = None
+    uncompared: tuple[str, ...] = ()

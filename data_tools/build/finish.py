@@ -15,6 +15,7 @@ from data_tools.build.read import Counts
 from data_tools.build.work import CONFIG, Work
 from data_tools.errors import RunError
 from data_tools.manifest import ShardInfo, read_manifest, write_manifest
+from data_tools.source import Source
 from data_tools.stats import LEFT_OUT, summary
 from data_tools.tally import Tally
 
@@ -81,19 +82,23 @@ def check_sums(written: int, extra: dict[str, Any], counts: dict[str, Counts]) -
         )
 
 
-def report_of(out: Path, existing: bool) -> BuildReport:
-    """What the manifest tells of a finished build."""
+def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
+    """What the manifest tells of a finished build; of one that was there already, and is `kept`, its sources are
+    given.
+    """
     manifest = read_manifest(out)
     told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
     made = manifest.extra.get("made", manifest.records)
     audit = manifest.extra.get("audit")
+    uncompared = dict.fromkeys(source.uncompared() for source in kept or ())
     return BuildReport(
         out,
-        existing,
+        kept is not None,
         manifest.records,
         manifest.counts,
         made=made,
         balance=manifest.extra.get("balance"),
         audit=None if audit is None else out / audit,
+        uncompared=tuple(what for what in uncompared if what),
         **told,
     )

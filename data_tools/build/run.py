@@ -55,7 +55,7 @@ def build(
     text = dump_yaml(config)
     if is_finished(text, work, overwrite, resume, advice):
         work.tidy()
-        return report_of(work.output, existing=True)
+        return report_of(work.output, config.sources)
     files = file_hashes(
         [
             *((source.name, source.files()) for source in config.sources),
@@ -64,7 +64,8 @@ def build(
         ]
     )
     tasks = read_tasks(config, config.sources, work.parts)
-    said = fingerprint(text, files, [task.piece for task in tasks])
+    origin = [name for source in config.sources for name in source.origin()]
+    said = fingerprint(text, files, [task.piece for task in tasks], origin)
     with working(work, said, resume, overwrite, advice):
         read(tasks, read_part, executor, report)
         if not work.plan.exists():
@@ -83,7 +84,7 @@ def build(
         if config.audit is not None:
             parts = [Path(task.folder) for task in tasks]
             write_audit(config.audit, config.seed, plan, parts, work, report)
-    return report_of(work.output, existing=False)
+    return report_of(work.output)
 
 
 @contextmanager

@@ -151,9 +151,13 @@ class Work:
         os.replace(self.out, self.output)
 
 
-def fingerprint(config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object]) -> dict[str, Any]:
-    """All that decides a build's bytes: its config, its input files, and how these are divided."""
-    divided = hashlib.sha256(repr(list(pieces)).encode()).hexdigest()
+def fingerprint(
+    config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object], origin: Sequence[str]
+) -> dict[str, Any]:
+    """All that decides a build's bytes: its config, its input files, how these are divided, and of which version
+    (`source.Source.origin`) those are that were fetched.
+    """
+    divided = hashlib.sha256(repr([list(pieces), list(origin)]).encode()).hexdigest()
     return {"version": VERSION, "config": config, "input": [list(files), divided]}
 
 
