@@ -57,7 +57,7 @@ def convert(
     executor = executor or LocalExecutor()
     work = Work(Path(out))
     text = dump_yaml(config)
-    if is_finished(text, work, overwrite, resume, advice):
+    if is_finished(text, [config.source], work, overwrite, resume, advice):
         work.tidy()
         return report_of(work.output, [config.source])
     files = file_hashes([(config.source.name, config.source.files())])
