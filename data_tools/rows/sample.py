@@ -2,7 +2,7 @@
 
 `KEY.json` is the row (an empty one where there is none); the other members are put in as its fields:
 - an image takes the place of the name by which the row has it: in a list, as `{"path": ...}`, or as the text of a field
-  that holds images (`image`, `images`, `img`, `img_path`); a name in any other text is only told;
+  that holds images (`image`, `images`, `img`, `img_path`, in any case); a name in any other text is only told;
 - `KEY.png` is `image`, or, where the row has `images` but no `image`, the one element of `images`;
 - `KEY.0.png`, `KEY.1.jpg` ... are the list `images`; `KEY.NAME.png` is the field NAME, `KEY.NAME.0.png` ... its list;
 - `KEY.txt` is the field `txt`, `KEY.NAME.txt` the field NAME, `KEY.NAME.json` a field NAME with any value.
@@ -28,7 +28,7 @@ _HOLDERS = (
     "images",
     "img",
     "img_path",
-)  # fields whose text is an image's place, not what it is called
+)  # whose text, in any case, is an image's place, not its name
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "ckpt", "bin", "joblib", "dill", "npy", "npz")
 
 
@@ -93,7 +93,7 @@ class Sample:
             return self.images[suffix]
 
         row = {
-            key: value if isinstance(value, str) and key not in _HOLDERS else _in_place(value, named)
+            key: value if isinstance(value, str) and key.lower() not in _HOLDERS else _in_place(value, named)
             for key, value in row.items()
         }
         lists: dict[str, dict[int, Any]] = {}

@@ -104,6 +104,7 @@ def test_images_that_the_row_names_take_that_place(tmp_path: Path) -> None:
         "q": "k.png",
         "image": image("png", one),
     }
+    assert row_of(tmp_path, ("json", '{"Image": "k.png"}'), ("png", one)) == {"Image": image("png", one)}
     both = '{"image": "k.png", "image_path": "k.png"}'
     assert row_of(tmp_path, ("json", both), ("png", one)) == {
         "image": image("png", one),
