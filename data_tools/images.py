@@ -31,7 +31,9 @@ URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one let
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
 
-_FEW = 2**22  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
+_FEW = (
+    2**22
+)  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (

@@ -12,6 +12,7 @@ from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Worke
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
+    from data_tools.source import Source
 
 EPILOG = (
     "Examples:\n\n  mmrlhf data convert --from trl my_pairs.jsonl -o data/pairs\n\n"
@@ -21,7 +22,12 @@ EPILOG = (
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A file or folder of the data set.", metavar="SRC")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A file or folder of the data set, or its name on the hub (org/name).", metavar="SRC"
+        ),
+    ],
     out: Out,
     form: Annotated[
         str,
@@ -57,11 +63,14 @@ def convert(
     from data_tools.build import convert as run
     from data_tools.executor import make_executor
 
-    if form == "auto":
-        form = _recognised(source)
+    auto = form == "auto"
+    if auto:
+        form = _recognised(source, overrides or [])
     row: dict[str, Any] = {"images": images and str(images), "limit": limit}
     row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
     settings = read_convert_config(form, row, overrides or [], max_rejected)
+    if auto:
+        _tell_labels(settings.source)
     with bars([settings.source.name]) as show:
         report = run(
             settings,
@@ -91,9 +100,21 @@ def read_convert_config(
     return parse_config({"source": source, "max_rejected": max_rejected}, ConvertConfig, f"--from {form}")
 
 
-def _recognised(source: str) -> str:
+def _recognised(source: str, overrides: list[str]) -> str:
+    """The format of the very rows that are to be read: of the subset and the split that the overrides name."""
     from data_tools.adapters.recognise import recognise
+    from data_tools.config import apply_overrides
 
-    found = recognise(Path(source))
+    wanted = apply_overrides({"path": source}, overrides)
+    subset, split = (str(wanted[key]) if wanted.get(key) is not None else None for key in ("subset", "split"))
+    found = recognise(Path(str(wanted["path"])), subset, split)
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
     return found.name
+
+
+def _tell_labels(source: Source) -> None:
+    """Prints what the labels will be called where the rows don't say it, which a wrong guess would get wrong."""
+    said = {key: value for key in ("objective", "judge") if (value := getattr(source, key, None))}
+    if said:
+        names = ", ".join(f"{key} {value!r}" for key, value in said.items())
+        typer.echo(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")
