@@ -195,7 +195,7 @@ def test_a_record_has_a_limit_of_answers(tmp_path: Path) -> None:
     ]
 
 
-def test_a_prompt_of_nothing_but_blanks_is_read_at_once() -> None:
-    """Half a million of them took half an hour when a search for the next turn began at each."""
+def test_a_prompt_with_half_a_million_blanks_is_read() -> None:
+    """That is, in a time that doesn't grow with the square of their number."""
     found = HelpSteerConfig(name="x", path=FIXTURES).adapt(row("q" + "\n" * 500_000 + "end", "answer"))
     assert isinstance(found, tuple)
