@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from data_tools.errors import UserError
+from data_tools.field_types import wrong_field
 from data_tools.labels import (
     LABELS,
     MOST_TIED,
@@ -280,7 +281,7 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
                 for image in row["images"]
             )
         )
-        return PreferenceRecord(
+        record = PreferenceRecord(
             id=row["id"],
             source=row["source"],
             split=row["split"],
@@ -288,15 +289,17 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
                 Message(
                     message["role"],
                     tuple(
-                        Part(text=part["text"]) if part["type"] == "text" else Part(image=part["index"])
-                        for part in message["content"]
+                        [
+                            Part(part["text"]) if part["type"] == "text" else Part(None, part["index"])
+                            for part in message["content"]
+                        ]
                     ),
                 )
                 for message in row["prompt"]
             ),
-            responses=tuple(Response(**response) for response in row["responses"]),
+            responses=tuple([Response(**response) for response in row["responses"]]),
             images=refs,
-            comparisons=tuple(Comparison(**comparison) for comparison in row["comparisons"]),
+            comparisons=tuple([Comparison(**comparison) for comparison in row["comparisons"]]),
             ratings=tuple(Rating(**rating) for rating in row["ratings"]),
             rankings=tuple(
                 Ranking(**{**ranking, "order": tuple(map(tuple, ranking["order"]))})
@@ -312,6 +315,37 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = row.get("id", "?") if isinstance(row, dict) else "?"
         raise SchemaError(f"record {name}: not in the form this version writes ({error!r})") from error
+    _check_types(record)
+    return record
+
+
+def _check_types(record: PreferenceRecord) -> None:
+    """Raises SchemaError for what a JSON value of another type has become: it would surface much later, elsewhere."""
+    wrong = wrong_field(
+        (
+            *(part for message in record.prompt for part in message.parts),
+            *record.responses,
+            *record.comparisons,
+            *record.ratings,
+            *record.images,
+        )
+    )
+    if record.rankings or record.corrections or record.critiques or record.votes:
+        wrong = wrong or wrong_field(
+            (*record.rankings, *record.corrections, *record.critiques, *record.votes)
+        )
+        if not all(type(index) is int for item in record.rankings for group in item.order for index in group):
+            wrong = "the order of a ranking holds what is no whole number"
+    if type(record.id) is not str or type(record.source) is not str or type(record.split) is not str:
+        wrong = f"id, source and split are {record.id!r:.60}, {record.source!r:.60} and {record.split!r:.60}"
+    for image in record.images:
+        if image.notes and not all(type(note) is str for note in image.notes):
+            wrong = "a note on an image is no text"
+    for scene in record.scenes:
+        if type(scene) is not dict:
+            wrong = "a scene is no object"
+    if wrong:
+        raise SchemaError(f"record {record.id}: a value of the wrong type: {wrong}")
 
 
 def content_hash(record: PreferenceRecord) -> str:
