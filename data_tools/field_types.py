@@ -5,7 +5,7 @@ The table names the classes of `data_tools.schema` and `data_tools.labels`, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import product
 from types import NoneType
 from typing import Any
@@ -38,15 +38,18 @@ _FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "Critique": {"text": _TEXT, "response": (int, NoneType), "objective": _TEXT, "judge": _TEXT},
 }
 # every row of types that a class may have: one look-up tells of an item whether all its fields are right
-_RIGHT = frozenset((name, *row) for name, fields in _FIELDS.items() for row in product(*fields.values()))
+_RIGHT = {name: frozenset(product(*fields.values())) for name, fields in _FIELDS.items()}
 
 
-def wrong_field(items: Iterable[Any]) -> str:
-    """The first field of the items (parts, responses, labels) that holds what it shouldn't, as `Response.text is int`;
-    empty where all are right.
+def wrong_field(items: Sequence[Any]) -> str:
+    """The first field of the items (all parts, all responses, all labels of a kind) that holds what it shouldn't, as
+    `Response.text is 5`; empty where all are right.
     """
+    if not items:
+        return ""
+    right = _RIGHT[type(items[0]).__name__]
     for item in items:
-        if (item.__class__.__name__, *map(type, item.__dict__.values())) not in _RIGHT:
+        if (*map(type, item.__dict__.values()),) not in right:
             return _named(item)
     return ""
 
