@@ -35,6 +35,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
+NO_FILE = "no such image file"
 
 _FEW = (
     2**22
@@ -242,7 +243,7 @@ def read_bytes(
     path = local_path(ref.path, root)
     try:
         if not path.is_file():
-            raise ImageError(f"{path}: no such image file", "image-missing")
+            raise ImageError(f"{path}: {NO_FILE}", "image-missing")
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from PIL import Image
 from pydantic import Field
 
 from data_tools.config import Config
-from data_tools.images import check_image, decode_image
+from data_tools.images import check_image, decode_image, read_bytes
+from data_tools.schema import ImageRef, PreferenceRecord
 
 
 class ImageSettings(Config):
@@ -22,6 +24,23 @@ class ImageSettings(Config):
     quality: int = Field(
         default=90, ge=1, le=100, description="Of JPEG and lossy WebP images that are made smaller."
     )
+
+
+def with_small_images(record: PreferenceRecord, settings: ImageSettings) -> PreferenceRecord:
+    """The record with its images `resized`, those that were changed held as bytes with their hash; itself where there
+    are none.
+
+    Raises:
+        UserError: an image can't be read or decoded.
+    """
+    if settings.max_side is None or not record.images:
+        return record
+    images = []
+    for image in record.images:
+        data = read_bytes(image)
+        small = resized(data, settings)
+        images.append(image if small is data else ImageRef.of_bytes(small, image.notes))
+    return replace(record, images=tuple(images))
 
 
 def resized(data: bytes, settings: ImageSettings) -> bytes:

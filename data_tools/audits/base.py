@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from data_tools.errors import UserError
 from data_tools.intervals import Estimate
 from data_tools.manifest import read_manifest
-from data_tools.shards import RecordSet, open_records
+from data_tools.schema import PreferenceRecord
+from data_tools.shards import open_records
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,6 +122,14 @@ class AuditResult:
     examples: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> AuditResult:
+        """The numbers and words of a result that `to_json` gave."""
+        findings = [
+            Finding(found["metric"], _value(found), Scope(**found["scope"])) for found in row["findings"]
+        ]
+        return AuditResult(row["name"], row["title"], row["says"], tuple(findings), notes=tuple(row["notes"]))
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the plots are left out."""
         return {
@@ -164,35 +173,78 @@ def _plain(value: float | Estimate) -> dict[str, Any]:
     }
 
 
+def _value(row: dict[str, Any]) -> float | Estimate:
+    """The number that `_plain` gave."""
+    mean, low, high = (
+        math.nan if row.get(key) is None else float(row[key]) for key in ("mean", "low", "high")
+    )
+    return Estimate(mean, low, high, row["n"]) if "n" in row else mean
+
+
+class Records(Protocol):
+    """The records of a split."""
+
+    def __len__(self) -> int: ...
+
+    def meta(self, index: int, /) -> dict[str, Any]:
+        """A record as plain JSON values (see `schema.to_json`), without its images."""
+        ...
+
+    def __getitem__(self, index: int, /) -> PreferenceRecord: ...
+
+
 @dataclass
 class Data:
-    """A finished data directory under audit. Each split is opened once, when it is first asked for.
-
-    Raises:
-        UserError: the directory is none, or has no such split.
+    """What is under audit: its name, its splits, and how the records of one are opened, which happens once, when they
+    are first asked for.
     """
 
-    directory: Path
-    splits: tuple[str, ...] = ()  # none named: all, train first
+    name: str
+    splits: tuple[str, ...]
+    opening: Callable[[str], Records]
     options: Options = Options()
     progress: Progress = lambda what, done, total: None
     shared: dict[str, Any] = field(default_factory=dict, repr=False)  # what several audits collect once
-    _opened: dict[str, RecordSet] = field(default_factory=dict, repr=False)
+    _opened: dict[str, Records] = field(default_factory=dict, repr=False)
 
-    def __post_init__(self) -> None:
-        known = {shard.split for shard in read_manifest(self.directory).shards}
-        for name in self.splits:
-            if name not in known:
+    @staticmethod
+    def of_directory(
+        directory: Path,
+        splits: tuple[str, ...] = (),
+        options: Options | None = None,
+        progress: Progress = lambda what, done, total: None,
+        name: str = "",
+    ) -> Data:
+        """A finished data directory, under a name of its own or that of its folder; of its splits those that are named,
+        or all.
+
+        Raises:
+            UserError: the directory is none, or has no such split.
+        """
+        known = {shard.split for shard in read_manifest(directory).shards}
+        for split in splits:
+            if split not in known:
                 raise UserError(
-                    f"{self.directory}: has no split {name!r}; it has: {', '.join(sorted(known)) or 'none'}"
+                    f"{directory}: has no split {split!r}; it has: {', '.join(sorted(known)) or 'none'}"
                 )
-        self.splits = self.splits or tuple(sorted(known, key=lambda name: (name != "train", name)))
+        return Data(
+            name or directory.name,
+            splits or in_order(known),
+            lambda split: open_records(directory, split),
+            options or Options(),
+            progress,
+        )
 
-    def records(self, split: str) -> RecordSet:
+    def records(self, split: str) -> Records:
         """The records of a split, in the order in which the audits see them."""
         if split not in self._opened:
-            self._opened[split] = open_records(self.directory, split)
+            self._opened[split] = self.opening(split)
         return self._opened[split]
+
+
+def in_order(splits: Iterable[str]) -> tuple[str, ...]:
+    """Splits in the order in which they are audited: train first."""
+    return tuple(sorted(splits, key=lambda name: (name != "train", name)))
 
 
 class Audit:

@@ -58,8 +58,8 @@ def page(report: Report, other: Report | None = None, failed: Sequence[str] = ()
     )
     others = {result.name: result for result in other.results} if other else {}
     return made.get_template("audit.html").render(
-        name=report.data.directory.name,
-        other=other.data.directory.name if other else None,
+        name=report.data.name,
+        other=other.data.name if other else None,
         records=report.records,
         seed=report.data.options.seed,
         failed=failed,
@@ -135,6 +135,8 @@ def _shown(record: PreferenceRecord) -> dict[str, Any]:
     for rating in record.ratings:
         said.setdefault(rating.response, []).append(f"{rating.objective} {rating.value:g} of {rating.high:g}")
     turns = [message.text for message in record.prompt]
+    if len(turns) > 1:  # who says what
+        turns = [f"{message.role}: {message.text}" for message in record.prompt]
     return {
         "id": record.id,
         "split": record.split,
@@ -166,7 +168,7 @@ def summary(report: Report, other: Report | None = None) -> Table:
     metrics: Mapping[str, Metric] = known_metrics()
     table = Table("metric and part", title="Audit")
     for data in (report.data, other.data) if other else (report.data,):
-        table.add_column(data.directory.name, no_wrap=True)
+        table.add_column(data.name, no_wrap=True)
     others = {result.name: result.findings for result in other.results} if other else {}
     for result in report.results:
         rows = beside(result.findings, others.get(result.name, ()))

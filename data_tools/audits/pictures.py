@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from data_tools.audits.base import Data
-from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash
+from data_tools.audits.near_images import SKETCH, column_hash, near_clusters, perceptual_hash, sketch
 from data_tools.images import decode_image, read_bytes
 from data_tools.schema import PreferenceRecord
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class Pictures:
-    """Pictures by number, in the order in which they are first seen; some 50 bytes each."""
+    """Pictures by number, in the order in which they are first seen; some 450 bytes each."""
 
     def __init__(self, read: Callable[[str, int], PreferenceRecord]) -> None:
         """`read` gives a record with its images, by its split and its index there."""
         self._read = read
         self._number: dict[int, int] = {}  # by the first 8 bytes of the hash of the encoded bytes
         self._hashes, self._columns = array("Q"), array("Q")
-        self._flat = bytearray()
+        self._flat, self._sketches = bytearray(), bytearray()
         self._splits = list[str]()
         self._seen = (array("B"), array("q"))  # where each is first seen: the split, and the index there
 
@@ -59,6 +59,7 @@ class Pictures:
         near = perceptual_hash(image)
         self._flat.append(near is None)
         self._hashes.append(near or 0)
+        self._sketches += sketch(image)
         self._columns.append(int.from_bytes(column_hash(image)[:8], "big"))
 
     def near(self) -> np.ndarray:
@@ -69,8 +70,16 @@ class Pictures:
         out = np.arange(len(self), dtype=np.int64) + len(self)
         shown = np.flatnonzero(np.frombuffer(self._flat, np.uint8) == 0)
         if len(shown):
-            out[shown] = near_clusters(np.frombuffer(self._hashes, np.uint64)[shown])
+            sketches = self._sketched()
+            if len(shown) < len(self):
+                sketches = sketches[shown]
+            out[shown] = near_clusters(np.frombuffer(self._hashes, np.uint64)[shown], sketches=sketches)
         return out
+
+    def _sketched(self) -> np.ndarray:
+        import numpy as np
+
+        return np.frombuffer(self._sketches, np.uint8).reshape(-1, SKETCH)
 
     def columns(self) -> np.ndarray:
         """A number for each picture, the same for those that are made of the same pixel columns."""
@@ -84,7 +93,8 @@ class Pictures:
 
         mine, theirs = (np.frombuffer(each._hashes, np.uint64) for each in (self, other))
         flat = np.frombuffer(self._flat + other._flat, np.uint8) > 0
-        look = near_clusters(np.concatenate([mine, theirs]))
+        sketches = np.concatenate([self._sketched(), other._sketched()])
+        look = near_clusters(np.concatenate([mine, theirs]), sketches=sketches)
         found = np.isin(look, look[len(mine) :][~flat[len(mine) :]]) & ~flat
         found = found[: len(mine)]
         found[[number for name, number in self._number.items() if name in names]] = True

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.audits import AUDITS
-from data_tools.audits.base import Audit, AuditResult, Data, Finding, Metric, Options, Progress, Scope
+from data_tools.audits.base import (
+    Audit,
+    AuditResult,
+    Data,
+    Finding,
+    Metric,
+    Options,
+    Progress,
+    Records,
+    Scope,
+)
 from data_tools.errors import UserError
 
 STEP = 200  # records between two reports of progress
@@ -27,15 +37,27 @@ class Report:
         """All numbers of all audits."""
         return [finding for result in self.results for finding in result.findings]
 
+    @staticmethod
+    def from_json(row: dict[str, Any]) -> Report:
+        """What a report that `to_json` gave found; its records, tables, plots and examples are left out."""
+        splits = tuple(row["records"])
+        data = Data(row["directory"], splits, _gone, Options(row["seed"], row["max_pairs"]))
+        results = tuple(AuditResult.from_json(found) for found in row["audits"])
+        return Report(data, row["records"], results)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "directory": self.data.directory.name,
+            "directory": self.data.name,
             "records": self.records,
             "seed": self.data.options.seed,
             "max_pairs": self.data.options.max_pairs,
             "audits": [result.to_json() for result in self.results],
         }
+
+
+def _gone(split: str) -> Records:
+    raise UserError("a report that was read back has no records")
 
 
 def known_metrics(only: Sequence[str] = ()) -> dict[str, Metric]:
@@ -71,9 +93,18 @@ def run_audits(
         UserError: no such directory, split or audit, or a shard that is damaged.
     """
     show = progress or (lambda what, done, total: None)
-    chosen = chosen_audits(only)
-    data = Data(Path(directory), tuple(splits), options or Options(), show)
-    audits = [audit(data) for audit in chosen]
+    chosen_audits(only)  # a name that is none is told before anything is opened
+    return audit_data(Data.of_directory(Path(directory), tuple(splits), options, show), only)
+
+
+def audit_data(data: Data, only: Sequence[str] = ()) -> Report:
+    """Audits what `data` holds with the audits named by `only`.
+
+    Raises:
+        UserError: no such audit, or a record that is damaged.
+    """
+    show = data.progress
+    audits = [audit(data) for audit in chosen_audits(only)]
     numbers = {}
     for split in data.splits:
         records = data.records(split)
@@ -90,6 +121,7 @@ def run_audits(
         show("auditing", number, len(audits))
         results.append(audit.finish())
     show("auditing", len(audits), len(audits))
+    data.shared.clear()  # hundreds of bytes a record, which nothing asks for any more
     return Report(data, numbers, tuple(results))
 
 

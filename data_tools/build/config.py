@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, field_validator
 
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.shards import ShardsConfig
+from data_tools.audits.config import AuditSettings
 from data_tools.balance.config import Balance
 from data_tools.config import Config, plugin
 from data_tools.parts.view import Remedy
 from data_tools.remedies import REMEDIES
+from data_tools.resize import ImageSettings
 from data_tools.source import Source
 from data_tools.synth import RECIPES
 
@@ -40,6 +42,9 @@ class Reading(Config):
         default=0.05, ge=0, le=1, description="Stop if a larger share of a source's rows is malformed."
     )
     shard_records: int = Field(default=1000, ge=1, description="At most so many records a shard.")
+    images: ImageSettings = Field(
+        default=ImageSettings(), description="What is done to images, once, when they are read."
+    )
 
 
 class DataConfig(Reading):
@@ -56,6 +61,11 @@ class DataConfig(Reading):
     )
     balance: Balance | None = Field(
         default=None, description="Quotas on the training preferences; null keeps all."
+    )
+    audit: AuditSettings | None = Field(
+        default=None,
+        description="Audit the records before remedies and balance and those that were built, into audit/; null "
+        "doesn't.",
     )
     shuffle_responses: bool = Field(
         default=True,
@@ -130,7 +140,10 @@ class BuildReport:
       that was kept;
     - filtered: what remedies dropped, by "source: reason";
     - dropped: what balancing dropped, by source/modality/objectives;
-    - leaks: records that hang together across splits which the input fixes, by these splits.
+    - leaks: records that hang together across splits which the input fixes, by these splits;
+    - balance: the balancer's plan (see `balance.solution.Solution.row`), where the config has a balance;
+    - audit: the folder of the audit of it, where the config asks for one;
+    - uncompared: of a build that was kept, what of the input was not looked at for changes.
     """
 
     directory: Path
@@ -145,3 +158,6 @@ class BuildReport:
     filtered: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, int] = field(default_factory=dict)
+    balance: dict[str, Any] | None = None
+    audit: Path | None = None
+    uncompared: tuple[str, ...] = ()

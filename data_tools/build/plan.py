@@ -3,6 +3,8 @@
 plan.json       the shards to be written, and what was left out
 places.npy      where their records lie, in the order in which they are written
 merges.npy      the copies whose judgements go into one of them
+flips.npy       the flip pairs that remedies made of them
+before/         the last three for all records before remedies and balance, where they are to be audited
 quarantine/     rows that turn out to be none only beside others: those whose id stands twice
 """
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from data_tools.build.balance import balanced
 from data_tools.build.config import DataConfig
+from data_tools.build.planned import FLIP, FLIPS, MERGE, MERGES, PLACE, PLACES
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, refuse_bad_source
 from data_tools.dedup import find_copies
@@ -33,10 +36,7 @@ from data_tools.shard_writer import Group
 from data_tools.source import Rejected
 from data_tools.splits import connect, draw_splits
 
-PLAN, PLACES, MERGES = "plan.json", "places.npy", "merges.npy"
-# where a record lies; of a copy also the number of the record that it is merged into, by `places`
-PLACE = np.dtype([("part", "i4"), ("offset", "i8"), ("size", "i8"), ("length", "i8")])
-MERGE = np.dtype([("into", "i8"), *PLACE.descr])
+PLAN, BEFORE = "plan.json", "before"
 TWICE = "another row has the same id"
 
 
@@ -57,7 +57,7 @@ class Shard:
 @dataclass
 class Plan:
     """The shards, the counts of each source, how many records there were, what was left out (see `config.BuildReport`),
-    and the balancer's plan (see `balance.solution.Solution.row`).
+    the balancer's plan (see `balance.solution.Solution.row`), and where a split's records begin and end in `before/`.
     """
 
     shards: list[Shard] = field(default_factory=list)
@@ -65,6 +65,7 @@ class Plan:
     made: int = 0
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     balance: dict[str, Any] | None = None
+    before: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @staticmethod
     def load(folder: Path) -> Plan:
@@ -76,6 +77,7 @@ class Plan:
             row["made"],
             row["left_out"],
             row["balance"],
+            {split: (start, stop) for split, (start, stop) in row["before"].items()},
         )
 
 
@@ -93,12 +95,13 @@ def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Pat
     folders = [path for _, path in parts]
     with whole_folder(folder) as temporary:
         index = _without_twins(index, plan, sources, folders, temporary / FOLDER)
-        for name in sources:
-            refuse_bad_source(name, plan.counts[name], config.max_rejected)
+        for source in config.sources:
+            refuse_bad_source(source, plan.counts[source.name], config.max_rejected)
         plan.made = len(index)
-        index, split_N, repeat_N, merge_M2 = _chosen(config, index, plan, sources, folders)
-        order = _in_shards(index, split_N, repeat_N, sources, config.shard_records, plan)
-        _save(temporary, index, order, merge_M2, plan)
+        chosen = _chosen(config, index, plan, sources, folders, temporary)
+        order = _in_shards(chosen.index, chosen.split_N, chosen.repeat_N, sources, config.shard_records, plan)
+        _save(temporary, chosen.index, order, chosen.merge_M, chosen.flip_M)
+        write_synced(temporary / PLAN, json.dumps(asdict(plan)))
 
 
 def twins(row_N: np.ndarray, id_N: np.ndarray) -> dict[int, int]:
@@ -150,12 +153,23 @@ def _without_twins(
     return index.only(~np.isin(row_N, list(found))) if found else index
 
 
-def _chosen(
-    config: DataConfig, index: Index, plan: Plan, sources: list[str], folders: list[Path]
-) -> tuple[Index, np.ndarray, np.ndarray, np.ndarray]:
-    """The records that stay, their splits, how often the mixture shows them, and which copies go into which of them (by
-    `places`, and where they lie).
+@dataclass(frozen=True)
+class _Chosen:
+    """The records that stay, their splits, how often the mixture shows them, and by their place in the index the copies
+    that go into them (MERGE) and the flip pairs that were made of them (FLIP).
     """
+
+    index: Index
+    split_N: np.ndarray
+    repeat_N: np.ndarray
+    merge_M: np.ndarray
+    flip_M: np.ndarray
+
+
+def _chosen(
+    config: DataConfig, index: Index, plan: Plan, sources: list[str], folders: list[Path], folder: Path
+) -> _Chosen:
+    """What stays; writes what there was before remedies and balance into a subfolder, where it is to be audited."""
     # splits first: they also hang on what the copies share with other records
     split_N, leaks = _splits(config, index)
     copies: dict[int, list[int]] = {}
@@ -173,10 +187,14 @@ def _chosen(
         keep_N[[*silent, *merged]] = False
     places = np.flatnonzero(keep_N)
     view = View(index.only(keep_N), split_N[keep_N], sources, folders)
+    if config.audit is not None:
+        (folder / BEFORE).mkdir()
+        order, plan.before = _by_split(view.split)
+        _save(folder / BEFORE, view.index, order, _merges(whole, places, copies), np.empty(0, FLIP))
     for remedy in config.remedies:
         remedy.apply(view, config.seed)
     view.close()
-    places = places[view.live]
+    places, flip_N = places[view.live], view.flips
     dropped: dict[str, int] = {}
     left, split_N = view.index, view.split
     repeat_N = np.ones(len(left))
@@ -186,12 +204,29 @@ def _chosen(
         dropped, plan.balance = found.solution.dropped(), found.solution.row()
         stay = ~found.gone_N
         left, split_N, places, repeat_N = left.only(stay), split_N[stay], places[stay], found.repeat_N[stay]
+        flip_N = flip_N[stay]
     filtered = dict(sorted(view.dropped.items()))
     plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": leaks}
+    flip_M = np.zeros(np.count_nonzero(flip_N), FLIP)
+    flip_M["of"] = np.flatnonzero(flip_N)
+    flip_M["name"] = flip_N[flip_M["of"]]
+    return _Chosen(left, split_N, repeat_N, _merges(whole, places, copies), flip_M)
+
+
+def _merges(whole: Index, places: np.ndarray, copies: dict[int, list[int]]) -> np.ndarray:
+    """The copies that go into the records at these places of the index, by their order here."""
     now = {int(place): number for number, place in enumerate(places)} if copies else {}
     merges = [(now[kept], copy) for kept, group in copies.items() if kept in now for copy in group]
     rows = [(into, *(whole[name][copy] for name in PLACE.names or ())) for into, copy in merges]
-    return left, split_N, repeat_N, np.array(rows, dtype=MERGE)
+    return np.array(rows, dtype=MERGE)
+
+
+def _by_split(split_N: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[int, int]]]:
+    """An order in which each split's records stand together, and where each begins and ends there."""
+    names, split = np.unique(split_N.astype(str), return_inverse=True)
+    order = np.argsort(split, kind="stable")
+    ends = np.searchsorted(split[order], np.arange(len(names) + 1)).tolist()
+    return order, {str(name): (ends[n], ends[n + 1]) for n, name in enumerate(names)}
 
 
 def _splits(config: DataConfig, index: Index) -> tuple[np.ndarray, dict[str, int]]:
@@ -264,19 +299,18 @@ def _in_shards(
     return np.concatenate(order) if order else np.empty(0, dtype=np.int64)
 
 
-def _save(folder: Path, index: Index, order: np.ndarray, merge_M: np.ndarray, plan: Plan) -> None:
+def _save(folder: Path, index: Index, order: np.ndarray, merge_M: np.ndarray, flip_M: np.ndarray) -> None:
+    """Writes the records in this order: where they lie, and with their new numbers MERGE and FLIP."""
     place_N = np.empty(len(order), dtype=PLACE)
     for name in PLACE.names or ():
         place_N[name] = index[name][order]
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    if len(merge_M):
-        merge_M["into"] = rank[merge_M["into"]]
-        merge_M = merge_M[np.argsort(merge_M["into"], kind="stable")]
-    for name, values in ((PLACES, place_N), (MERGES, merge_M)):
+    for values, key in ((merge_M, "into"), (flip_M, "of")):
+        values[key] = rank[values[key]]
+        values[:] = values[np.argsort(values[key], kind="stable")]
+    for name, values in ((PLACES, place_N), (MERGES, merge_M), (FLIPS, flip_M)):
         with open(folder / name, "wb") as file:
             np.save(file, values)
             file.flush()
             os.fsync(file.fileno())
-    row: dict[str, Any] = asdict(plan)
-    write_synced(folder / PLAN, json.dumps(row))

@@ -8,11 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from data_tools.adapters.base import FileSource
+from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
+from data_tools.images import NO_FILE, ImageError
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
+from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
-from data_tools.schema import PreferenceRecord
+from data_tools.schema import PreferenceRecord, to_json
 from data_tools.source import Rejected, Source
 
 PackedT = TypeVar("PackedT")
@@ -20,11 +24,12 @@ PackedT = TypeVar("PackedT")
 
 @dataclass(frozen=True)
 class ReadTask:
-    """What is to be read, and the part's folder."""
+    """What is to be read, what is done to its images, and the part's folder."""
 
     source: Source
     piece: Piece | None
     seed: int
+    images: ImageSettings
     folder: str
 
 
@@ -90,7 +95,7 @@ def read_rows(
     counts = Counts()
     with Quarantine(folder / FOLDER, name) as quarantine:
         for item in task.source.read(task.seed, task.piece):
-            packed = item if isinstance(item, Rejected) else _packed(item, name, pack)
+            packed = item if isinstance(item, Rejected) else _packed(item, task, pack)
             if isinstance(packed, Rejected):
                 quarantine.add(packed)
                 counts.quarantined += 1
@@ -104,22 +109,26 @@ def read_rows(
 
 
 def _packed(
-    records: tuple[PreferenceRecord, ...], name: str, pack: Callable[[PreferenceRecord], PackedT]
+    records: tuple[PreferenceRecord, ...], task: ReadTask, pack: Callable[[PreferenceRecord], PackedT]
 ) -> list[PackedT] | Rejected:
     packed = []
     for record in records:
-        if record.source != name:
-            raise UserError(f"source {name}: its record {record.id} is of {record.source!r}")
+        if record.source != task.source.name:
+            raise UserError(f"source {task.source.name}: its record {record.id} is of {record.source!r}")
         try:
-            packed.append(pack(record))
+            packed.append(pack(with_small_images(record, task.images)))
         except UserError as error:
-            # without the record's id, so that equal faults are counted as one
-            return Rejected(str(error).partition(": ")[2] or str(error), record.id)
+            # without the record's id or the image's path, so that equal faults are counted as one
+            reason, code = str(error).partition(": ")[2] or str(error), "schema"
+            if isinstance(error, ImageError):
+                reason, code = reason.rpartition(": ")[2], error.code
+            return Rejected(reason, record.id, code, to_json(record))
     return packed
 
 
-def refuse_bad_source(name: str, counts: Counts, most: float) -> None:
+def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
     """Raises UserError where a source has no rows, no good ones, or too large a share of bad ones."""
+    name = source.name
     if counts.read == 0:
         raise UserError(f"source {name}: gave no rows at all")
     if counts.quarantined < counts.read and counts.quarantined <= most * counts.read:
@@ -128,5 +137,26 @@ def refuse_bad_source(name: str, counts: Counts, most: float) -> None:
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
     raise UserError(
         f"source {name}: {counts.quarantined} of {counts.read} rows are malformed, more than max_rejected = "
-        f"{most:g} allows:\n" + "\n".join(lines[:10])
+        f"{most:g} allows:\n" + "\n".join([*lines[:10], *_hints(source, counts)])
     )
+
+
+def _hints(source: Source, counts: Counts) -> list[str]:
+    """What may be the matter with a source that has too many bad rows: another format, another folder of images."""
+    if not isinstance(source, FileSource):
+        return []
+    if any(NO_FILE in reason for reason in counts.reasons):
+        return [
+            f"Images were looked for below {source.image_root}; name their folder: images (--images of convert)."
+        ]
+    if counts.quarantined < counts.read:
+        return []
+    try:
+        found = recognise(source.path, source.subset, source.split)
+    except UserError:
+        return []
+    if found.name == type(source).model_fields["type"].default:
+        return []
+    return [
+        f"The rows look like {found.name}: {found.why}. If they are, say type: {found.name} (--from of convert)."
+    ]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_tools.atomic import writing_to
-from data_tools.build.config import ADVICE, Advice, BuildReport, DataConfig, Progress
+from data_tools.build.audit import FOLDER as AUDIT
+from data_tools.build.audit import write_audit
+from data_tools.build.config import ADVICE, Advice, BuildReport, DataConfig, Progress, Reading
 from data_tools.build.finish import finish, report_of
 from data_tools.build.plan import Plan, make_plan
 from data_tools.build.quarantine import FOLDER
@@ -53,15 +55,17 @@ def build(
     text = dump_yaml(config)
     if is_finished(text, work, overwrite, resume, advice):
         work.tidy()
-        return report_of(work.output, existing=True)
+        return report_of(work.output, config.sources)
     files = file_hashes(
         [
             *((source.name, source.files()) for source in config.sources),
             *((f"remedies.{number}", remedy.files()) for number, remedy in enumerate(config.remedies)),
+            ("audit", config.audit.against if config.audit else ()),
         ]
     )
-    tasks = read_tasks(config.sources, config.seed, work.parts)
-    said = fingerprint(text, files, [task.piece for task in tasks])
+    tasks = read_tasks(config, config.sources, work.parts)
+    origin = [name for source in config.sources for name in source.origin()]
+    said = fingerprint(text, files, [task.piece for task in tasks], origin)
     with working(work, said, resume, overwrite, advice):
         read(tasks, read_part, executor, report)
         if not work.plan.exists():
@@ -74,8 +78,13 @@ def build(
         extra = {"seed": config.seed, "files": files, "made": plan.made}
         if plan.balance is not None:
             extra["balance"] = plan.balance
+        if config.audit is not None:
+            extra["audit"] = AUDIT  # where `data audit` doesn't write over it
         finish(work, text, told, quarantines, plan.counts, plan.left_out, extra)
-    return report_of(work.output, existing=False)
+        if config.audit is not None:
+            parts = [Path(task.folder) for task in tasks]
+            write_audit(config.audit, config.seed, plan, parts, work, report)
+    return report_of(work.output)
 
 
 @contextmanager
@@ -98,14 +107,14 @@ def working(
         work.remove()
 
 
-def read_tasks(sources: Sequence[Source], seed: int, parts: Path) -> list[ReadTask]:
+def read_tasks(config: Reading, sources: Sequence[Source], parts: Path) -> list[ReadTask]:
     """A task for each piece of each source's input, in their order.
 
     Raises:
         UserError: the input can't be read.
     """
     return [
-        ReadTask(source, piece, seed, str(parts / f"{number:04d}-{place:06d}"))
+        ReadTask(source, piece, config.seed, config.images, str(parts / f"{number:04d}-{place:06d}"))
         for number, source in enumerate(sources)
         for place, piece in enumerate(source.pieces() or [None])
     ]

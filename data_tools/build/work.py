@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.atomic import write_text
+from data_tools.atomic import write_text, writing_to
 from data_tools.build.config import Advice
 from data_tools.errors import UserError
 from data_tools.inputs import changed_files
@@ -151,9 +151,13 @@ class Work:
         os.replace(self.out, self.output)
 
 
-def fingerprint(config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object]) -> dict[str, Any]:
-    """All that decides a build's bytes: its config, its input files, and how these are divided."""
-    divided = hashlib.sha256(repr(list(pieces)).encode()).hexdigest()
+def fingerprint(
+    config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object], origin: Sequence[str]
+) -> dict[str, Any]:
+    """All that decides a build's bytes: its config, its input files, how these are divided, and of which version
+    (`source.Source.origin`) those are that were fetched.
+    """
+    divided = hashlib.sha256(repr([list(pieces), list(origin)]).encode()).hexdigest()
     return {"version": VERSION, "config": config, "input": [list(files), divided]}
 
 
@@ -164,7 +168,9 @@ def is_finished(config: str, work: Work, overwrite: bool, resume: bool, advice: 
         UserError: something else is there that must not be replaced.
     """
     out = work.output
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    with writing_to(out):
+        new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if new:
         return False
     if not (out / MANIFEST).is_file():
         raise UserError(f"{out}: exists and is no data set; {advice.elsewhere}")

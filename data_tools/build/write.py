@@ -6,13 +6,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_tools.atomic import write_text
-from data_tools.build.plan import MERGES, PLACES, Shard
-from data_tools.dedup import merge
+from data_tools.build.plan import Shard
+from data_tools.build.planned import Planned
 from data_tools.hashes import hash16
-from data_tools.parts.part import PartReader
 from data_tools.schema import PreferenceRecord, reordered
 from data_tools.shard_writer import ShardWriter
 from data_tools.tally import Tally
@@ -36,21 +33,14 @@ def write_shard(task: WriteTask) -> int:
     Raises:
         UserError: an image has changed since it was read, or can't be read any more.
     """
-    shard, plan = task.shard, Path(task.plan)
-    places = np.load(plan / PLACES, mmap_mode="r")[shard.start : shard.stop].tolist()
-    merges = np.load(plan / MERGES, mmap_mode="r")
-    among = slice(*np.searchsorted(merges["into"], [shard.start, shard.stop]).tolist())
-    copies: dict[int, list[tuple[int, int, int, int]]] = {}
-    for into, *place in merges[among].tolist():
-        copies.setdefault(into, []).append(tuple(place))
-    reader = PartReader([Path(part) for part in task.parts])
+    shard = task.shard
+    parts = [Path(part) for part in task.parts]
+    records = Planned(parts, shard.group.split, Path(task.plan), shard.start, shard.stop)
     writer = ShardWriter(Path(task.out) / shard.name, shard.group, shard.first)
     tally = Tally()
     try:
-        for number, place in enumerate(places, shard.start):
-            record = reader.read(*place, split=shard.group.split)
-            for copy in copies.get(number, ()):
-                record = merge(record, reader.read(*copy))
+        for number in range(len(records)):
+            record = records[number]
             if task.seed is not None:
                 record = shuffled(record, task.seed)
             ready = writer.add(record)
@@ -58,7 +48,7 @@ def write_shard(task: WriteTask) -> int:
         info = writer.finish(shard.repeat)
     finally:
         writer.discard()
-        reader.close()
+        records.close()
     write_text(Path(task.told), json.dumps({"info": asdict(info), "tally": tally.to_json()}))
     return info.records
 

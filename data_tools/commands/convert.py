@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, bars, print_report
+from data_tools.commands.work import (
+    ExecutorName,
+    Out,
+    Overwrite,
+    Resume,
+    Workers,
+    bars,
+    print_passed_over,
+    print_report,
+)
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -50,6 +59,12 @@ def convert(
     max_rejected: Annotated[
         float, typer.Option("--max-rejected", help="Stop if a larger share of the rows is malformed.")
     ] = 0.05,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            "--max-side", help="Make larger images so many pixels long at their longer side.", metavar="N"
+        ),
+    ] = None,
     executor: ExecutorName = "local",
     workers: Workers = None,
     resume: Resume = False,
@@ -68,9 +83,10 @@ def convert(
         form = _recognised(source, overrides or [])
     row: dict[str, Any] = {"images": images and str(images), "limit": limit}
     row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
-    settings = read_convert_config(form, row, overrides or [], max_rejected)
+    settings = read_convert_config(form, row, overrides or [], max_rejected, max_side)
     if auto:
         _tell_labels(settings.source)
+    print_passed_over(settings.sources)
     with bars([settings.source.name]) as show:
         report = run(
             settings,
@@ -84,7 +100,11 @@ def convert(
 
 
 def read_convert_config(
-    form: str, row: dict[str, Any], overrides: list[str], max_rejected: float
+    form: str,
+    row: dict[str, Any],
+    overrides: list[str],
+    max_rejected: float,
+    max_side: int | None = None,
 ) -> ConvertConfig:
     """The config of a conversion: an adapter by its name, with settings and changes to them. The source is called as
     the adapter is, unless they say otherwise.
@@ -97,7 +117,8 @@ def read_convert_config(
 
     name = re.sub(r"[^a-z0-9_-]+", "-", form.rpartition(":")[2].lower()).strip("-_")
     source = apply_overrides({"type": form, "name": name, **row}, overrides)
-    return parse_config({"source": source, "max_rejected": max_rejected}, ConvertConfig, f"--from {form}")
+    settings = {"source": source, "max_rejected": max_rejected, "images": {"max_side": max_side}}
+    return parse_config(settings, ConvertConfig, f"--from {form}")
 
 
 def _recognised(source: str, overrides: list[str]) -> str:

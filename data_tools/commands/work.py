@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport
+    from data_tools.source import Source
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
 Overwrite = Annotated[
@@ -38,7 +39,9 @@ def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    # into a file or a pipe they would write an empty line
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         tasks = {name: shown.add_task(name, total=None) for name in names}
 
         def show(what: str, done: int, total: int | None) -> None:
@@ -49,12 +52,25 @@ def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
         yield show
 
 
+def print_passed_over(sources: Sequence[Source]) -> None:
+    """Tells of files in the sources' folders that may hold rows but aren't read."""
+    for source in sources:
+        if names := source.passed_over():
+            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+            typer.echo(f"{source.name}: in its folder, not read: {', '.join(names[:5])}{more}", err=True)
+
+
 def print_report(report: BuildReport) -> None:
     """Tells what a build or a conversion did, and that nothing was lost."""
     from data_tools.stats import left_out
 
     what = "already complete, kept" if report.existing else "built"
     typer.echo(f"{report.directory}: {what}, {report.records:,} records")
+    if report.uncompared:
+        typer.echo(
+            f"  not compared with what it was made from: {', '.join(report.uncompared)}; after a change there, add "
+            "--overwrite"
+        )
     for name, number in report.counts.items():
         typer.echo(f"  {name}: {number:,}")
     for source, reasons in report.rejected.items():
@@ -64,6 +80,44 @@ def print_report(report: BuildReport) -> None:
         typer.echo(f"  {line[0].lower()}{line[1:]}")
     for line in sums(report):
         typer.echo(f"  {line}")
+    if report.balance is not None:
+        _print_balance(report.balance)
+    if report.audit is not None:
+        _print_audit(report.audit)
+
+
+def _print_balance(row: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from data_tools.balance.solution import table
+
+    Console().print(table(row))
+    for line in repeats(row):
+        typer.echo(line)
+
+
+def repeats(row: dict[str, Any]) -> list[str]:
+    """A line for each source of a balancer's plan that an epoch of the mixture shows more than once."""
+    return [
+        f"{name} repeats: an epoch shows its {source['kept']:,} records {source['repeat']:.2f} times "
+        f"({source['drawn']:,} in all)"
+        for name, source in row["sources"].items()
+        if source["repeat"] > 1
+    ]
+
+
+def _print_audit(folder: Path) -> None:
+    """The main numbers of a build's audit, before and after."""
+    import json
+
+    from rich.console import Console
+
+    from data_tools.audits.page import summary
+    from data_tools.audits.run import Report
+
+    row = json.loads((folder / "audit.json").read_bytes())
+    Console().print(summary(Report.from_json(row["compared_with"]), Report.from_json(row)))
+    typer.echo(f"Audit before and after: {folder / 'audit.html'}")
 
 
 def sums(report: BuildReport) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_tools.config import Config
+from data_tools.hashes import as_hashes, hash16
 from data_tools.parts.index import Index
 from data_tools.parts.part import PartReader
 from data_tools.schema import PreferenceRecord
@@ -44,12 +47,15 @@ class View:
     """The N records that are left so far, in their order.
 
     `view["chosen"]` is a column of the index (see `parts.index.Index`) for these records; `split` is an array of names,
-    `source` one of the sources' names.
+    `source` one of the sources' names, `flips` one (S32) of the names of the flip pairs that `pair` made.
     """
 
     def __init__(self, index: Index, split_N: np.ndarray, sources: list[str], parts: list[Path]) -> None:
         self._all, self._split, self._sources, self._parts = index, split_N, sources, parts
         self.live = np.ones(len(index), dtype=bool)
+        # the names of the flip pairs that `pair` made, of all records and of those that are left; empty for none
+        self._flips = np.zeros(len(index), dtype="S32")
+        self.flips = self._flips
         self.dropped: Counter[str] = Counter()  # by "source: reason"
         self._index = index
         self._reader: PartReader | None = None
@@ -82,8 +88,11 @@ class View:
         reader = PartReader(self._parts)
         try:
             places = zip(*(self[name].tolist() for name in ("part", "offset", "size")), strict=True)
-            for part, offset, size in places:
-                yield json.loads(reader.body(part, offset, size))
+            for place, flip in zip(places, self.flips.tolist(), strict=True):
+                row = json.loads(reader.body(*place))
+                if flip:
+                    row["provenance"]["flip"] = flip.decode()
+                yield row
         finally:
             reader.close()
 
@@ -91,12 +100,44 @@ class View:
         """A record with its images, each as bytes or as a file."""
         if self._reader is None:
             self._reader = PartReader(self._parts)
-        return self._reader.read(*(int(self[name][index]) for name in ("part", "offset", "size", "length")))
+        record = self._reader.read(*(int(self[name][index]) for name in ("part", "offset", "size", "length")))
+        flip = self.flips[index].decode()
+        return replace(record, provenance={**record.provenance, "flip": flip}) if flip else record
 
     def close(self) -> None:
         """Closes what `record` has opened."""
         if self._reader is not None:
             self._reader.close()
+
+    def pair(self, first_M: np.ndarray, second_M: np.ndarray) -> None:
+        """Makes flip pairs of records, two by two, given by their places in the view: the shards will say so.
+
+        Raises:
+            ValueError: a record is given twice or is in a pair already, or two are not of one source and split.
+        """
+        both = np.concatenate([first_M, second_M]).astype(np.int64)
+        first_M, second_M = both[: len(first_M)], both[len(first_M) :]
+        if len(np.unique(both)) < len(both) or self["flip"][both].any():
+            raise ValueError("a record can be in one flip pair only")
+        source_N, split_N = self["source"], self.split
+        if not (
+            np.array_equal(source_N[first_M], source_N[second_M])
+            and np.array_equal(split_N[first_M], split_N[second_M])
+        ):
+            raise ValueError("the records of a flip pair must be of one source and split")
+        ids = np.concatenate([self["id"][first_M], self["id"][second_M]], axis=1).astype(">u8")
+        names = [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest() for row in ids]
+        hashes = [
+            hash16(f"{self._sources[source]}/{name}")
+            for source, name in zip(source_N[first_M].tolist(), names, strict=True)
+        ]
+        flip_N2 = self._all["flip"].copy()
+        at = np.flatnonzero(self.live)
+        for members in (at[first_M], at[second_M]):
+            self._flips[members] = names
+            flip_N2[members] = as_hashes(b"".join(hashes))
+        self._all = Index({**self._all.columns, "flip": flip_N2}, self._all.splits, self._all.labels)
+        self._index, self.flips = self._all.only(self.live), self._flips[self.live]
 
     def drop(self, mask_N: np.ndarray, reason: str) -> None:
         """Leaves out the records of the mask, one entry a record of the view, which has fewer from then on.
@@ -110,4 +151,4 @@ class View:
         for number, count in zip(names.tolist(), times.tolist(), strict=True):
             self.dropped[f"{self._sources[number]}: {reason}"] += count
         self.live[np.flatnonzero(self.live)[mask_N]] = False
-        self._index = self._all.only(self.live)
+        self._index, self.flips = self._all.only(self.live), self._flips[self.live]

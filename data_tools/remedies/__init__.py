@@ -6,5 +6,14 @@ from data_tools.remedies.flips import OnlyFlipPairs
 from data_tools.remedies.leaks import DropLeaks
 from data_tools.remedies.lengths import MatchLengths
 from data_tools.remedies.near import DropNearCopies
+from data_tools.remedies.pairs import PairFlips
 
-REMEDIES = (DropContaminated, DropLeaks, DropNearCopies, EvenOutBlind, MatchLengths, OnlyFlipPairs)
+REMEDIES = (
+    DropContaminated,
+    DropLeaks,
+    DropNearCopies,
+    EvenOutBlind,
+    MatchLengths,
+    OnlyFlipPairs,
+    PairFlips,
+)

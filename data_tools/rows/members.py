@@ -74,7 +74,7 @@ class Members:
             header = self._header()
             if header == bytes(BLOCK):
                 return
-            plain = _plain(header)
+            plain = plain_header(header)
             if plain is not None and name is None and size is None and not sparse:
                 self._left = plain[1] + -plain[1] % BLOCK
                 yield Entry(_bare(plain[0]), "file", plain[1])
@@ -141,7 +141,7 @@ class Members:
         return self._take(BLOCK)
 
 
-def _plain(header: bytes) -> tuple[str, int] | None:
+def plain_header(header: bytes) -> tuple[str, int] | None:
     """Name and size, by the header of a file in which nothing is out of the ordinary; the others are left to the
     standard library, which takes ten times as long to say the same.
     """

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from data_tools.audits.base import AuditResult, Data, Options
 from data_tools.audits.collide import candidates
 from data_tools.audits.contamination import Contamination
 from data_tools.audits.copies import Copies
-from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash
-from data_tools.audits.near_texts import PERMUTATIONS, run_hashes, signature, words_of
+from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash, sketch
+from data_tools.audits.near_texts import PERMUTATIONS, run_hashes, signatures, words_of
 from data_tools.audits.near_texts import near_clusters as near_texts
 from data_tools.schema import ImageRef, PreferenceRecord, Response, user
 from data_tools.shards import write_shards
@@ -64,6 +65,41 @@ def test_a_re_encoded_picture_stays_near_and_another_is_far() -> None:
     assert perceptual_hash(Image.new("RGB", (50, 50), (10, 200, 30))) is None
 
 
+def boxes(*stacks: tuple[str, ...]) -> Image.Image:
+    """Three boxes with a stack of blocks in each, from below, as NLVR draws them."""
+    image = Image.new("RGB", (400, 100), (211, 211, 211))
+    pen = ImageDraw.Draw(image)
+    for left in (100, 250):
+        pen.rectangle((left, 0, left + 49, 99), fill=(128, 128, 128))
+    for place, stack in enumerate(stacks):
+        for height, color in enumerate(stack):
+            top = 80 - 21 * height
+            pen.rectangle((40 + 150 * place, top, 59 + 150 * place, top + 19), fill=color)
+    return image
+
+
+def test_drawings_with_another_block_are_not_near() -> None:
+    """Their perceptual hashes are."""
+    first = boxes(("#09f",), ("#09f", "#ff0"), ("#000",))
+    pictures = [
+        first,
+        boxes(("#09f",), ("#09f",), ("#000",)),  # without the yellow block
+        boxes(("#ff0",), ("#09f", "#ff0"), ("#000",)),  # one block in another color
+        first.resize((200, 50)),
+        Image.open(io.BytesIO(encoded(first, "JPEG", quality=40))),
+        drawing(0),
+        ImageOps.autocontrast(drawing(0)),
+    ]
+    hashes = np.array([perceptual_hash(picture) for picture in pictures], np.uint64)
+    near = near_clusters(hashes).tolist()
+    assert near[0] == near[1] == near[2] == near[3] == near[4]
+    sketches = np.frombuffer(b"".join(map(sketch, pictures)), np.uint8).reshape(7, 384)
+    found = near_clusters(hashes, sketches=sketches).tolist()
+    assert found[0] == found[3] == found[4]
+    assert found[5] == found[6]
+    assert len(set(found)) == 4
+
+
 def test_clusters_of_hashes_are_exact() -> None:
     rng = np.random.default_rng(0)
     base = rng.integers(0, 2**63, 400, dtype=np.uint64)
@@ -104,27 +140,61 @@ def test_rearranged_columns_have_one_hash() -> None:
 def test_minhash_estimates_the_overlap() -> None:
     words = [f"w{number}" for number in range(102)]  # 100 runs of three
     changed = [*words[:90], "x", *words[91:]]  # three runs differ: an overlap of 97 / 103
-    one, other = signature(" ".join(words)), signature(" ".join(changed))
-    assert one is not None
-    assert other is not None
+    one, other = signatures([" ".join(words), " ".join(changed)])[1]
     assert one.shape == (PERMUTATIONS,)
     assert abs(float((one == other).mean()) - 97 / 103) < 0.1
     estimates = []
     for start in range(60):  # half of each pair is shared: 33 % overlap
         a = [f"{start}a{i}" for i in range(52)]
-        both = [signature(" ".join(part)) for part in (a, [*a[:27], *(f"{start}b{i}" for i in range(25))])]
-        estimates.append(float((both[0] == both[1]).mean()))  # type: ignore[union-attr]
+        both = signatures([" ".join(part) for part in (a, [*a[:27], *(f"{start}b{i}" for i in range(25))])])[
+            1
+        ]
+        estimates.append(float((both[0] == both[1]).mean()))
     assert abs(sum(estimates) / 60 - 25 / 75) < 0.02
-    assert signature("?!") is None
+    assert signatures(["?!"])[0] == []
     assert words_of("It's  a CAT.") == ["it", "s", "a", "cat"]
     assert len(run_hashes(["a", "b"], 3)) == 1
+
+
+def test_signatures_are_those_of_the_formula_whatever_else_is_hashed() -> None:
+    """By whole numbers of Python, of texts with fewer words than a run, none, and more."""
+    word = 2**64 - 1
+
+    def mixed(value: int) -> int:
+        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+            value = (value ^ value >> 33) * factor & word
+        return value ^ value >> 33
+
+    def runs(words: list[str]) -> list[int]:
+        found, length = [], min(3, len(words))
+        for start in range(len(words) - length + 1):
+            total = 0
+            for name in words[start : start + length]:
+                total = total * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()) + 1 & word
+            found.append(mixed(total))
+        return found
+
+    drawn = [mixed(number * 0x9E3779B97F4A7C15 & word) for number in range(1, 2 * PERMUTATIONS + 1)]
+    pairs = list(zip(drawn[:PERMUTATIONS], drawn[PERMUTATIONS:], strict=True))
+
+    def minima(words: list[str]) -> list[int]:
+        return [
+            min((value * (factor | 1) + shift & word) >> 32 for value in runs(words))
+            for factor, shift in pairs
+        ]
+
+    texts = ["one two three four", "", "short", "?", "two words", "a b c d e f", "x y z"]
+    found, rows = signatures(texts)
+    assert found == [0, 2, 4, 5, 6]
+    assert rows.tolist() == [minima(texts[number].split()) for number in found]
+    assert run_hashes(["a", "b", "c", "d", "e", "f"]).tolist() == runs(["a", "b", "c", "d", "e", "f"])
 
 
 def test_near_texts_are_joined() -> None:
     rng = random.Random(0)
     texts = [" ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=80)) for _ in range(50)]
     texts += [texts[7] + " and more", texts[7].upper(), texts[9][: len(texts[9]) // 2]]
-    found = near_texts(np.stack([signature(text) for text in texts]))  # type: ignore[arg-type]
+    found = near_texts(signatures(texts)[1])
     assert found[50] == found[7] == found[51]
     assert found[52] != found[9]
     assert len(set(found.tolist())) == 51
@@ -134,7 +204,7 @@ def audit(
     folder: Path, records: list[PreferenceRecord], kind: type[Copies] | type[Contamination], *against: Path
 ) -> AuditResult:
     write_shards(records, folder)
-    data = Data(folder, options=Options(against=against))
+    data = Data.of_directory(folder, options=Options(against=against))
     found = kind(data)
     for split in data.splits:
         for index in range(len(data.records(split))):

@@ -191,7 +191,7 @@ def test_configs_are_checked() -> None:
         ({"sources": ["flip_pairs", "flip_pairs"]}, "2 sources have the name 'flip_pairs'"),
         ({"sources": [{"type": "flip_pairs", "name": "../x"}]}, "name"),
         ({"sources": [{"type": "flip_pairs", "splits": {"train": 0.5}}]}, "the shares sum to 0.5, not to 1"),
-        ({"sources": [{"type": "data_tools.balance.quotas:Balance"}]}, "Balance is not made from"),
+        ({"sources": [{"type": "data_tools.balance.config:Balance"}]}, "Balance is not made from"),
         ({"balance": {"modality": {"text": 0.4, "image-text": 0.4}}}, "sum to 0.8, not to 1"),
         ({"balance": {"objectives": {"a": 0.6, "b": 0.6}}}, "sum to 1.2, more than 1"),
     ):
