@@ -1,7 +1,8 @@
 """The one hardened decoder: encoded bytes -> an upright RGB image, or a reason why not.
 
 Every image of a data set passes through here before anything else sees it. Left out on purpose: fetching URLs
-(an image is bytes or a local file), formats beyond PNG, JPEG, WebP, GIF and BMP, and repairing damaged files.
+(an image is bytes or a local file), formats beyond PNG, JPEG, WebP, GIF and BMP, and repairing damaged files. Truncated
+files are refused; of JPEGs, which can hide it, `data_tools.jpeg` says what is found and what isn't.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageFile
 
 from data_tools.errors import UserError
+from data_tools.gif import has_trailer
+from data_tools.jpeg import MOST_SCANS, is_cut, too_many_scans
 from data_tools.png import plain_size, surely_whole
 from data_tools.schema import ImageRef
 
+_JPEGS = ("JPEG", "MPO")
+_PNG_END = b"IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 ANIMATED = "animated: its first frame is used"
@@ -102,6 +107,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
     """
     with _decoding(data, limits) as image:
         image.load()
+        _refuse_cut(image, data)
         turn = _UPRIGHT.get(_orientation(image))
         flat = _to_rgb(image)
         return flat if turn is None else flat.transpose(turn)
@@ -121,10 +127,11 @@ def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
         return Checked("png", *plain)
     with _decoding(data, limits) as image:
         width, height = image.size
-        if image.format in ("JPEG", "MPO"):
+        if image.format in _JPEGS:
             image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
         if image.format != "PNG" or not surely_whole(data):
             image.load()
+            _refuse_cut(image, data)
             if image.mode not in ("RGB", "L", "CMYK") or "transparency" in image.info:
                 _to_rgb(image)  # palettes and transparent colours can be damaged, too
         if _orientation(image) in (5, 6, 7, 8):
@@ -156,6 +163,11 @@ def _decoding(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
         cut = f"the {image.format} image is truncated: its end is missing"
         if not _ended(data, image.format):
             raise ImageError(cut, "image-truncated")
+        if image.format in _JPEGS and too_many_scans(data):
+            raise ImageError(
+                f"the JPEG image has more than {MOST_SCANS} scans, each of which takes as long as the whole picture",
+                "image-size",
+            )
         try:
             yield image
         except _DAMAGE as error:
@@ -341,13 +353,21 @@ def _unreadable(data: bytes) -> str:
     return "image-damaged" if known else "image-format"
 
 
+def _refuse_cut(image: Image.Image, data: bytes) -> None:
+    """Refuses a JPEG that was loaded with grey in place of what is missing."""
+    if image.format in _JPEGS and is_cut(data, image):
+        raise ImageError(
+            f"the {image.format} image is truncated: its last rows are missing", "image-truncated"
+        )
+
+
 def _ended(data: bytes, kind: str | None) -> bool:
     """Whether the mark is there that a PNG or GIF ends with; Pillow, which has all the pixels by then, doesn't look
     for it. Of the other formats it reads the end itself.
     """
     if kind == "PNG":
-        return b"IEND" in data
-    return kind != "GIF" or data.rstrip(b"\0").endswith(b";")
+        return _PNG_END in data
+    return kind != "GIF" or data.rstrip(b"\0").endswith(b";") or has_trailer(data)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, Protocol
 
 RATINGS = ("scalar", "binary")
 MOST_TIED = 12  # in one place of a ranking: its likelihood runs over all subsets of them
@@ -166,7 +166,24 @@ def _moved_pair(comparison: Comparison, place: Sequence[int]) -> Comparison:
     return dataclasses.replace(comparison, better=place[comparison.better], worse=place[comparison.worse])
 
 
-def check_labels(labels: Labels, count: int, fail: Callable[[str], None]) -> None:
+class Labelled(Protocol):
+    """What has all kinds of labels: `Labels`, or a record."""
+
+    @property
+    def comparisons(self) -> tuple[Comparison, ...]: ...
+    @property
+    def ratings(self) -> tuple[Rating, ...]: ...
+    @property
+    def rankings(self) -> tuple[Ranking, ...]: ...
+    @property
+    def corrections(self) -> tuple[Correction, ...]: ...
+    @property
+    def critiques(self) -> tuple[Critique, ...]: ...
+    @property
+    def votes(self) -> tuple[Comparison, ...]: ...
+
+
+def check_labels(labels: Labelled, count: int, fail: Callable[[str], None]) -> None:
     """Calls `fail`, which raises, with what is wrong about labels of `count` responses."""
     _check_pairs(labels, count, fail)
     _check_ratings(labels, count, fail)
@@ -184,7 +201,7 @@ def check_labels(labels: Labels, count: int, fail: Callable[[str], None]) -> Non
             fail("a critique has no text")
 
 
-def _check_pairs(labels: Labels, count: int, fail: Callable[[str], None]) -> None:
+def _check_pairs(labels: Labelled, count: int, fail: Callable[[str], None]) -> None:
     for what, comparison in (
         *(("comparison", item) for item in labels.comparisons),
         *(("vote", item) for item in labels.votes),
@@ -198,7 +215,7 @@ def _check_pairs(labels: Labels, count: int, fail: Callable[[str], None]) -> Non
             fail(f"a {name} has the margin {comparison.margin}; it must be 0 or more")
 
 
-def _check_ratings(labels: Labels, count: int, fail: Callable[[str], None]) -> None:
+def _check_ratings(labels: Labelled, count: int, fail: Callable[[str], None]) -> None:
     for rating in labels.ratings:
         if not 0 <= rating.response < count:
             fail(f"a {rating.objective} rating names a response that is not there ({count} responses)")
@@ -217,7 +234,7 @@ def _check_ratings(labels: Labels, count: int, fail: Callable[[str], None]) -> N
             )
 
 
-def _check_rankings(labels: Labels, count: int, fail: Callable[[str], None]) -> None:
+def _check_rankings(labels: Labelled, count: int, fail: Callable[[str], None]) -> None:
     for ranking in labels.rankings:
         places = [index for group in ranking.order for index in group]
         if not all(0 <= index < count for index in places):

@@ -67,6 +67,18 @@ def resized(data: bytes, settings: ImageSettings) -> bytes:
     elif found.extension == "jpg":
         bare.save(buffer, "JPEG", quality=settings.quality)
     else:
-        lossless = b"VP8L" in data[:64]  # behind the extended header, if there is one
-        bare.save(buffer, "WEBP", quality=settings.quality, lossless=lossless, method=4)
+        bare.save(buffer, "WEBP", quality=settings.quality, lossless=_is_lossless(data), method=4)
     return buffer.getvalue()
+
+
+def _is_lossless(data: bytes) -> bool:
+    """Whether the (first) picture of a WebP is coded without loss; a colour profile or the like may stand before it."""
+    place = 12
+    while place + 8 <= len(data):
+        name = data[place : place + 4]
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8L"
+        size = int.from_bytes(data[place + 4 : place + 8], "little")
+        # chunks have an even length; those of an animation's frame stand in it, behind 16 bytes about it
+        place += 24 if name == b"ANMF" else 8 + size + size % 2
+    return False

@@ -11,9 +11,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any, Literal
 
 from data_tools.errors import UserError
+from data_tools.field_types import wrong_field
 from data_tools.labels import (
     LABELS,
     MOST_TIED,
@@ -184,7 +186,7 @@ def _check(record: PreferenceRecord) -> None:
         fail(f"the prompt shows images {places}; number them 0, 1, 2 ... in the order in which they stand")
     if record.scenes and len(record.scenes) != len(record.images):
         fail(f"{len(record.scenes)} scenes for {len(record.images)} images")
-    check_labels(record.labels, len(record.responses), fail)
+    check_labels(record, len(record.responses), fail)
 
 
 def with_labels(record: PreferenceRecord, labels: Labels) -> PreferenceRecord:
@@ -280,7 +282,7 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
                 for image in row["images"]
             )
         )
-        return PreferenceRecord(
+        record = PreferenceRecord(
             id=row["id"],
             source=row["source"],
             split=row["split"],
@@ -288,15 +290,17 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
                 Message(
                     message["role"],
                     tuple(
-                        Part(text=part["text"]) if part["type"] == "text" else Part(image=part["index"])
-                        for part in message["content"]
+                        [
+                            Part(part["text"]) if part["type"] == "text" else Part(None, part["index"])
+                            for part in message["content"]
+                        ]
                     ),
                 )
                 for message in row["prompt"]
             ),
-            responses=tuple(Response(**response) for response in row["responses"]),
+            responses=tuple([Response(**response) for response in row["responses"]]),
             images=refs,
-            comparisons=tuple(Comparison(**comparison) for comparison in row["comparisons"]),
+            comparisons=tuple([Comparison(**comparison) for comparison in row["comparisons"]]),
             ratings=tuple(Rating(**rating) for rating in row["ratings"]),
             rankings=tuple(
                 Ranking(**{**ranking, "order": tuple(map(tuple, ranking["order"]))})
@@ -312,6 +316,77 @@ def from_json(row: dict[str, Any], images: tuple[bytes | ImageRef, ...] | None =
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         name = row.get("id", "?") if isinstance(row, dict) else "?"
         raise SchemaError(f"record {name}: not in the form this version writes ({error!r})") from error
+    _check_types(record)
+    return record
+
+
+def _check_types(record: PreferenceRecord) -> None:
+    """Raises SchemaError for what a JSON value of another type has become: it would surface much later, elsewhere."""
+    if _is_plain(record):
+        return
+    parts = [part for message in record.prompt for part in message.parts]
+    wrong = ""
+    for items in (parts, record.responses, record.images, *(getattr(record, name) for name in LABELS)):
+        wrong = wrong or wrong_field(items)
+    if any(type(value) is not str for value in (record.id, record.source, record.split)):
+        wrong = f"id, source and split are {record.id!r:.60}, {record.source!r:.60} and {record.split!r:.60}"
+    if any(type(index) is not int for item in record.rankings for group in item.order for index in group):
+        wrong = "the order of a ranking holds what is no whole number"
+    if any(type(note) is not str for image in record.images for note in image.notes):
+        wrong = "a note on an image is no text"
+    if any(type(scene) is not dict for scene in record.scenes):
+        wrong = "a scene is no object"
+    if wrong:
+        raise SchemaError(f"record {record.id}: a value of the wrong type: {wrong}")
+
+
+def _is_plain(record: PreferenceRecord) -> bool:
+    """Whether all types are surely right; this is asked of each record that is read, so the usual fields are spelt out.
+
+    The rarer ones are left to `wrong_field`, which names what is wrong.
+    """
+    if type(record.id) is not str or type(record.source) is not str or type(record.split) is not str:
+        return False
+    for message in record.prompt:
+        for part in message.parts:
+            if type(part.text) is not str and type(part.image) is not int:  # one of them is None
+                return False
+    for response in record.responses:
+        if type(response.text) is not str or (response.model is not None and type(response.model) is not str):
+            return False
+    for image in record.images:
+        if image.notes or image.data is None:
+            return False
+    for scene in record.scenes:
+        if type(scene) is not dict:
+            return False
+    return _are_plain(record)
+
+
+def _are_plain(record: PreferenceRecord) -> bool:
+    """The same of its labels."""
+    if record.rankings or record.corrections:
+        return False
+    for item in (*record.comparisons, *record.votes):
+        if type(item.better) is not int or type(item.worse) is not int or type(item.tie) is not bool:
+            return False
+        if type(item.objective) is not str or type(item.judge) is not str:
+            return False
+        if item.margin is not None and type(item.margin) is not float:
+            return False
+    for rating in record.ratings:
+        if type(rating.response) is not int or type(rating.objective) is not str:
+            return False
+        if type(rating.judge) is not str or type(rating.kind) is not str or type(rating.value) is bool:
+            return False
+        if type(rating.low) is bool or type(rating.high) is bool:  # texts were compared with numbers before
+            return False
+    for critique in record.critiques:
+        if type(critique.text) is not str or type(critique.objective) is not str:
+            return False
+        if type(critique.judge) is not str or type(critique.response) not in (int, NoneType):
+            return False
+    return True
 
 
 def content_hash(record: PreferenceRecord) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -42,6 +42,7 @@ from data_tools.source import CODES, Read, Rejected, Source
 __all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "take_image", "take_text"]
 
 MARK = "<image>"  # where a text shows an image
+MOST_GROUPED = 64  # rows made one record; where more of one key follow one another, another begins
 
 
 class RowError(Exception):
@@ -175,16 +176,19 @@ class FileSource(Source):
             name = self.key(row) if self.grouped and isinstance(row, dict) else None
             return object() if name is None else (part, name)  # an object equals nothing but itself
 
-        for _, group in groupby(rows, shared):
-            (part, first), *rest = group
-            if isinstance(first, Rejected):
-                yield first
-            elif rest:
-                # a rejected row shares its key with no other
-                together = [first, *(cast(tuple[str, Any], item) for _, item in rest)]
-                yield from (_in_split(item, part.split) for item in self.convert_group(together))
-            else:
-                yield _in_split(self.adapt(first[1], first[0]), part.split)
+        for _, same in groupby(rows, shared):
+            while group := list(islice(same, MOST_GROUPED)):
+                part = group[0][0]
+                good = [item for _, item in group if not isinstance(item, Rejected)]
+                if len(good) > 1:
+                    yield from (_in_split(item, part.split) for item in self.convert_group(good))
+                    continue
+                ((_, item),) = group  # a row that can't be read shares its key with no other
+                yield (
+                    item
+                    if isinstance(item, Rejected)
+                    else _in_split(self.adapt(item[1], item[0]), part.split)
+                )
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """All records and rejected rows; nothing here is random."""
@@ -225,16 +229,21 @@ def check_text(value: object, what: str) -> str:
     """`value` as stripped text; raises RowError where it is anything else, blank, or can't be stored as
     UTF-8.
     """
-    if not isinstance(value, str):
-        raise RowError(f"{what} is no text")
-    text = value.strip()
+    text = check_characters(value, what).strip()
     if not text:
         raise RowError(f"{what} is empty", "text-empty")
+    return text
+
+
+def check_characters(value: object, what: str) -> str:
+    """`value` as it is, which may be blank; raises RowError where it is no text, or can't be stored as UTF-8."""
+    if not isinstance(value, str):
+        raise RowError(f"{what} is no text")
     try:
-        text.encode("utf-8")
+        value.encode("utf-8")
     except UnicodeEncodeError:
         raise RowError(f"{what} holds half a character (a lone surrogate)", "text-damaged") from None
-    return text
+    return value
 
 
 def take_list(row: dict[str, Any], key: str) -> list[Any]:
@@ -361,16 +370,20 @@ def pair(
     return responses, (Comparison(objective, better=0, worse=1, judge=judge),)
 
 
-def take_choice(row: dict[str, Any], key: str) -> int:
-    """Which of two answers a field names, 1 or 2 (a number, or as text), as an index: 0 or 1."""
+def take_choice(row: dict[str, Any], key: str, first: Literal[0, 1] = 1) -> int:
+    """Which of two answers a field names, as an index: 0 or 1.
+
+    The field numbers them from `first`. A text of the number counts, and 1.0, which integers become in a table where
+    some are null; true and false don't.
+    """
     if key not in row:
         raise RowError(f"has no field {key}", "field-missing")
     value = row[key]
     if isinstance(value, str):
-        value = {"1": 1, "2": 2}.get(value.strip())
-    if type(value) is not int or value not in (1, 2):  # neither true nor 1.0
-        raise RowError(f"{key} is neither 1 nor 2", "no-preference")
-    return value - 1
+        value = {str(first): first, str(first + 1): first + 1}.get(value.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in (first, first + 1):
+        raise RowError(f"{key} is neither {first} nor {first + 1}", "no-preference")
+    return int(value) - first
 
 
 def model_name(value: object) -> str | None:

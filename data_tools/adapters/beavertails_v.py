@@ -21,7 +21,8 @@ from data_tools.adapters.base import (
     take_images,
     take_text,
 )
-from data_tools.adapters.provenance import told
+from data_tools.adapters.provenance import plain, told
+from data_tools.adapters.ratings import read_rating
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
 
 PAIR = ("response_1", "response_2")
@@ -51,8 +52,9 @@ class BeavertailsVConfig(FileSource):
             for key, objective in CHOICES.items()
             if names == PAIR and (better := _choice(row, key)) is not None
         )
+        unread: list[dict[str, Any]] = []
         ratings = tuple(
-            rating for index, name in enumerate(names) for rating in self._ratings(row, name, index)
+            rating for index, name in enumerate(names) for rating in self._ratings(row, name, index, unread)
         )
         if not comparisons and not ratings:
             raise RowError("nothing was judged", "no-preference")
@@ -66,9 +68,12 @@ class BeavertailsVConfig(FileSource):
             images=images,
             comparisons=comparisons,
             ratings=ratings,
-            provenance=told(
-                row, ("id", "category", "image_severity", *(f"{name}_helpful_rate" for name in names))
-            ),
+            provenance={
+                **told(
+                    row, ("id", "category", "image_severity", *(f"{name}_helpful_rate" for name in names))
+                ),
+                **({"unread": unread} if unread else {}),
+            },
         )
 
     @classmethod
@@ -77,9 +82,16 @@ class BeavertailsVConfig(FileSource):
             return "has question, image, response, is_response_safe"
         return super().recognise(row)
 
-    def _ratings(self, row: dict[str, Any], name: str, index: int) -> tuple[Rating, ...]:
-        """Of answer `name`, response `index`: whether it is safe, and how harmless, as far as that was judged."""
-        safe, harmless = _yes(row, f"is_{name}_safe"), _rate(row, f"{name}_harmless_rate")
+    def _ratings(
+        self, row: dict[str, Any], name: str, index: int, unread: list[dict[str, Any]]
+    ) -> tuple[Rating, ...]:
+        """Of answer `name`, response `index`: whether it is safe, and how harmless, as far as that was judged. A rate
+        that is none goes to `unread`.
+        """
+        safe, rate = _yes(row, f"is_{name}_safe"), row.get(f"{name}_harmless_rate")
+        harmless, why = read_rating(rate, LOW, HIGH)
+        if rate is not None and harmless is None:
+            unread.append({"response": index, "aspect": "harmless_rate", "value": plain(rate), "why": why})
         found: list[Rating] = []
         if safe is not None:
             found.append(Rating("safety", index, safe, 0.0, 1.0, self.judge, "binary"))
@@ -102,16 +114,3 @@ def _yes(row: dict[str, Any], key: str) -> float | None:
     if found is None:
         raise RowError(f"{key} is neither yes nor no")
     return found
-
-
-def _rate(row: dict[str, Any], key: str) -> float | None:
-    value = row.get(key)
-    if value is None:
-        return None
-    try:
-        rate = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
-    except (ValueError, OverflowError):
-        rate = None
-    if rate is None or not rate.is_integer() or not LOW <= rate <= HIGH:
-        raise RowError(f"{key} is no whole number from {LOW:g} to {HIGH:g}")
-    return rate

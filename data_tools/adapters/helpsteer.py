@@ -12,7 +12,7 @@ from data_tools.schema import Message, Part, PreferenceRecord
 from data_tools.source import Read, Rejected
 
 LOW, HIGH = 0, 4
-_TURN = re.compile(r"\s*<extra_id_1>(User|Assistant)\n")
+_TURN = re.compile(r"<extra_id_1>(User|Assistant)\n")
 _ROLES = {"User": "user", "Assistant": "assistant"}
 
 

@@ -16,13 +16,11 @@ from data_tools.adapters.base import (
     pair,
     take_image,
     take_list,
-    take_text,
 )
 from data_tools.adapters.provenance import others
 from data_tools.adapters.structs import structs
+from data_tools.adapters.turns import take_turn
 from data_tools.schema import PreferenceRecord
-
-ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 
 
 class LlamaFactoryConfig(FileSource):
@@ -47,7 +45,7 @@ class LlamaFactoryConfig(FileSource):
         for key in self.marks:
             if row.get(key) is None:
                 raise RowError(f"has no field {key}", "field-missing")
-        turns = [_turn(turn) for turn in structs(row["conversations"], "conversations")]
+        turns = [take_turn(turn) for turn in structs(row["conversations"], "conversations")]
         if isinstance(row.get("system"), str) and row["system"].strip():
             turns.insert(0, ("system", check_text(row["system"], "system")))
         if not turns or turns[-1][0] != "user":
@@ -55,7 +53,7 @@ class LlamaFactoryConfig(FileSource):
         check_roles([role for role, _ in turns])
         answers = []
         for key in ("chosen", "rejected"):
-            role, text = _turn(row[key], key)
+            role, text = take_turn(row[key], key)
             if role != "assistant":
                 raise RowError(f"{key} is no gpt turn")
             if MARK in text:
@@ -72,14 +70,3 @@ class LlamaFactoryConfig(FileSource):
             comparisons=comparisons,
             provenance=others(row, (*self.marks, "system", "tools")),
         )
-
-
-def _turn(turn: object, what: str = "a turn") -> tuple[str, str]:
-    if not isinstance(turn, dict):
-        raise RowError(f"{what} is no {{from, value}} object")
-    speaker = take_text(turn, "from", f"from of {what}")
-    if speaker not in ROLES:
-        raise RowError(
-            f"{what} is from none of human, gpt, system (tools are not supported)", "not-supported"
-        )
-    return ROLES[speaker], take_text(turn, "value", f"value of {what}")

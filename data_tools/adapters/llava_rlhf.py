@@ -17,13 +17,13 @@ from data_tools.adapters.base import (
     messages_with_images,
     take_choice,
     take_images,
-    take_list,
     take_text,
 )
 from data_tools.adapters.provenance import told
+from data_tools.adapters.structs import structs
+from data_tools.adapters.turns import take_turn
 from data_tools.schema import Comparison, PreferenceRecord, Response
 
-ROLES = {"human": "user", "gpt": "assistant", "system": "system"}
 OUTPUTS = ("output_1", "output_2")
 
 
@@ -60,19 +60,13 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
     """The conversation up to its last question, as (role, text)."""
     if "conversations" not in row:
         raise RowError("has no field conversations", "field-missing")
-    given = take_list(row, "conversations")
-    if len(given) == 1 and isinstance(given[0], list):
+    given = row["conversations"]
+    if isinstance(given, list) and len(given) == 1 and isinstance(given[0], list):
         given = given[0]  # some copies wrap it once more
-    if given and isinstance(given[-1], dict) and given[-1].get("from") == "gpt":
-        given = given[:-1]
-    turns = []
-    for turn in given:
-        if not isinstance(turn, dict):
-            raise RowError("a turn of conversations is no {from, value} object")
-        role = ROLES.get(take_text(turn, "from", "from of a turn"))
-        if role is None:
-            raise RowError("a turn is from none of human, gpt, system", "not-supported")
-        turns.append((role, take_text(turn, "value", "value of a turn")))
+    listed = [] if given is None else structs(given, "conversations")
+    if listed and listed[-1].get("from") == "gpt":
+        listed = listed[:-1]
+    turns = [take_turn(turn) for turn in listed]
     if not turns or turns[-1][0] != "user":
         raise RowError("conversations holds no question that the two answers are to")
     check_roles([role for role, _ in turns])

@@ -35,7 +35,7 @@ class MmRlhfConfig(FileSource):
     marks: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        if row.get("video") is not None:
+        if row.get("video") not in (None, ""):  # some tables have both fields in every row
             raise RowError("shows a video, which is not supported", "not-supported")
         responses, comparisons = pair(take_text(row, "chosen"), take_text(row, "rejected"), self.objective)
         asked = take_text(row, "prompt")

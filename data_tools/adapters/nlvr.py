@@ -55,6 +55,12 @@ class NlvrConfig(FileSource):
     def image_root(self) -> Path:
         return self.images or image_folder(self.path) / "images"
 
+    @cached_property
+    def _split(self) -> str:
+        """How the file is called, without `.json` and `.json.gz`."""
+        packed = self.path.suffix.lower() == ".gz"
+        return (self.path.with_suffix("") if packed else self.path).stem
+
     def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
         """A record for each of the row's permutations."""
         return tuple(self._permuted(row, permutation) for permutation in range(self.permutations))
@@ -88,7 +94,7 @@ class NlvrConfig(FileSource):
         except ValueError as error:
             raise RowError(str(error)) from error
         votes, nonsense = _votes(row)
-        name = f"{self.prefix or self.path.stem}-{identifier}-{permutation}.png"
+        name = f"{self.prefix or self._split}-{identifier}-{permutation}.png"
         image = take_image(f"{directory}/{name}", self.image_root)
         better = 0 if label == "true" else 1
         return PreferenceRecord(

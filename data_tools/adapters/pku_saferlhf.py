@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
-from data_tools.adapters.base import FileSource, RowError, model_name, take_text
+from data_tools.adapters.base import FileSource, RowError, model_name, take_choice, take_text
 from data_tools.adapters.provenance import plain, told
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, user
 
@@ -49,12 +49,9 @@ class PkuSafeRlhfConfig(FileSource):
 
 def _comparisons(row: dict[str, Any]) -> Iterator[Comparison]:
     for key, objective in ASKED.items():
-        better = row.get(key)
-        if better is None:
-            continue
-        if isinstance(better, bool) or better not in SIDES:
-            raise RowError(f"{key} is neither 0 nor 1")
-        yield Comparison(objective, better=int(better), worse=1 - int(better))
+        if row.get(key) is not None:
+            better = take_choice(row, key, first=0)
+            yield Comparison(objective, better=better, worse=1 - better)
 
 
 def _ratings(row: dict[str, Any]) -> Iterator[Rating]:

@@ -83,4 +83,14 @@ def _help(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
     names = ", ".join(str(key)[:60] for key, _ in fields.most_common(30)) or "none (they are no JSON objects)"
     fits = ", ".join(f"{item.name} ({item.rows} of {len(rows)} rows)" for item in found) or "none"
     known = ", ".join(sorted(_name(adapter) for adapter in ADAPTERS))
-    return f"Their fields: {names}. Formats that fit: {fits}. Name one with --from NAME, out of: {known}"
+    what = f"Their fields: {names}. Formats that fit: {fits}{_maybe(rows, found)}."
+    return f"{what} Name one with --from NAME, out of: {known}"
+
+
+def _maybe(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
+    """What rows that surely are of no format may be: of the formats whose fields they all have, the most specific."""
+    fields = set.intersection(*(set(row) if isinstance(row, dict) else set() for row in rows))
+    near = [adapter for adapter in ADAPTERS if adapter.marks and fields.issuperset(adapter.marks)]
+    most = max((len(adapter.marks) for adapter in near), default=0)
+    names = " or ".join(_name(adapter) for adapter in near if len(adapter.marks) == most)
+    return f" (they may be {names}, or another set with these fields)" if names and not found else ""

@@ -14,6 +14,8 @@ from data_tools.adapters.base import FileSource, pair, question, take_images, ta
 from data_tools.adapters.provenance import told
 from data_tools.schema import PreferenceRecord
 
+OWN = ("image_name", "class1", "class2", "class3")
+
 
 class SpaVlConfig(FileSource):
     """SPA-VL: which of two answers to a risky question is safer."""
@@ -37,10 +39,11 @@ class SpaVlConfig(FileSource):
             responses=responses,
             images=images,
             comparisons=comparisons,
-            provenance=told(row, ("id", "image_name", "class1", "class2", "class3")),
+            provenance=told(row, ("id", *OWN)),
         )
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        # RLAIF-V has these fields too, and says where its rows come from
-        return None if "ds_name" in row or "origin_dataset" in row else super().recognise(row)
+        # any set of pairs about pictures may have these four; only this one has one of the others
+        own = [key for key in OWN if key in row]
+        return f"{super().recognise(row)}, {', '.join(own)}" if own and super().recognise(row) else None

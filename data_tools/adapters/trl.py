@@ -13,15 +13,19 @@ from typing import Any, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import (
+    MARK,
     FileSource,
     RowError,
+    check_characters,
     check_roles,
     check_text,
+    messages_with_images,
     pair,
     take_image,
     take_list,
 )
 from data_tools.adapters.provenance import others
+from data_tools.adapters.structs import structs
 from data_tools.schema import (
     ROLES,
     Comparison,
@@ -136,6 +140,8 @@ def _turns(value: object, what: str, role: str) -> list[Turn]:
     """A text as one turn of `role`, or a list of messages as turns."""
     if isinstance(value, str):
         return [(role, (check_text(value, what),))]
+    if isinstance(value, dict):
+        value = structs(value, what)
     if not isinstance(value, list) or not value:
         raise RowError(f"{what} is neither a text nor a list of messages")
     turns: list[Turn] = []
@@ -145,13 +151,27 @@ def _turns(value: object, what: str, role: str) -> list[Turn]:
                 f"a message of {what} has none of the roles {', '.join(ROLES)}", _code_of_role(message)
             )
         content = message.get("content")
+        if isinstance(content, dict):
+            content = structs(content, f"content of a message of {what}")
         if not isinstance(content, list):
             content = [{"type": "text", "text": content}]
-        parts = tuple(_part(part, what) for part in content)
+        parts = _trimmed([_part(part, what) for part in content])
         if not parts:
             raise RowError(f"a message of {what} is empty", "text-empty")
         turns.append((message["role"], parts))
     return turns
+
+
+def _trimmed(parts: list[str | None]) -> tuple[str | None, ...]:
+    """The parts of a message without the blanks at its ends; those between its parts belong to it."""
+    kept = list(parts)
+    for end, strip in ((0, str.lstrip), (-1, str.rstrip)):
+        while kept and (text := kept[end]) is not None:
+            kept[end] = strip(text)
+            if kept[end]:
+                break
+            del kept[end]
+    return tuple(part for part in kept if part != "")
 
 
 def _code_of_role(message: object) -> str:
@@ -165,12 +185,15 @@ def _part(part: object, what: str) -> str | None:
             raise RowError("a message carries its own image; images belong in the field images")
         return None
     if isinstance(part, dict) and part.get("type") == "text":
-        return check_text(part.get("text"), f"a text of {what}")
+        return check_characters(part.get("text"), f"a text of {what}")
     raise RowError(f"a part of a message of {what} is neither text nor image")
 
 
 def _messages(turns: list[Turn], images: tuple[ImageRef, ...]) -> tuple[Message, ...]:
     places = sum(part is None for _, parts in turns for part in parts)
+    texts = [(role, "".join(part for part in parts if part)) for role, parts in turns]
+    if images and not places and any(MARK in text for _, text in texts):
+        return messages_with_images(texts, images)
     if images and not places:
         # as TRL does: images that no part names stand before the first user's text
         first = next(index for index, turn in enumerate(turns) if turn[0] == "user")

@@ -21,6 +21,7 @@ from data_tools.commands.work import (
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
+    from data_tools.source import Source
 
 EPILOG = (
     "Examples:\n\n  mmrlhf data convert --from trl my_pairs.jsonl -o data/pairs\n\n"
@@ -77,11 +78,14 @@ def convert(
     from data_tools.build import convert as run
     from data_tools.executor import make_executor
 
-    if form == "auto":
+    auto = form == "auto"
+    if auto:
         form = _recognised(source, overrides or [])
     row: dict[str, Any] = {"images": images and str(images), "limit": limit}
     row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
     settings = read_convert_config(form, row, overrides or [], max_rejected, max_side)
+    if auto:
+        _tell_labels(settings.source)
     print_passed_over(settings.sources)
     with bars([settings.source.name]) as show:
         report = run(
@@ -118,11 +122,20 @@ def read_convert_config(
 
 
 def _recognised(source: str, overrides: list[str]) -> str:
-    """The name of the adapter, by the rows that are going to be read."""
+    """The format of the very rows that are to be read: of the subset and the split that the overrides name."""
     from data_tools.adapters.recognise import recognise
     from data_tools.config import apply_overrides
 
-    chosen = apply_overrides({}, [text for text in overrides if text.startswith(("split=", "subset="))])
-    found = recognise(Path(source), chosen.get("subset"), chosen.get("split"))
+    wanted = apply_overrides({"path": source}, overrides)
+    subset, split = (str(wanted[key]) if wanted.get(key) is not None else None for key in ("subset", "split"))
+    found = recognise(Path(str(wanted["path"])), subset, split)
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
     return found.name
+
+
+def _tell_labels(source: Source) -> None:
+    """Prints what the labels will be called where the rows don't say it, which a wrong guess would get wrong."""
+    said = {key: value for key in ("objective", "judge") if (value := getattr(source, key, None))}
+    if said:
+        names = ", ".join(f"{key} {value!r}" for key, value in said.items())
+        typer.echo(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")

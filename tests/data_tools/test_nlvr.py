@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 from collections import defaultdict
 from collections.abc import Callable
@@ -148,6 +149,13 @@ def test_nlvr_flips_and_groups(nlvr_config: nlvr.NlvrConfig) -> None:
     ]
     assert [r.provenance["permutation"] for r in records] == [0, 1] * 7
     assert {r.provenance["group"] for r in records} == {"12", "14"}
+
+
+def test_nlvr_of_a_gzipped_file(nlvr_config: nlvr.NlvrConfig) -> None:
+    packed = nlvr_config.path.with_name("dev.json.gz")
+    packed.write_bytes(gzip.compress(json.dumps(ROW).encode() + b"\n"))
+    (record,) = nlvr_config.model_copy(update={"path": packed}).generate(0)
+    assert good(record).images[0].path == good(nlvr_config.adapt(ROW)).images[0].path
 
 
 def test_nlvr_real_data(real_data: Callable[[str], Path]) -> None:

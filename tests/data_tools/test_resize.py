@@ -91,3 +91,12 @@ def test_a_narrow_image_keeps_a_pixel_and_webp_stays_lossless() -> None:
     small = resized(halves("WEBP", lossless=True), HALF)
     assert small[12:16] == b"VP8L"
     assert small[12:16] != resized(halves("WEBP"), HALF)[12:16] == b"VP8 "
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_colour_profile_or_frames_say_nothing_of_loss(lossless: bool) -> None:
+    frames = {"save_all": True, "append_images": [Image.new("RGB", (100, 60))]}
+    for options in ({"icc_profile": b"p" * 501}, frames, {**frames, "icc_profile": b"p" * 501}):
+        data = halves("WEBP", lossless=lossless, **options)
+        assert data[12:16] == b"VP8X"
+        assert resized(data, HALF)[12:16] == (b"VP8L" if lossless else b"VP8 ")

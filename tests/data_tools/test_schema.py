@@ -117,3 +117,68 @@ def test_a_group_of_ties_has_a_limit() -> None:
     text_record(0, **many, rankings=(Ranking("h", (tuple(range(12)), (12, 13))),))
     with pytest.raises(SchemaError, match="a h ranking ties more than 12 responses"):
         text_record(0, **many, rankings=(Ranking("h", (tuple(range(13)), (13,))),))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": 5}, "id, source and split are 5, 'words' and 'train'"),
+        ({"split": 3}, "id, source and split are 't0', 'words' and 3"),
+        ({"prompt": [{"role": "user", "content": [{"type": "text", "text": 7}]}]}, "Part.text is 7"),
+        ({"responses": [{"text": "a"}, {"text": None}]}, "Response.text is None"),
+        ({"responses": [{"text": "a"}, {"text": 5}]}, "Response.text is 5"),
+        ({"responses": [{"text": "a", "model": ["m"]}, {"text": "b"}]}, r"Response.model is \['m'\]"),
+        ({"comparisons": [{"objective": "h", "better": 0.0, "worse": 1}]}, r"Comparison.better is 0\.0"),
+        ({"comparisons": [{"objective": "h", "better": False, "worse": 1}]}, "Comparison.better is False"),
+        ({"comparisons": [{"objective": None, "better": 0, "worse": 1}]}, "Comparison.objective is None"),
+        (
+            {"comparisons": [{"objective": "h", "better": 0, "worse": 1, "tie": "no"}]},
+            "Comparison.tie is 'no'",
+        ),
+        ({"votes": [{"objective": "h", "better": 0, "worse": 1, "judge": 2}]}, "Comparison.judge is 2"),
+        (
+            {"ratings": [{"objective": "h", "response": 0, "value": True, "low": 0, "high": 1}]},
+            "Rating.value is",
+        ),
+        (
+            {"rankings": [{"objective": "h", "order": [[0], [True]]}]},
+            "the order of a ranking holds what is no",
+        ),
+        ({"critiques": [{"text": "x", "response": 0.0}]}, r"Critique.response is 0\.0"),
+        ({"corrections": [{"objective": 1, "corrected": 0, "original": 1}]}, "Correction.objective is 1"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(change: dict[str, object], message: str) -> None:
+    row = json.loads(json.dumps(to_json(text_record(0))))
+    assert from_json(row) == text_record(0)
+    with pytest.raises(SchemaError, match=rf"record \w+: a value of the wrong type: {message}"):
+        from_json({**row, **change})
+
+
+def test_numbers_may_be_whole_or_not_and_what_is_optional_null() -> None:
+    row = json.loads(json.dumps(to_json(text_record(0))))
+    row["comparisons"] = [
+        {"objective": "h", "better": 0, "worse": 1, "margin": margin} for margin in (None, 2, 0.5)
+    ]
+    row["ratings"] = [{"objective": "h", "response": 0, "value": 1, "low": 0.0, "high": 1}]
+    row["critiques"] = [{"text": "x", "response": None}]
+    assert [comparison.margin for comparison in from_json(row).comparisons] == [None, 2, 0.5]
+
+
+def test_notes_scenes_and_paths_have_their_types_too() -> None:
+    record = image_record(0)
+    row = json.loads(json.dumps(to_json(record)))
+    held = tuple(image.data or b"" for image in record.images)
+    assert from_json(row, held) == record
+    for images, scenes, message in (
+        (
+            [{**image, "notes": [1]} for image in row["images"]],
+            row["scenes"],
+            "a note on an image is no text",
+        ),
+        (row["images"], [1, 2], "a scene is no object"),
+    ):
+        with pytest.raises(SchemaError, match=message):
+            from_json({**row, "images": images, "scenes": scenes}, held)
+    with pytest.raises(SchemaError, match=r"ImageRef\.path is 7"):
+        from_json({**row, "images": [{"path": 7}, {"path": "b.png"}]})

@@ -66,22 +66,30 @@ def test_malformed_rows() -> None:
     assert len(items) == 19
     found = faults(items)
     assert found.pop(":18")[0] == "the PNG image is truncated: its end is missing"
-    rate = ("response_2_harmless_rate is no whole number from -3 to 3", "field-wrong")
     assert found == {
         ":5": ("nothing was judged", "no-preference"),
         ":6": ("nothing was judged", "no-preference"),
         ":7": ("more_helpful_response_id is neither 1 nor 2", "no-preference"),
         ":8": ("safer_response_id is neither 1 nor 2", "no-preference"),
         ":9": ("is_response_1_safe is neither yes nor no", "field-wrong"),
-        ":10": rate,
-        ":11": rate,
-        ":12": rate,
         ":13": ("has no field is_response_2_safe", "field-missing"),
         ":14": ("has no field safer_response_id", "field-missing"),
         ":15": ("has no field response_2", "field-missing"),
         ":16": ("response_1 and response_2 are the same answer", "same-answers"),
         ":19": ("has no field is_response_safe", "field-missing"),
     }
+
+
+def test_a_rate_that_cannot_be_read_is_left_out() -> None:
+    large, word, part = (good(item) for item in read(BeavertailsVConfig, "beavertails_v.jsonl")[9:12])
+    first = Rating("safety", 0, -2.0, -3.0, 3.0, "unknown", "scalar")
+    for record, value, why in ((large, 5, "not from -3 to 3"), (word, "N/A", "not a number")):
+        assert record.ratings == (UNSAFE, first, SAFE)
+        assert len(record.comparisons) == 2
+        assert record.provenance["unread"] == [
+            {"response": 1, "aspect": "harmless_rate", "value": value, "why": why}
+        ]
+    assert part.ratings == (UNSAFE, first, SAFE, Rating("safety", 1, 1.5, -3.0, 3.0, "unknown", "scalar"))
 
 
 def test_parquet_holds_the_same(tmp_path: Path) -> None:

@@ -182,3 +182,20 @@ def test_prompts_of_several_turns(prompt: str, expected: object) -> None:
         assert why(result)[1].startswith(expected)
     else:
         assert [message.text for message in good(result).prompt] == expected
+
+
+def test_a_record_has_a_limit_of_answers(tmp_path: Path) -> None:
+    rows = [row("a", str(number)) for number in range(130)]
+    records = list(source(tmp_path / "x.jsonl", rows).generate(0))
+    assert [len(good((item,)).responses) for item in records] == [64, 64, 2]
+    assert [item.id for item in records if isinstance(item, PreferenceRecord)] == [
+        "x-x.jsonl:1",
+        "x-x.jsonl:65",
+        "x-x.jsonl:129",
+    ]
+
+
+def test_a_prompt_with_half_a_million_blanks_is_read() -> None:
+    """That is, in a time that doesn't grow with the square of their number."""
+    found = HelpSteerConfig(name="x", path=FIXTURES).adapt(row("q" + "\n" * 500_000 + "end", "answer"))
+    assert isinstance(found, tuple)

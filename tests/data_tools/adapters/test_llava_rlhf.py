@@ -48,15 +48,24 @@ def test_malformed_rows() -> None:
         "[11]": ("has no field value of output_1", "field-missing"),
         "[12]": ("output_1 and output_2 are the same answer", "same-answers"),
         "[13]": ("the number of <image> marks differs from the number of images", "field-wrong"),
-        "[15]": ("a turn is from none of human, gpt, system", "not-supported"),
+        "[15]": ("a turn is from none of human, gpt, system (tools are not supported)", "not-supported"),
         "[16]": ("conversations holds no question that the two answers are to", "field-wrong"),
         "[17]": (
             "the prompt's turns don't alternate between user and assistant (system only first)",
             "field-wrong",
         ),
         "[18]": ("conversations holds no question that the two answers are to", "field-wrong"),
-        "[19]": ("a turn of conversations is no {from, value} object", "field-wrong"),
+        "[19]": ("conversations is no list of objects", "field-wrong"),
     }
+
+
+def test_a_conversation_as_an_object_of_lists() -> None:
+    row = json.loads((FIXTURES / "llava_rlhf.json").read_text())[0]
+    turns = row["conversations"]
+    columns = {key: [turn[key] for turn in turns] for key in ("from", "value")}
+    config = LlavaRlhfConfig(name="x", path=FIXTURES / "llava_rlhf.json")
+    assert config.adapt({**row, "conversations": columns}) == config.adapt(row)
+    assert isinstance(config.adapt(row), tuple)
 
 
 def test_recognised() -> None:

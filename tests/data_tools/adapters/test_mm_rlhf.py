@@ -39,6 +39,13 @@ def test_malformed_rows() -> None:
     }
 
 
+def test_a_blank_video_is_none() -> None:
+    row = rows_of("mm_rlhf.jsonl")[0]
+    config = MmRlhfConfig(name="x", path=FIXTURES / "mm_rlhf.jsonl")
+    assert config.adapt({**row, "video": ""}) == config.adapt(row)
+    assert isinstance(config.adapt(row), tuple)
+
+
 def test_recognised_by_what_trl_has_not() -> None:
     full, plain, video, *_ = rows_of("mm_rlhf.jsonl")
     assert MmRlhfConfig.recognise(full) == (

@@ -51,5 +51,10 @@ def test_damaged_images_are_at_hand_for_the_quarantine() -> None:
 
 
 def test_recognised() -> None:
-    assert SpaVlConfig.recognise(rows_of("spa_vl.jsonl")[0]) == "has question, image, chosen, rejected"
+    train, validation, listed, *_ = rows_of("spa_vl.jsonl")
+    assert SpaVlConfig.recognise(train) == "has question, image, chosen, rejected, image_name"
+    assert (
+        SpaVlConfig.recognise(validation) == "has question, image, chosen, rejected, class1, class2, class3"
+    )
+    assert SpaVlConfig.recognise(listed) is None
     assert RlaifVConfig.recognise(rows_of("spa_vl.jsonl")[0]) is None

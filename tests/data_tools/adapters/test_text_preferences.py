@@ -108,8 +108,8 @@ def test_pku_saferlhf_of_one_dimension() -> None:
 def test_pku_saferlhf_rows_that_are_no_record() -> None:
     nothing = "has none of better_response_id, safer_response_id, is_response_0_safe, is_response_1_safe"
     assert [why(item) for item in read(PkuSafeRlhfConfig, "pku_saferlhf.jsonl")[2:]] == [
-        ("field-wrong", "better_response_id is neither 0 nor 1"),
-        ("field-wrong", "better_response_id is neither 0 nor 1"),
+        ("no-preference", "better_response_id is neither 0 nor 1"),
+        ("no-preference", "better_response_id is neither 0 nor 1"),
         ("same-answers", "response_0 and response_1 are the same answer"),
         ("field-wrong", "is_response_0_safe is neither true nor false"),
         ("no-preference", nothing),
