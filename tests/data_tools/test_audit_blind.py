@@ -188,3 +188,19 @@ def test_nlvr_is_half_right_blind_where_only_flip_pairs_are_kept(
     chance = fit(halves).out_of_fold
     right = np.where(chance == 0.5, 0.5, (chance > 0.5) == [p.better == 0 for p in halves])
     assert right.mean() == 0.5
+
+
+def test_one_question_with_one_usual_answer_is_found(tmp_path: Path) -> None:
+    """The plainest shortcut: 300 pictures, one question, four of five times "Yes."."""
+    records = [
+        pair(
+            n,
+            *(("Yes.", "No.") if n % 5 else ("No.", "Yes.")),
+            first=n % 2 == 0,
+            prompt=(user(0, "Is there a cat?"),),
+        )
+        for n in range(300)
+    ]
+    accuracy = found(audited(tmp_path / "d", records, "blind"), "blind_accuracy", IMAGES)
+    assert accuracy.mean == 0.8
+    assert accuracy.low > 0.7
