@@ -128,9 +128,7 @@ class AuditResult:
         findings = [
             Finding(found["metric"], _value(found), Scope(**found["scope"])) for found in row["findings"]
         ]
-        return AuditResult(
-            row["name"], row["title"], row["says"], tuple(findings), notes=tuple(row["notes"])
-        )
+        return AuditResult(row["name"], row["title"], row["says"], tuple(findings), notes=tuple(row["notes"]))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the plots are left out."""

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.audits import AUDITS
-from data_tools.audits.base import Audit, AuditResult, Data, Finding, Metric, Options, Progress, Records, Scope
+from data_tools.audits.base import (
+    Audit,
+    AuditResult,
+    Data,
+    Finding,
+    Metric,
+    Options,
+    Progress,
+    Records,
+    Scope,
+)
 from data_tools.errors import UserError
 
 STEP = 200  # records between two reports of progress

@@ -60,7 +60,9 @@ def _cells(index: Index, unit_M: np.ndarray, sources: Sequence[str]) -> tuple[np
     """The number of each record's cell, and the cells."""
     # a record's judgements as a sum of hashes: the same for the same labels, each as often
     codes = mix(np.arange(1, len(index.labels) + 1, dtype=np.uint64))
-    codes[[kind not in LABEL_TYPES for kind, _ in index.labels]] = 0  # how many raters there were makes no difference
+    codes[[kind not in LABEL_TYPES for kind, _ in index.labels]] = (
+        0  # how many raters there were makes no difference
+    )
     said_M = np.zeros(len(index), np.uint64)
     np.add.at(said_M, index["judgement_owner"], codes[index["judgement_label"]])
     count = int(unit_M.max(initial=-1)) + 1

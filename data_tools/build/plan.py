@@ -99,9 +99,7 @@ def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Pat
             refuse_bad_source(name, plan.counts[name], config.max_rejected)
         plan.made = len(index)
         chosen = _chosen(config, index, plan, sources, folders, temporary)
-        order = _in_shards(
-            chosen.index, chosen.split_N, chosen.repeat_N, sources, config.shard_records, plan
-        )
+        order = _in_shards(chosen.index, chosen.split_N, chosen.repeat_N, sources, config.shard_records, plan)
         _save(temporary, chosen.index, order, chosen.merge_M, chosen.flip_M)
         write_synced(temporary / PLAN, json.dumps(asdict(plan)))
 
@@ -301,9 +299,7 @@ def _in_shards(
     return np.concatenate(order) if order else np.empty(0, dtype=np.int64)
 
 
-def _save(
-    folder: Path, index: Index, order: np.ndarray, merge_M: np.ndarray, flip_M: np.ndarray
-) -> None:
+def _save(folder: Path, index: Index, order: np.ndarray, merge_M: np.ndarray, flip_M: np.ndarray) -> None:
     """Writes the records in this order: where they lie, and with their new numbers MERGE and FLIP."""
     place_N = np.empty(len(order), dtype=PLACE)
     for name in PLACE.names or ():

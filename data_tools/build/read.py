@@ -11,8 +11,8 @@ from typing import TypeVar
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
-from data_tools.rows.piece import Piece
 from data_tools.resize import ImageSettings, with_small_images
+from data_tools.rows.piece import Piece
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected, Source
 

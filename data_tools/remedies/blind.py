@@ -1,12 +1,13 @@
 """What the blind probe solves is thinned out until it solves no more than chance.
 
 The probe (`data_tools.audits.probe`) gives each pair the probability p that its better answer is the better one, as far
-as words tell. Of the pairs of which it is about as sure, a share a is told right; each of these stays with probability
-(1 - a) / a, so that as many are expected to be told right as wrong, and the words that made it sure say nothing any
-more, in each source and split of which it tells more than chance would. This evens out what a filter with a threshold would turn into its opposite (dropping all that is told right leaves
-what is told wrong), and so would p in the place of a, as probes are surer than they are right. As a new probe may find
-what the first one missed, it is fitted again on what is left, up to `rounds` times (the repetition is that of AFLite,
-R. Le Bras et al., Adversarial Filters of Dataset Biases, 2020).
+as words tell. Of the pairs of a source and split of which it is about as sure, a share a is told right; where it tells
+more than chance would, each of these stays with probability (1 - a) / a, so that as many are expected to be told right
+as wrong, and the words that made it sure say nothing any more. This evens out what a filter with a threshold would turn
+into its opposite (dropping all that is told right leaves what is told wrong), and so would p in the place of a, as
+probes are surer than they are right. As a new probe may find what the first one missed, it is fitted again on what is
+left, up to `rounds` times (the repetition is that of AFLite, R. Le Bras et al., Adversarial Filters of Dataset Biases,
+2020).
 """
 
 from __future__ import annotations

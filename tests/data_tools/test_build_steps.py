@@ -72,6 +72,7 @@ def mixture(tmp_path: Path) -> DataConfig:
         "shard_records": 10,
         "balance": {"modality": {"text": 0.5}},
         "max_rejected": 0.1,
+        "audit": {"only": ["length", "labels", "copies"]},
     }
     return parse_config(row, DataConfig, "test")
 

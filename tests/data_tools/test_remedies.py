@@ -181,6 +181,98 @@ def test_only_flip_pairs_stay(tmp_path: Path, nlvr_rows: Path) -> None:
     assert report.filtered == {"n: in no flip pair": 1}
 
 
+def flips_of(folder: Path, split: str = "train") -> dict[str, list[str]]:
+    """The ids of the records of each flip pair, by its name; those of none under an empty one."""
+    found: dict[str, list[str]] = {}
+    for record in open_records(folder, split):
+        number = record.id.rpartition(":")[2]
+        found.setdefault(record.provenance.get("flip", ""), []).append(number)
+    return found
+
+
+def test_opposite_answers_to_other_pictures_become_pairs(tmp_path: Path) -> None:
+    """Rows, from 1: the k-th "red" with the k-th "blue" for one question, and never two of one picture."""
+    asked = [
+        *(("What color?", "red", "blue", 1), ("What color?", "red", "blue", 2)),
+        ("What color?", "blue", "red", 3),  # with row 1
+        ("What color?", "blue", "red", 4),  # with row 2
+        ("What color?", "blue", "red", 5),  # one more than there are of the other
+        *(("What color is it?", "blue", "red", 6), ("What color?", "blue", "green", 7)),
+        *(("Which?", "a", "b", 8), ("Which?", "b", "a", 8)),  # judges at odds over one picture
+        *(("Which?", "a", "b", 9), ("Which?", "b", "a", 10)),
+    ]
+    rows = [
+        shown(tmp_path, number, png((20 * picture, 0, 0)), prompt, chosen, rejected)
+        for number, (prompt, chosen, rejected, picture) in enumerate(asked)
+    ]
+    rows.append({"prompt": "What color?", "chosen": "red", "rejected": "blue"})  # no picture
+    remedies = [{"type": "pair_flips"}]
+    # the two of one picture are no copies of each other here
+    report, kept = built(tmp_path, rows, remedies, dedup=False)
+    assert report.records == 12
+    found = flips_of(tmp_path / "out")
+    assert sorted(found.pop("")) == ["12", "5", "6", "7", "8", "9"]
+    assert sorted(map(sorted, found.values())) == [["1", "3"], ["10", "11"], ["2", "4"]]
+    assert all(len(name) == 32 for name in found)
+    # both of a pair show their answers in one order
+    for name in found:
+        orders = {
+            tuple(answer.text for answer in record.responses)
+            for record in kept.values()
+            if record.provenance.get("flip") == name
+        }
+        assert len(orders) == 1
+
+
+def test_pairs_that_were_made_are_pairs_to_what_comes_after(tmp_path: Path) -> None:
+    """Only whole pairs stay, and they stay together in balancing, in the shards and when these are read again."""
+    rows = [
+        shown(tmp_path, number, png((number * 9, 0, 0)), "Which?", *answers)
+        for number, answers in enumerate([("a", "b")] * 10 + [("b", "a")] * 8)
+    ]
+    remedies = [{"type": "pair_flips"}, {"type": "only_flip_pairs"}]
+    balance = {"total": 10}
+    report, _ = built(tmp_path, rows, remedies, balance=balance)
+    assert (report.records, report.filtered) == (10, {"t: in no flip pair": 2})
+    found = flips_of(tmp_path / "out")
+    assert sorted(len(members) for members in found.values()) == [2, 2, 2, 2, 2]
+    source = {"type": "shards", "name": "again", "path": str(tmp_path / "out")}
+    config = DataConfig.model_validate({"sources": [source], "remedies": [{"type": "only_flip_pairs"}]})
+    assert build(config, tmp_path / "again").records == 10
+
+
+def test_pairs_are_made_within_a_split_and_a_source(tmp_path: Path) -> None:
+    sources = []
+    for name, split, better, first in (
+        ("a", "train", "x", 0),
+        ("b", "test", "y", 10),
+        ("c", "train", "y", 20),
+    ):
+        worse = "y" if better == "x" else "x"
+        rows = [shown(tmp_path, first, png((first, 0, 0)), "Which?", better, worse)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        path = str(tmp_path / f"{name}.jsonl")
+        sources.append({"type": "trl", "name": name, "path": path, "splits": {split: 1.0}})
+    config = DataConfig.model_validate({"sources": sources, "remedies": ["pair_flips"]})
+    build(config, tmp_path / "out")
+    assert list(flips_of(tmp_path / "out")) == list(flips_of(tmp_path / "out", "test")) == [""]
+
+
+def test_what_copies_say_against_a_record_keeps_it_out_of_pairs(tmp_path: Path) -> None:
+    """The second row says the contrary of the first about the same picture; it is merged into it."""
+    rows = [
+        shown(tmp_path, 0, png((1, 0, 0)), "Which?", "a", "b"),
+        shown(tmp_path, 1, png((1, 0, 0)), "Which?", "b", "a"),
+        shown(tmp_path, 2, png((2, 0, 0)), "Which?", "b", "a"),
+        shown(tmp_path, 3, png((3, 0, 0)), "Which?", "a", "b"),
+    ]
+    report, _ = built(tmp_path, rows, [{"type": "pair_flips"}])
+    assert report.merged == {"t": 1}
+    found = flips_of(tmp_path / "out")
+    assert found.pop("") == ["1"]
+    assert [sorted(members) for members in found.values()] == [["3", "4"]]
+
+
 @pytest.fixture
 def nlvr_rows(tmp_path: Path) -> Path:
     folder = tmp_path / "nlvr"

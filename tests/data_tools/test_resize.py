@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from sample_records import pixel
+from typer.testing import CliRunner
 
+from data_tools.build import DataConfig, build
+from data_tools.cli import app
 from data_tools.images import ImageError, check_image, decode_image
 from data_tools.resize import ImageSettings, resized
+from data_tools.shards import open_records
 
 HALF = ImageSettings(max_side=50)
 
@@ -34,6 +41,30 @@ def test_a_large_image_becomes_smaller_in_its_own_format(kind: str, name: str) -
     assert right[2] > 235
     assert resized(data, HALF) == small
     assert resized(small, HALF) is small
+
+
+def test_a_build_and_a_conversion_make_them_smaller_once(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(halves("JPEG"))
+    (tmp_path / "1.png").write_bytes(halves("PNG", (40, 30)))
+    rows = [
+        {"prompt": "Which?", "chosen": "a", "rejected": "b", "images": [name]} for name in ("0.jpg", "1.png")
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    row = {"type": "trl", "name": "t", "path": str(tmp_path / "rows.jsonl"), "splits": {"train": 1.0}}
+    config = DataConfig.model_validate({"sources": [row], "images": {"max_side": 50}})
+    build(config, tmp_path / "built")
+    command = ["convert", "--from", "trl", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "converted")]
+    for more in (["--max-side", "50"], ["--max-side", "50", "--overwrite"]):
+        done = CliRunner().invoke(app, [*command, *more])
+        assert done.exit_code == 0, done.output
+    for folder in (tmp_path / "built", tmp_path / "converted"):
+        images = [record.images[0] for record in open_records(folder, "train", verify=True)]
+        assert [decode_image(image.data or b"").size for image in images] == [(50, 30), (40, 30)]
+        assert images[0].sha256 == hashlib.sha256(resized(halves("JPEG"), HALF)).hexdigest()
+        assert images[1].data == halves("PNG", (40, 30))  # small already, so the very bytes
+    build(DataConfig.model_validate({"sources": [row]}), tmp_path / "plain")
+    plain = [record.images[0].data for record in open_records(tmp_path / "plain", "train")]
+    assert plain == [halves("JPEG"), halves("PNG", (40, 30))]
 
 
 def test_bytes_pass_unchanged_unless_it_is_asked_for() -> None:
