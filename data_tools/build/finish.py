@@ -87,6 +87,7 @@ def report_of(out: Path, existing: bool) -> BuildReport:
         manifest.records,
         manifest.counts,
         made=made,
+        notes=manifest.extra.get("notes", []),
         balance=manifest.extra.get("balance"),
         audit=None if audit is None else out / audit,
         **told,
