@@ -5,10 +5,13 @@
 The records are RLAIF-V rows with a picture each (noise of some kilobytes as PNG, or as JPEG), in tar shards:
 - `ours`: `mmrlhf data convert --from rlaif_v`: reads the shards, checks every row and picture, hashes, writes, syncs;
 - `tarfile`: the same shards' members copied one by one into new tars with the standard library, which checks nothing;
-- `datasets`: `load_dataset("webdataset")`, `map` into rows of TRL's form with as many processes, and Parquet files.
+- `datasets`: `load_dataset("webdataset")`, `map` into rows of TRL's form with as many processes, and Parquet files. As
+  documented, it decodes the pictures for `map` and encodes them again after it;
+- `datasets bytes`: the same with `Image(decode=False)`, which carries the pictures over as they are and checks nothing.
 
-All with what it takes to start. Ratios are taken within a round, and quoted are medians over the rounds in which the
-machine was quiet. A line of JSON, and a table on stderr.
+All with what it takes to start, and to get what was written onto the disk. Ratios are of times taken within a round;
+quoted are medians over the rounds in which the machine was quiet, also of the seconds of CPU, which are of all
+processes. A line of JSON, and a table on stderr.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import io
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -26,7 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -35,6 +39,7 @@ from rounds import as_table, median, quiet_rounds
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SHARDS = 8
+PEERS = ("tarfile", "datasets", "datasets bytes")
 
 
 def make_shards(folder: Path, records: int, side: int, kind: str) -> None:
@@ -100,12 +105,16 @@ def converted(source: Path, out: Path, workers: int) -> None:
 MAPPED = """
 import json, sys
 from datasets import load_dataset
-source, out, workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
+from datasets import Image
+source, out, workers, decode = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "decode"
 rows = load_dataset("webdataset", data_files=f"{source}/*.tar", split="train", cache_dir=f"{out}/cache")
 picture = "png" if "png" in rows.column_names else "jpg"
+if not decode:
+    rows = rows.cast_column(picture, Image(decode=False))
 def pair(row):
     told = row["json"]
-    user = [{"type": "image"}, {"type": "text", "text": told["question"]}]
+    # "text" in both, or each part becomes a text of JSON, which takes longer
+    user = [{"type": "image", "text": None}, {"type": "text", "text": told["question"]}]
     return {
         "prompt": [{"role": "user", "content": user}],
         "chosen": [{"role": "assistant", "content": [{"type": "text", "text": told["chosen"]}]}],
@@ -118,11 +127,12 @@ for shard in range(8):
 """
 
 
-def mapped(source: Path, out: Path, workers: int) -> None:
-    """`datasets`: map, and push to Parquet."""
+def mapped(source: Path, out: Path, workers: int, decode: bool) -> None:
+    """`datasets`: map, with the pictures decoded or as bytes, and push to Parquet."""
     out.mkdir()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-c", MAPPED, str(source), str(out), str(workers)]
+    command.append("decode" if decode else "bytes")
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -135,24 +145,45 @@ def gflops() -> float:
     return 10 * 2 * 1024**3 / (time.perf_counter() - began) / 1e9
 
 
-def seconds(work: Callable[[Path], None], folder: Path) -> float:
+class Spent(NamedTuple):
+    """Seconds on the clock, and of CPU in all processes."""
+
+    clock: float
+    cpu: float
+
+
+def spent(work: Callable[[Path], None], folder: Path) -> Spent:
     """How long it takes, with what it wrote on the disk; removes that."""
     out = folder / "out"
-    began = time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     work(out)
     os.sync()
-    took = time.perf_counter() - began
+    took = Spent(time.perf_counter() - began, cpu_seconds() - before)
     shutil.rmtree(out)
     return took
 
 
-def summary(rounds: Sequence[dict[str, float]], speeds: Sequence[float], records: int) -> dict[str, Any]:
-    """Records a second, and the ratios that are quoted: medians over the rounds that count."""
+def cpu_seconds() -> float:
+    """What this process and those that it started and that ended have used of the CPUs."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def summary(rounds: Sequence[dict[str, Spent]], speeds: Sequence[float], records: int) -> dict[str, Any]:
+    """Records a second, CPU seconds, and the ratios that are quoted: medians over the rounds that count."""
     counted = [rounds[number] for number in quiet_rounds(speeds)]
+    names = list(counted[0])
+    ours = [own["ours"] for own in counted]
     return {
-        "records a second": {name: median([records / own[name] for own in counted]) for name in counted[0]},
-        "ours / tarfile": median([own["tarfile"] / own["ours"] for own in counted]),
-        "ours / datasets": median([own["datasets"] / own["ours"] for own in counted]),
+        "records a second": {name: median([records / own[name].clock for own in counted]) for name in names},
+        "cpu seconds": {name: median([own[name].cpu for own in counted]) for name in names},
+        **{
+            f"ours / {name}": median(
+                [own[name].clock / mine.clock for own, mine in zip(counted, ours, strict=True)]
+            )
+            for name in names
+            if name != "ours"
+        },
         "rounds": len(counted),
     }
 
@@ -168,7 +199,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    table = [["pictures", "kilobytes", "records/s", "of tarfile", "of datasets"]]
+    table = [["pictures", "kilobytes", "records/s", *(f"of {name}" for name in PEERS)]]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in options.kinds:
@@ -179,11 +210,12 @@ def main() -> None:
                 works: dict[str, Callable[[Path], None]] = {
                     "ours": lambda out, source=source: converted(source, out, options.workers),
                     "tarfile": lambda out, source=source: copied(source, out),
-                    "datasets": lambda out, source=source: mapped(source, out, options.workers),
+                    "datasets": lambda out, source=source: mapped(source, out, options.workers, True),
+                    "datasets bytes": lambda out, source=source: mapped(source, out, options.workers, False),
                 }
                 rounds, speeds = [], [gflops()]
                 for _ in range(options.rounds):
-                    rounds.append({what: seconds(work, folder) for what, work in works.items()})
+                    rounds.append({what: spent(work, folder) for what, work in works.items()})
                     speeds.append(gflops())
                 found = summary(rounds, speeds, options.records)
                 line = {
@@ -208,8 +240,7 @@ def main() -> None:
                         f"{kind} {side}",
                         f"{size:.1f}",
                         f"{found['records a second']['ours']:,.0f}",
-                        f"{found['ours / tarfile']:.2f}",
-                        f"{found['ours / datasets']:.2f}",
+                        *(f"{found[f'ours / {name}']:.2f}" for name in PEERS),
                     ]
                 )
                 shutil.rmtree(source)

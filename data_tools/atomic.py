@@ -11,6 +11,12 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 
+# a place that can't be written to: no right to, or a file where a folder should be, or the other way round
+FORBIDDEN = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8 under a temporary name, syncs it, and renames it to `path`."""
@@ -72,6 +78,8 @@ def writing_to(directory: Path) -> Iterator[None]:
             raise UserError(
                 f"{directory}: the disk is full; free some space or choose another folder"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise UserError(f"{directory}: can't be written to ({error.strerror})") from error
+        if error.errno in FORBIDDEN:
+            raise UserError(
+                f"{directory}: can't be written to ({error.strerror}); choose another place"
+            ) from error
         raise

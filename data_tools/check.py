@@ -27,7 +27,8 @@ from data_tools.shard_index import entries
 from data_tools.shards import read_record, read_row
 from data_tools.tar import Member
 
-BESIDE = ("config.yaml", "rejected.jsonl", "stats.json")  # what a build writes beside shards and manifest
+# what a build and an audit write beside shards and manifest
+BESIDE = ("audit", "config.yaml", "quarantine", "stats.json")
 WORKER_BYTES = 64 * 2**20  # a process more is worth its start for so much to read
 
 
@@ -80,6 +81,7 @@ def check(
     report = CheckReport(directory, others=_others(directory, manifest))
     report.problems += [Problem(name, "", what) for name, what in file_problems(directory, manifest)]
     report.problems += [Problem(MANIFEST, "", what) for what in _wrong_counts(manifest)]
+    report.problems += _wrong_quarantine(directory, manifest)
     # among the folder's own files, so that a name such as ../x leads nowhere
     present = {path.name for path in directory.glob("*.tar")}
     shards = [shard for shard in manifest.shards if shard.name in present]
@@ -210,6 +212,19 @@ def _wrong_counts(manifest: Manifest) -> Iterator[str]:
     counts = counts_of(manifest.shards)
     if manifest.counts != counts:
         yield f"says the counts {manifest.counts}, its shards have {counts}"
+
+
+def _wrong_quarantine(directory: Path, manifest: Manifest) -> list[Problem]:
+    """Whether as many rows are in the quarantine as the manifest counts."""
+    path = directory / "quarantine" / "rows.jsonl"
+    name = "quarantine/rows.jsonl"
+    rows = manifest.extra.get("rows", {})
+    said = sum(of["quarantined"] for of in rows.values())
+    held = 0
+    if path.exists():
+        with open(path, "rb") as file:
+            held = sum(1 for _ in file)
+    return [] if held == said else [Problem(name, "", f"holds {held:,} rows, the manifest counts {said:,}")]
 
 
 def _others(directory: Path, manifest: Manifest) -> list[str]:

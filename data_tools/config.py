@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from data_tools.errors import UserError
+from data_tools.inputs import did_you_mean
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -108,9 +109,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
-        hint = f" Did you mean {path.parent / near[0]}?" if near else ""
-        raise UserError(f"{path}: no such config file.{hint}") from None
+        raise UserError(f"{path}: no such config file.{did_you_mean(path, '*.y*ml')}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: can't be read as UTF-8 text ({error})") from error
     row = _load(text, str(path))
@@ -215,7 +214,10 @@ def explain(error: ValidationError, model: type[BaseModel], most: int | None = N
         else:
             got = item.get("input")
             shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) or got is None else ""
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{shown}")
+            why = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "string_pattern_mismatch" and (field := model.model_fields.get(loc[-1])):
+                why = f"doesn't fit. {field.description}"  # which says it in words, unlike the pattern
+            lines.append(f"{path}: {why}{shown}")
     return lines
 
 

@@ -23,14 +23,18 @@ from pathlib import Path
 from PIL import ExifTags, Image, ImageFile
 
 from data_tools.errors import UserError
-from data_tools.png import surely_whole
+from data_tools.png import plain_size, surely_whole
 from data_tools.schema import ImageRef
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
+NO_FILE = "no such image file"
 
+_FEW = (
+    2**22
+)  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (
@@ -112,6 +116,9 @@ def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
     Raises:
         ImageError: as `decode_image`.
     """
+    plain = plain_size(data, min(limits.max_pixels, _FEW)) if len(data) <= limits.max_bytes else None
+    if plain is not None:
+        return Checked("png", *plain)
     with _decoding(data, limits) as image:
         width, height = image.size
         if image.format in ("JPEG", "MPO"):
@@ -224,7 +231,7 @@ def read_bytes(
     path = local_path(ref.path, root)
     try:
         if not path.is_file():
-            raise ImageError(f"{path}: no such image file", "image-missing")
+            raise ImageError(f"{path}: {NO_FILE}", "image-missing")
         size = path.stat().st_size
         if size > limits.max_bytes:
             raise ImageError(

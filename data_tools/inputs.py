@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -41,6 +42,13 @@ def changed_files(rows: Sequence[dict[str, Any]]) -> list[str]:
         except OSError as error:
             raise UserError(f"{row['path']}: can't be read ({error.strerror or error})") from error
     return changed
+
+
+def did_you_mean(path: Path, pattern: str = "*") -> str:
+    """A hint, with a space before it, at the nearest name beside a path that isn't there; empty where none is near."""
+    names = [item.name for item in path.parent.glob(pattern) if item.name != path.name]
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _look(path: Path) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def parse_manifest(directory: Path) -> Manifest:
         raise UserError(
             f"{directory}: {what}; make one with `mmrlhf data build CONFIG -o {directory}`"
         ) from None
+    except NotADirectoryError:
+        raise UserError(f"{directory}: is a file; name the folder that a build or conversion made") from None
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error})") from error
     try:

@@ -7,11 +7,30 @@ the others only decoding tells.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # by colour type, the depths in bits and the channels; not of palettes (3), whose indices can point outside them
 _KINDS = {0: ((1, 2, 4, 8, 16), 1), 2: ((8, 16), 3), 4: ((8, 16), 2), 6: ((8, 16), 4)}
 _LARGEST_FILTER = 4
+# beside the pixels, chunks of one length each that change neither them nor how they are shown
+_HARMLESS = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"pHYs": 9, b"tIME": 7}
+
+
+def plain_size(data: bytes, most: int) -> tuple[int, int] | None:
+    """Width and height of a PNG that is surely whole, of at most so many pixels, and about which nothing else is to be
+    told: it is no animation, and has no texts or EXIF data, which might turn it. None where that isn't sure.
+    """
+    if not data.startswith(_SIGNATURE):
+        return None
+    chunks = _chunks(data)
+    if len(chunks) < 3 or chunks[0][0] != b"IHDR" or chunks[-1][0] != b"IEND":
+        return None
+    if not all(name == b"IDAT" or _HARMLESS.get(name) == len(body) for name, body in chunks[1:-1]):
+        return None
+    header = chunks[0][1]
+    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
+    return (width, height) if 0 < width * height <= most and _whole(chunks) else None
 
 
 def surely_whole(data: bytes) -> bool:
@@ -19,8 +38,12 @@ def surely_whole(data: bytes) -> bool:
 
     Sure is one without palette, transparent colour, interlacing and anything between its pixels and its end.
     """
+    return _whole(_chunks(data))
+
+
+def _whole(chunks: Sequence[tuple[bytes, bytes]]) -> bool:
     header, packed, last = b"", list[bytes](), b""
-    for name, body in _chunks(data):
+    for name, body in chunks:
         if name == b"IHDR" and not last:
             header = body
         elif name == b"tRNS" or (packed and name not in (b"IDAT", b"IEND")):
@@ -38,25 +61,25 @@ def surely_whole(data: bytes) -> bool:
     return _unpacks(b"".join(packed), row, height)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Name and content of the chunks up to the first that is cut or has another checksum."""
-    position = 8
+    chunks, position = [], 8
     while position + 12 <= len(data):
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return
-        yield data[position + 4 : position + 8], data[position + 8 : end]
+            break
+        chunks.append((data[position + 4 : position + 8], data[position + 8 : end]))
         position = end + 4
+    return chunks
 
 
 def _unpacks(packed: bytes, row: int, height: int) -> bool:
     """Whether it unpacks to so many rows of bytes, each behind the number of a filter, and no byte more."""
     stream = zlib.decompressobj()
     try:
-        raw = stream.decompress(packed, row * height)
-        rest = stream.decompress(stream.unconsumed_tail, 1)
+        raw = stream.decompress(packed, row * height + 1)
     except zlib.error:
         return False
-    if rest or not stream.eof or len(raw) != row * height:
+    if not stream.eof or len(raw) != row * height:
         return False
     return max(raw[::row], default=_LARGEST_FILTER + 1) <= _LARGEST_FILTER

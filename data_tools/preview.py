@@ -62,7 +62,7 @@ def write_preview(directory: str | Path, page: str | Path, choice: Choice = Choi
         objectives=_objectives(manifest),
         samples=[sample_view(record, [_thumbnail(image) for image in record.images]) for record in drawn],
     )
-    with writing_to(page.parent):
+    with writing_to(page):
         page.parent.mkdir(parents=True, exist_ok=True)
         # half a character, which JSON can hold, can't be written
         write_text(page, text.encode("utf-8", "replace").decode())

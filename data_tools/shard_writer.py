@@ -87,10 +87,14 @@ class ShardWriter:
             self.tar.add(f"{key}.{index}.{extension(data)}", data)
         self.records += 1
         row = ready.row
-        self.objectives.update(comparison["objective"] for comparison in row["comparisons"])
-        self.ratings.update(rating["objective"] for rating in row["ratings"])
-        self.rankings.update(ranking["objective"] for ranking in row["rankings"])
-        self.binaries.update(rating["objective"] for rating in row["ratings"] if rating["kind"] == "binary")
+        for comparison in row["comparisons"]:
+            self.objectives[comparison["objective"]] += 1
+        for rating in row["ratings"]:
+            self.ratings[rating["objective"]] += 1
+            if rating["kind"] == "binary":
+                self.binaries[rating["objective"]] += 1
+        for ranking in row["rankings"]:
+            self.rankings[ranking["objective"]] += 1
 
     def finish(self, repeat: float = 1.0) -> ShardInfo:
         """Ends the tar, syncs it and gives it its name; at least one record must be in it. `repeat` is how often an

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,14 +65,16 @@ class Keys:
     content_M: np.ndarray  # bool
 
     @staticmethod
-    def of(records: Sequence[PreferenceRecord]) -> Keys:
-        """The keys of records that are at hand."""
-        found = [(n, key, said) for n, record in enumerate(records) for key, said in split_keys(record)]
-        return Keys(
-            np.array([n for n, _, _ in found], dtype=np.int64),
-            as_hashes(b"".join(key for _, key, _ in found)),
-            np.array([said for _, _, said in found], dtype=bool),
-        )
+    def of(records: Iterable[PreferenceRecord]) -> tuple[Keys, int]:
+        """The keys of records, which are looked at one by one and not held; and how many records there are."""
+        owner, hashes, content, count = array("q"), bytearray(), bytearray(), 0
+        for record in records:
+            for key, said in split_keys(record):
+                owner.append(count)
+                hashes += key
+                content.append(said)
+            count += 1
+        return Keys(np.array(owner, np.int64), as_hashes(hashes), np.array(content, bool)), count
 
 
 @dataclass(frozen=True)
@@ -157,15 +160,15 @@ def draw_splits(
     return split_N, dict(sorted(leaks.items()))
 
 
-def held_out(records: Sequence[PreferenceRecord], share: float) -> list[bool]:
+def held_out(records: Iterable[PreferenceRecord], share: float) -> list[bool]:
     """Which records to keep out of training, about such a share of them: with each of them all that hangs together with
     it, drawn by a hash that has nothing to do with the one of the splits."""
-    found = connect(Keys.of(records), len(records))
+    found = connect(*Keys.of(records))
     shares = {"out": share, "in": 1 - share}
     out = [split_of(f"held out of training: {smallest}", shares) == "out" for smallest in found.smallest]
     return [out[number] for number in found.number_N.tolist()]
 
 
-def components(records: Sequence[PreferenceRecord]) -> list[int]:
+def components(records: Iterable[PreferenceRecord]) -> list[int]:
     """A number for each record, the same for all that hang together."""
-    return [int(number) for number in connect(Keys.of(records), len(records)).number_N]
+    return [int(number) for number in connect(*Keys.of(records)).number_N]

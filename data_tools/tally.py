@@ -43,12 +43,14 @@ class Tally:
             self.flips[hash16(f"{row['source']}/{row['provenance']['flip']}").hex()[:16]] += 1
         for name, size in images:
             self._add_images(name, 1, size, size)
-        self.labels.update({kind for name, kind in _TYPES.items() if row.get(name)})
-        self.labels.update(
-            {"binary" if rating.get("kind") == "binary" else "rating" for rating in row["ratings"]}
-        )
+        for name, kind in _TYPES.items():
+            if row.get(name):
+                self.labels[kind] += 1
+        for kind in {"binary" if rating.get("kind") == "binary" else "rating" for rating in row["ratings"]}:
+            self.labels[kind] += 1
         for name in _JUDGING:
-            self.judges.update(label["judge"] for label in row.get(name, ()))
+            for label in row.get(name, ()):
+                self.judges[label["judge"]] += 1
         for comparison in row["comparisons"]:
             name, tie = comparison["objective"], bool(comparison["tie"])
             _sum(self.judged, name, (1, tie, 0, 0, 0))
@@ -107,7 +109,7 @@ class Tally:
 def _sum(sums: dict[str, list[int]], name: str, numbers: Sequence[int]) -> None:
     known = sums.setdefault(name, [0] * len(numbers))
     for place, number in enumerate(numbers):
-        known[place] += int(number)
+        known[place] += number
 
 
 def _length(number: int, chosen: int, other: int, longer: int, same: int) -> dict[str, float]:

@@ -20,6 +20,7 @@ from data_tools.errors import UserError
 
 BLOCK = 512
 _END = bytes(2 * BLOCK)
+_BUFFER = 2**18  # bytes given to the file at once
 _NAME, _SIZE, _SUM = slice(0, 100), slice(124, 136), slice(148, 156)  # the fields in which our headers differ
 
 
@@ -68,7 +69,7 @@ class TarWriter:
 
     def _write(self, data: bytes) -> None:
         if self._file is None:
-            self._file = open(self.temporary, "wb")  # noqa: SIM115 (closed by finish or discard)
+            self._file = open(self.temporary, "wb", _BUFFER)  # noqa: SIM115 (closed by finish or discard)
         self._file.write(data)
         self._hash.update(data)
         self.bytes += len(data)

@@ -192,7 +192,8 @@ def doctor(
 @app.command("config")
 def show_config(
     name: Annotated[
-        str | None, typer.Argument(help="a section, such as ppo or ppo.optim; nothing: the whole")
+        str | None,
+        typer.Argument(help="a section or setting, such as ppo or ppo.optim.lr; nothing: the whole"),
     ] = None,
 ) -> None:
     """Print every setting with its default and what it does. Example: mmrlhf config ppo"""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -23,15 +24,20 @@ NAMES = {str: "text", Path: "path", type(None): "null"}
 
 
 def print_settings(name: str | None) -> None:
-    """Prints the settings of a section (dotted path), or the run's own; of a plug-in family those of each member.
+    """Prints the settings of a section (dotted path), or the run's own; of a plug-in family those of each member; or
+    one setting.
 
     Raises:
-        UserError: there is no such section.
+        UserError: there is no such section or setting.
     """
-    model, members = _find(name or "")
+    path = name or ""
+    section, _, key = path.rpartition(".")
+    above, _ = _find(section)
+    one = above is not None and key in above.model_fields and key not in _sections(above)
+    model, members = (above, dict[str, Model]()) if one else _find(path)
     console = Console()
     if model:
-        console.print(_table(name or "", model))
+        console.print(_table(section, model, key) if one else _table(path, model))
     for member, plugin in members.items():
         console.print(_table(f"{name}.{member}", plugin))
 
@@ -49,7 +55,9 @@ def _find(name: str) -> tuple[Model | None, dict[str, Model]]:
             continue  # an index of a list, as mistakes name it: ppo.variants.0
         below = dict(members) if model is None else _sections(model)
         if key not in below:
-            raise UserError(f"config {name}: {key!r} is no section; there are {', '.join(below) or 'none'}")
+            raise UserError(
+                f"config {name}: {key!r} is no section; there are {', '.join(below) or 'none'}{_near(key, below)}"
+            )
         if model is None:
             model, members = members[key], {}
         else:
@@ -57,6 +65,11 @@ def _find(name: str) -> tuple[Model | None, dict[str, Model]]:
             members = _members(info)
             model = None if members else _model_in(info.annotation)
     return model, members
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
 
 
 def _sections(model: Model) -> dict[str, FieldInfo]:
@@ -89,11 +102,13 @@ def _model_in(annotation: Any) -> Model | None:
     return next((found for item in get_args(annotation) if (found := _model_in(item))), None)
 
 
-def _table(name: str, model: Model) -> Table:
-    about = _first_line(model)
+def _table(name: str, model: Model, only: str | None = None) -> Table:
+    about = _summary(model)
     table = Table("setting", "type", "default", "what it does", box=None, title_justify="left")
     table.title = escape(f"{name}: {about}" if name else about)
     for key, info in model.model_fields.items():
+        if only not in (None, key):
+            continue
         more = f"mmrlhf config {f'{name}.' if name else ''}{key}" if key in _sections(model) else ""
         table.add_row(key, *(escape(text) for text in (_type(info), _default(info), _about(info))))
         if more:
@@ -103,11 +118,12 @@ def _table(name: str, model: Model) -> Table:
 
 def _about(info: FieldInfo) -> str:
     nested = None if _members(info) else _model_in(info.annotation)
-    return info.description or (_first_line(nested) if nested else "")
+    return info.description or (_summary(nested) if nested else "")
 
 
-def _first_line(model: Model) -> str:
-    return (model.__doc__ or "").split("\n")[0]
+def _summary(model: Model) -> str:
+    """The first paragraph of a section's docstring, in one line."""
+    return " ".join((model.__doc__ or "").split("\n\n")[0].split())
 
 
 def _type(info: FieldInfo) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -113,7 +114,7 @@ class FileSource(Source):
             return f"has {', '.join(cls.marks)}"
         return None
 
-    @property
+    @cached_property  # asked for each row, and it looks at the disk
     def image_root(self) -> Path:
         """The folder that image paths are in."""
         return self.images or image_folder(self.path)

@@ -12,6 +12,7 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -49,7 +50,7 @@ class NlvrConfig(FileSource):
     marks: ClassVar[tuple[str, ...]] = ("sentence", "label", "identifier", "directory")
     whole: ClassVar[bool] = True  # flip pairs and groups join rows that stand anywhere
 
-    @property
+    @cached_property
     def image_root(self) -> Path:
         return self.images or super().image_root / "images"
 

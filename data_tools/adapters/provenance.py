@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
 
 def told(row: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """Those of the fields `keys` that hold something, by name."""
@@ -28,7 +30,10 @@ def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
 def plain(value: object) -> Any:
     """The value, where JSON and UTF-8 can hold it; else how Python writes it, in ASCII."""
     try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
+        if isinstance(value, str):
+            value.encode("utf-8")
+        else:
+            _JSON.encode(value).encode("utf-8")
     except (TypeError, ValueError):  # bytes, dates; NaN, half a character
         return ascii(value)
     except RecursionError:

@@ -175,10 +175,10 @@ def _plain(value: float | Estimate) -> dict[str, Any]:
 
 def _value(row: dict[str, Any]) -> float | Estimate:
     """The number that `_plain` gave."""
-    numbers = {
-        key: math.nan if row[key] is None else row[key] for key in ("mean", "low", "high", "n") if key in row
-    }
-    return Estimate(**numbers) if "n" in numbers else float(numbers["mean"])
+    mean, low, high = (
+        math.nan if row.get(key) is None else float(row[key]) for key in ("mean", "low", "high")
+    )
+    return Estimate(mean, low, high, row["n"]) if "n" in row else mean
 
 
 class Records(Protocol):

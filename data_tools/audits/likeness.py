@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from data_tools.audits.near_texts import PERMUTATIONS, THRESHOLD, near_clusters, signature
+from data_tools.audits.near_texts import PERMUTATIONS, THRESHOLD, near_clusters, signatures
 from data_tools.audits.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ WAYS = {
     "one group or flip pair": "leak_group",
     "nearly the same question": "leak_text",
 }
+
+
+AT_ONCE = 20_000  # characters of texts that are hashed at once
 
 
 @dataclass(frozen=True)
@@ -117,17 +120,26 @@ class _Texts:
 
     def __init__(self) -> None:
         self.records, self.bytes = array("q"), bytearray()
+        self._waiting: list[tuple[int, str]] = []  # the next to be hashed at once
+        self._characters = 0
 
     def add(self, record: int, text: str) -> None:
-        found = signature(text)
-        if found is not None:
-            self.records.append(record)
-            self.bytes += found.tobytes()
+        self._waiting.append((record, text))
+        self._characters += len(text)
+        if self._characters >= AT_ONCE:
+            self._hash()
+
+    def _hash(self) -> None:
+        found, rows = signatures([text for _, text in self._waiting])
+        self.records.extend(self._waiting[number][0] for number in found)
+        self.bytes += rows.tobytes()
+        self._waiting, self._characters = [], 0
 
     def clusters(self, count: int, threshold: float = THRESHOLD) -> np.ndarray:
         """By record (of `count`), the number of its text's cluster; -1 where it has none."""
         import numpy as np
 
+        self._hash()
         out = np.full(count, -1, np.int64)
         rows = np.frombuffer(self.bytes, np.uint32).reshape(-1, PERMUTATIONS)
         out[np.asarray(self.records)] = near_clusters(rows, threshold)

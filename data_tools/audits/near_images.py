@@ -10,6 +10,7 @@ sketches it is two, which are equal). Left out on purpose: crops, and what diffe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
@@ -45,12 +46,17 @@ def perceptual_hash(image: Image.Image) -> int | None:
     import numpy as np
     from PIL import Image as Pillow
 
-    grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Pillow.Resampling.LANCZOS), np.float64)
-    if grey.std() < FLAT:
+    small = image.convert("L").resize((_SIDE, _SIDE), Pillow.Resampling.LANCZOS)
+    grey = np.frombuffer(small.tobytes(), np.uint8).reshape(_SIDE, _SIDE).astype(np.float64)
+    total, squares = float(grey.sum()), float(np.vdot(grey, grey))
+    if (
+        squares * grey.size - total**2 < (FLAT * grey.size) ** 2
+    ):  # whole numbers, so exact; numpy's own takes longer
         return None
     low = _cosines() @ grey @ _cosines().T
-    bits: np.ndarray = (low > np.median(low)).reshape(-1)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    ranked = np.sort(low, axis=None)
+    median = (ranked[ranked.size // 2 - 1] + ranked[ranked.size // 2]) / 2
+    return int.from_bytes(np.packbits(low > median).tobytes(), "big")
 
 
 def column_hash(image: Image.Image) -> bytes:
@@ -59,12 +65,23 @@ def column_hash(image: Image.Image) -> bytes:
     """
     import numpy as np
 
-    pixels = np.asarray(image.convert("RGB")).astype(np.uint64)
-    packed = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
-    weights = np.random.default_rng(0).integers(1, 2**63, (packed.shape[0], 1), dtype=np.uint64) * 2 + 1
-    columns = np.sort((packed * weights).sum(axis=0, dtype=np.uint64))
-    size = f"{image.width}x{image.height} ".encode()
-    return hashlib.blake2b(size + columns.tobytes(), digest_size=16).digest()
+    flat = image if image.mode == "RGB" else image.convert("RGB")
+    width, height = flat.size
+    pixels = np.frombuffer(flat.tobytes("raw", "RGBX"), ">u4").reshape(
+        height, width
+    )  # X is a byte that says nothing
+    packed = (pixels >> 8).astype(np.uint64)
+    packed *= _row_weights(height)[:, None]
+    columns = np.sort(packed.sum(axis=0))
+    return hashlib.blake2b(f"{width}x{height} ".encode() + columns.tobytes(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=64)
+def _row_weights(height: int) -> np.ndarray:
+    """An odd number for each row, fixed for ever."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(1, 2**63, height, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 
 def sketch(image: Image.Image) -> bytes:
@@ -111,9 +128,12 @@ def near_clusters(
 
     edges = np.linspace(0, 64, distance + 3).astype(int)
     masks = [((1 << int(high)) - 1) ^ ((1 << int(low)) - 1) for low, high in pairwise(edges)]
-    pairs = (
-        block
-        for first, second in combinations(masks, 2)
-        for block in candidates(unique & np.uint64(first | second))
-    )
-    return clusters(len(unique), pairs, alike)[back]
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield from candidates(unique)  # of equal hashes, which all bands would give again
+        for first, second in combinations(masks, 2):
+            for left, right in candidates(unique & np.uint64(first | second)):
+                differ = unique[left] != unique[right]
+                yield left[differ], right[differ]
+
+    return clusters(len(unique), pairs(), alike)[back]

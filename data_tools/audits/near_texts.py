@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -32,32 +33,46 @@ def words_of(text: str) -> list[str]:
 
 def run_hashes(words: list[str], run: int = RUN) -> np.ndarray:
     """A 64-bit number for each run of so many words, or one for all words where there are fewer; uint64."""
+    return _all_runs([words], run)[0]
+
+
+def _all_runs(texts: Sequence[list[str]], run: int = RUN) -> tuple[np.ndarray, np.ndarray]:
+    """The runs of some texts, one text behind the other, and where those of each that has words begin."""
     import numpy as np
 
-    if not words:
-        return np.empty(0, np.uint64)
-    each = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words))
-    length = min(run, len(words))
-    total = np.zeros(len(words) - length + 1, np.uint64)
-    for offset in range(length):
-        total = total * np.uint64(_MULTIPLIER) + each[offset : offset + len(total)] + np.uint64(1)
-    return _mixed(total)
+    texts = [words for words in texts if words]
+    if not texts:
+        return np.empty(0, np.uint64), np.empty(0, np.int64)
+    each = np.array([zlib.crc32(word.encode()) for words in texts for word in words], np.uint64)
+    sizes = np.array([len(words) for words in texts])
+    runs = np.maximum(sizes - run + 1, 1)  # of each text
+    starts = np.cumsum(runs) - runs
+    first = np.arange(runs.sum()) + np.repeat(np.cumsum(sizes) - sizes - starts, runs)  # word of each run
+    length = np.repeat(np.minimum(sizes, run), runs)
+    total = np.zeros(len(first), np.uint64)
+    for offset in range(int(length.max())):
+        word = each[np.minimum(first + offset, len(each) - 1)]
+        longer = total * np.uint64(_MULTIPLIER) + word + np.uint64(1)
+        total = np.where(offset < length, longer, total) if offset >= sizes.min() else longer
+    return _mixed(total), starts
 
 
-def signature(text: str) -> np.ndarray | None:
-    """The minima of a text's runs under each of the PERMUTATIONS, as uint32; None of a text without words."""
+def signatures(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
+    """Which of some texts have words, and of each of these the minima of its runs under each of the PERMUTATIONS, as
+    uint32; many short texts take half the time at once that they take one by one.
+    """
     import numpy as np
 
-    hashes = run_hashes(words_of(text))
-    if not len(hashes):
-        return None
+    words = [words_of(text) for text in texts]
+    hashes, starts = _all_runs(words)
+    found = [number for number, of_text in enumerate(words) if of_text]
+    if not found:
+        return found, np.empty((0, PERMUTATIONS), np.uint32)
     factors, shifts = _permutations()
     # multiply and add modulo 2^64 of numbers that are mixed already; the upper half is the best mixed
-    return (
-        ((hashes[None, :] * factors[:, None] + shifts[:, None]) >> np.uint64(32))
-        .min(axis=1)
-        .astype(np.uint32)
-    )
+    drawn = hashes[:, None] * factors
+    drawn += shifts
+    return found, (np.minimum.reduceat(drawn, starts, axis=0) >> np.uint64(32)).astype(np.uint32)
 
 
 @lru_cache(maxsize=1)

@@ -135,6 +135,8 @@ def _shown(record: PreferenceRecord) -> dict[str, Any]:
     for rating in record.ratings:
         said.setdefault(rating.response, []).append(f"{rating.objective} {rating.value:g} of {rating.high:g}")
     turns = [message.text for message in record.prompt]
+    if len(turns) > 1:  # who says what
+        turns = [f"{message.role}: {message.text}" for message in record.prompt]
     return {
         "id": record.id,
         "split": record.split,

@@ -121,6 +121,7 @@ def audit_data(data: Data, only: Sequence[str] = ()) -> Report:
         show("auditing", number, len(audits))
         results.append(audit.finish())
     show("auditing", len(audits), len(audits))
+    data.shared.clear()  # hundreds of bytes a record, which nothing asks for any more
     return Report(data, numbers, tuple(results))
 
 

@@ -28,6 +28,7 @@ from pydantic import Field
 from data_tools.config import Config
 
 SPREAD = 1e-9  # signals that differ by less are equal
+FINE = 1000  # epochs that the draws of changed shares are counted in
 DIGITS = 9  # of a share; what platforms' exp differ in lies behind them
 
 
@@ -133,11 +134,16 @@ def follow(
 
 
 def draws_of(shares: Mapping[str, float], strata: Mapping[str, Planned]) -> dict[str, int]:
-    """The draws an epoch of each stratum for some shares of the sources; strata of one source stay in the proportions
-    of the plan, and none that is planned vanishes."""
+    """How often each stratum is drawn, beside the others, for some shares of the sources; strata of one source stay in
+    the proportions of the plan, and none that is planned vanishes.
+
+    Where the shares are the plan's, it is the plan's draws an epoch; else of `FINE` epochs, so that the smallest strata
+    follow the shares too, which whole draws of one epoch would not let them.
+    """
     plan = planned_shares(strata)
+    times = 1 if all(abs(shares[name] - share) < SPREAD for name, share in plan.items()) else FINE
     return {
-        name: max(1, round(own.draws * shares[own.source] / plan[own.source])) if own.draws else 0
+        name: max(1, round(times * own.draws * shares[own.source] / plan[own.source])) if own.draws else 0
         for name, own in strata.items()
     }
 

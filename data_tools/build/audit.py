@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from data_tools.audits.base import Data, Options, in_order
 from data_tools.audits.config import AuditSettings
 from data_tools.audits.page import write_reports
 from data_tools.audits.run import audit_data
 from data_tools.build.config import Progress
-from data_tools.build.plan import BEFORE, FLIPS, MERGES, PLACES, Plan
+from data_tools.build.plan import BEFORE, Plan
 from data_tools.build.planned import Planned
 from data_tools.build.work import Work
 
@@ -33,11 +31,10 @@ def write_audit(
         UserError: a benchmark file can't be read, or a picture can't be decoded.
     """
     options = Options(seed, settings.max_pairs, tuple(settings.against))
-    arrays = [np.load(work.plan / BEFORE / name, mmap_mode="r") for name in (PLACES, MERGES, FLIPS)]
     opened: list[Planned] = []
 
     def opening(split: str) -> Planned:
-        opened.append(Planned(parts, split, *arrays, *plan.before[split]))
+        opened.append(Planned(parts, split, work.plan / BEFORE, *plan.before[split]))
         return opened[-1]
 
     def tell(name: str, what: str, done: int, total: int | None) -> None:

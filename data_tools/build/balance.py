@@ -50,7 +50,10 @@ def balanced(
     for number, draw in enumerate(solution.draws):
         members = order[starts[number] : starts[number + 1]]
         gone_M[members[draw.keep * draw.cell.size :]] = True
-        repeat_M[members] = draw.repeat
+        # with `proportion` all of a source are shown alike: a cell of few units, of which an epoch's share is less than
+        # one, has its turn in another epoch
+        whole = balance.strategy == "proportion"
+        repeat_M[members] = solution.repeats[draw.cell.source] if whole else draw.repeat
     gone_N, repeat_N = np.zeros(len(index), bool), np.ones(len(index))
     gone_N[subject_N], repeat_N[subject_N] = gone_M, repeat_M
     return Balanced(gone_N, repeat_N, solution)
@@ -58,13 +61,7 @@ def balanced(
 
 def _cells(index: Index, unit_M: np.ndarray, sources: Sequence[str]) -> tuple[np.ndarray, list[Cell]]:
     """The number of each record's cell, and the cells."""
-    # a record's judgements as a sum of hashes: the same for the same labels, each as often
-    codes = mix(np.arange(1, len(index.labels) + 1, dtype=np.uint64))
-    codes[[kind not in LABEL_TYPES for kind, _ in index.labels]] = (
-        0  # how many raters there were makes no difference
-    )
-    said_M = np.zeros(len(index), np.uint64)
-    np.add.at(said_M, index["judgement_owner"], codes[index["judgement_label"]])
+    said_M = _said(index)
     count = int(unit_M.max(initial=-1)) + 1
     said_U = np.zeros(count, np.uint64)
     # of a pair the two records' labels count apart: a type is counted once a record
@@ -90,6 +87,26 @@ def _cells(index: Index, unit_M: np.ndarray, sources: Sequence[str]) -> tuple[np
         for start, first, number in zip(starts.tolist(), firsts.tolist(), units_C, strict=True)
     ]
     return cell_U[unit_M], cells
+
+
+def _said(index: Index) -> np.ndarray:
+    """A number for each record, the same for those that a cell doesn't tell apart: they have as many comparisons on
+    each objective, and labels of the same types. uint64
+    """
+    names = sorted({objective for _, objective in index.labels})
+    types = np.array(
+        [1 << LABEL_TYPES.index(kind) if kind in LABEL_TYPES else 0 for kind, _ in index.labels], np.uint64
+    )
+    codes = np.array(
+        [names.index(objective) + 1 if kind in COMPARED else 0 for kind, objective in index.labels], np.uint64
+    )
+    owner, label = index["judgement_owner"], index["judgement_label"]
+    has_M, compared_M = np.zeros(len(index), np.uint64), np.zeros(len(index), np.uint64)
+    if len(label):
+        np.bitwise_or.at(has_M, owner, types[label])
+        # a sum of hashes: the same for the same objectives, each as often
+        np.add.at(compared_M, owner, np.where(codes[label] > 0, mix(codes[label]), np.uint64(0)))
+    return compared_M ^ mix(has_M + np.uint64(1))
 
 
 def _cell(index: Index, records: list[int], source: str, shown: bool, number: int) -> Cell:

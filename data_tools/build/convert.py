@@ -71,7 +71,7 @@ def convert(
         for task in tasks:
             counts.add(Counts.load(Path(task.folder)))
         mends = _twins(tasks, counts)
-        refuse_bad_source(config.source.name, counts, config.max_rejected)
+        refuse_bad_source(config.source, counts, config.max_rejected)
         for _ in executor.map(mend, [task for task in mends.values() if not Path(task.target).exists()]):
             pass
         told = _numbered(tasks, mends, work)
@@ -107,6 +107,7 @@ class _Shards:
         self.begun: dict[Group, _Begun] = {}
         self.done: dict[int, dict[str, Any]] = {}
         self.written: dict[Group, int] = {}
+        self.named: set[Group] = set()  # those that files can have
         self.ids = bytearray()
         self.columns = {name: array("q") for name in ("row", "shard", "place")}
 
@@ -115,7 +116,10 @@ class _Shards:
         named = record.provenance.get("split")
         split = named if isinstance(named, str) else self.split
         record = record if record.split == split else replace(record, split=split)
-        Group.of(record).shard_name(0)  # refuses names that no file can have
+        group = Group.of(record)
+        if group not in self.named:
+            group.shard_name(0)  # refuses names that no file can have
+            self.named.add(group)
         return make_ready(record), hash16(record.id)
 
     def add(self, packed: tuple[Ready, bytes], row: int) -> None:

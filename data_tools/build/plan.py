@@ -23,7 +23,7 @@ import numpy as np
 
 from data_tools.build.balance import balanced
 from data_tools.build.config import DataConfig
-from data_tools.build.planned import FLIP, MERGE, PLACE
+from data_tools.build.planned import FLIP, FLIPS, MERGE, MERGES, PLACE, PLACES
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, refuse_bad_source
 from data_tools.dedup import find_copies
@@ -36,7 +36,7 @@ from data_tools.shard_writer import Group
 from data_tools.source import Rejected
 from data_tools.splits import connect, draw_splits
 
-PLAN, PLACES, MERGES, FLIPS, BEFORE = "plan.json", "places.npy", "merges.npy", "flips.npy", "before"
+PLAN, BEFORE = "plan.json", "before"
 TWICE = "another row has the same id"
 
 
@@ -98,8 +98,8 @@ def make_plan(config: DataConfig, parts: Sequence[tuple[int, Path]], folder: Pat
     folders = [path for _, path in parts]
     with whole_folder(folder) as temporary:
         index = _without_twins(index, plan, sources, folders, temporary / FOLDER)
-        for name in sources:
-            refuse_bad_source(name, plan.counts[name], config.max_rejected)
+        for source in config.sources:
+            refuse_bad_source(source, plan.counts[source.name], config.max_rejected)
         plan.made = len(index)
         chosen = _chosen(config, index, plan, sources, folders, temporary)
         order = _in_shards(chosen.index, chosen.split_N, chosen.repeat_N, sources, config.shard_records, plan)

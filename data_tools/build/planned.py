@@ -16,6 +16,7 @@ from data_tools.dedup import merge
 from data_tools.parts.part import PartReader
 from data_tools.schema import PreferenceRecord, to_json
 
+PLACES, MERGES, FLIPS = "places.npy", "merges.npy", "flips.npy"
 # where a record lies; of a copy also the number of the record that it is merged into
 PLACE = np.dtype([("part", "i4"), ("offset", "i8"), ("size", "i8"), ("length", "i8")])
 MERGE = np.dtype([("into", "i8"), *PLACE.descr])
@@ -23,20 +24,12 @@ FLIP = np.dtype([("of", "i8"), ("name", "S32")])  # the number of a record, and 
 
 
 class Planned:
-    """Records of a split by number, from `start` to `stop`, of the arrays of a plan: PLACE by number, MERGE and FLIP in
-    the order of the numbers.
+    """Records of a split, the numbers `start` to `stop` of those that a folder names: it holds arrays of PLACE by
+    number, and of MERGE and FLIP in the order of the numbers.
     """
 
-    def __init__(
-        self,
-        parts: Sequence[Path],
-        split: str,
-        place_N: np.ndarray,
-        merge_M: np.ndarray,
-        flip_M: np.ndarray,
-        start: int,
-        stop: int,
-    ) -> None:
+    def __init__(self, parts: Sequence[Path], split: str, folder: Path, start: int, stop: int) -> None:
+        place_N, merge_M, flip_M = (np.load(folder / name, mmap_mode="r") for name in (PLACES, MERGES, FLIPS))
         self._reader, self._split = PartReader(list(parts)), split
         self._places = place_N[start:stop]
         self._copies: dict[int, list[tuple[int, int, int, int]]] = {}

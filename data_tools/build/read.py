@@ -8,8 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from data_tools.adapters.base import FileSource
+from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
+from data_tools.images import NO_FILE
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
@@ -120,8 +123,9 @@ def _packed(
     return packed
 
 
-def refuse_bad_source(name: str, counts: Counts, most: float) -> None:
+def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
     """Raises UserError where a source has no rows, no good ones, or too large a share of bad ones."""
+    name = source.name
     if counts.read == 0:
         raise UserError(f"source {name}: gave no rows at all")
     if counts.quarantined < counts.read and counts.quarantined <= most * counts.read:
@@ -130,5 +134,26 @@ def refuse_bad_source(name: str, counts: Counts, most: float) -> None:
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
     raise UserError(
         f"source {name}: {counts.quarantined} of {counts.read} rows are malformed, more than max_rejected = "
-        f"{most:g} allows:\n" + "\n".join(lines[:10])
+        f"{most:g} allows:\n" + "\n".join([*lines[:10], *_hints(source, counts)])
     )
+
+
+def _hints(source: Source, counts: Counts) -> list[str]:
+    """What may be the matter with a source that has too many bad rows: another format, another folder of images."""
+    if not isinstance(source, FileSource):
+        return []
+    if any(NO_FILE in reason for reason in counts.reasons):
+        return [
+            f"Images were looked for below {source.image_root}; name their folder: images (--images of convert)."
+        ]
+    if counts.quarantined < counts.read:
+        return []
+    try:
+        found = recognise(source.path, source.subset, source.split)
+    except UserError:
+        return []
+    if found.name == type(source).model_fields["type"].default:
+        return []
+    return [
+        f"The rows look like {found.name}: {found.why}. If they are, say type: {found.name} (--from of convert)."
+    ]

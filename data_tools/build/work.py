@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.atomic import write_text
+from data_tools.atomic import write_text, writing_to
 from data_tools.build.config import Advice
 from data_tools.errors import UserError
 from data_tools.inputs import changed_files
@@ -164,7 +164,9 @@ def is_finished(config: str, work: Work, overwrite: bool, resume: bool, advice: 
         UserError: something else is there that must not be replaced.
     """
     out = work.output
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    with writing_to(out):
+        new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if new:
         return False
     if not (out / MANIFEST).is_file():
         raise UserError(f"{out}: exists and is no data set; {advice.elsewhere}")

@@ -6,10 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_tools.atomic import write_text
-from data_tools.build.plan import FLIPS, MERGES, PLACES, Shard
+from data_tools.build.plan import Shard
 from data_tools.build.planned import Planned
 from data_tools.hashes import hash16
 from data_tools.schema import PreferenceRecord, reordered
@@ -35,10 +33,9 @@ def write_shard(task: WriteTask) -> int:
     Raises:
         UserError: an image has changed since it was read, or can't be read any more.
     """
-    shard, plan = task.shard, Path(task.plan)
-    arrays = [np.load(plan / name, mmap_mode="r") for name in (PLACES, MERGES, FLIPS)]
+    shard = task.shard
     parts = [Path(part) for part in task.parts]
-    records = Planned(parts, shard.group.split, *arrays, shard.start, shard.stop)
+    records = Planned(parts, shard.group.split, Path(task.plan), shard.start, shard.stop)
     writer = ShardWriter(Path(task.out) / shard.name, shard.group, shard.first)
     tally = Tally()
     try:

@@ -36,7 +36,10 @@ def audit(
     out: Annotated[
         Path | None,
         typer.Option(
-            "-o", "--out", help="Where audit.json and audit.html go; DIR/audit if not said.", metavar="FOLDER"
+            "-o",
+            "--out",
+            help="Where audit.json and audit.html go; DIR/audit if not said, DIR/audit-again beside a build's own.",
+            metavar="FOLDER",
         ),
     ] = None,
     splits: Annotated[
@@ -77,8 +80,13 @@ def audit(
     from data_tools.audits.base import Options
     from data_tools.audits.page import write_reports
     from data_tools.audits.thresholds import broken, parse_threshold
+    from data_tools.errors import UserError
 
     names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else []
+    if against and names and "contamination" not in names:
+        raise UserError(
+            f"--against is for the audit contamination, which --only {only} leaves out; add it there"
+        )
     thresholds = [parse_threshold(text, names) for text in fail_on or []]
     options = Options(seed, max_pairs, tuple(against or ()))
     report = _run(directory, splits or [], names, options)
@@ -111,7 +119,8 @@ def _run(directory: Path, splits: list[str], only: list[str], options: Options) 
     from data_tools.audits.run import run_audits
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         tasks: dict[str, int] = {}
 
         def show(what: str, done: int, total: int | None) -> None:

@@ -12,6 +12,7 @@ from pydantic import Field
 from data_tools.audits.contamination import Benchmark
 from data_tools.audits.pictures import Pictures
 from data_tools.remedies.base import Remedy, View, whole_units
+from data_tools.rows.open import pieces
 
 
 class DropContaminated(Remedy):
@@ -25,7 +26,7 @@ class DropContaminated(Remedy):
     )
 
     def files(self) -> Sequence[Path]:
-        return self.against
+        return tuple(dict.fromkeys(Path(piece.path) for path in self.against for piece in pieces(path)))
 
     def apply(self, view: View, seed: int) -> None:
         benchmarks = [Benchmark(path) for path in self.against]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from data_tools.rows.stream import Damaged
 from data_tools.tar import BLOCK
@@ -28,10 +27,13 @@ _EMPTY = (
     tarfile.FIFOTYPE,
 )  # have no bytes behind them
 _RECORD = re.compile(rb"([0-9]{1,9}) ")
+_UNSAFE = re.compile(r"\A(?:/|[A-Za-z]:)|(?:\A|/)\.\.(?:/|\Z)|[\x00-\x1f\x7f\ufffd\\]")
+# mode, owners, size, time and checksum as most programs write them
+_NUMBERS = re.compile(rb"(?:[0-7]{7}[ \0]){3}([0-7]{11})[ \0][0-7]{11}[ \0]([0-7]{6})(?:\0 | \0|[ \0]{2})")
+_DEVICES = (b"0000000\0" * 2, bytes(16))
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A member as its header tells of it: a `file`, a `link`, or `other` (a device, a sparse file)."""
 
     name: str
@@ -41,15 +43,7 @@ class Entry:
     @property
     def unsafe(self) -> bool:
         """Whether the name could lead out of a folder, or isn't one that can be told of."""
-        return (
-            not self.name
-            or len(self.name) > 1000
-            or self.name.startswith("/")
-            or ".." in self.name.split("/")
-            or "\\" in self.name
-            or re.match(r"[A-Za-z]:", self.name) is not None
-            or any(ord(letter) < 32 or letter in "\x7f\ufffd" for letter in self.name)
-        )
+        return not 0 < len(self.name) <= 1000 or _UNSAFE.search(self.name) is not None
 
 
 def is_tar(head: bytes) -> bool:
@@ -68,7 +62,7 @@ class Members:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._seekable = file, file.seekable()
         self._left = 0  # bytes of the present member that weren't read yet, with its padding
         self.position = 0
 
@@ -77,10 +71,14 @@ class Members:
         size: int | None = None
         sparse = False
         while True:
-            self._skip(self._left)
-            header = self._take(BLOCK)
+            header = self._header()
             if header == bytes(BLOCK):
                 return
+            plain = plain_header(header)
+            if plain is not None and name is None and size is None and not sparse:
+                self._left = plain[1] + -plain[1] % BLOCK
+                yield Entry(_bare(plain[0]), "file", plain[1])
+                continue
             try:
                 info = tarfile.TarInfo.frombuf(header, "utf-8", "replace")
             except tarfile.HeaderError as error:
@@ -107,10 +105,7 @@ class Members:
             raise Damaged("the archive is damaged")
         self._left = size + -size % BLOCK
         kind = "link" if info.type in _LINKS else "file" if info.type in _FILES and not sparse else "other"
-        whole = info.name if name is None else name
-        while whole.startswith("./"):
-            whole = whole[2:]
-        return Entry(whole, kind, size)
+        return Entry(_bare(info.name if name is None else name), kind, size)
 
     def read(self, entry: Entry) -> bytes:
         """The bytes of the entry that was given last."""
@@ -134,14 +129,38 @@ class Members:
             raise Damaged("the archive is cut short")
         return data
 
-    def _skip(self, size: int) -> None:
-        self._left = 0
-        if size and self._file.seekable():
+    def _header(self) -> bytes:
+        """The next header, behind what is left of the present member."""
+        size, self._left = self._left, 0
+        if size and self._seekable:
             self._file.seek(size - 1, 1)
             self.position += size - 1
-            size = 1  # the last byte is read, to see that it's there
+            return self._take(1 + BLOCK)[1:]  # with the last byte, to see that it's there
         while size:
             size -= len(self._take(min(size, _STEP)))
+        return self._take(BLOCK)
+
+
+def plain_header(header: bytes) -> tuple[str, int] | None:
+    """Name and size, by the header of a file in which nothing is out of the ordinary; the others are left to the
+    standard library, which takes ten times as long to say the same.
+    """
+    numbers = _NUMBERS.fullmatch(header, 100, 156)
+    if (
+        numbers is None
+        or header[156:157] != tarfile.REGTYPE
+        or header[329:345] not in _DEVICES
+        or header[345] != 0  # the name goes on there
+        or int(numbers[2], 8) != sum(header) - sum(header[148:156]) + 8 * ord(" ")
+    ):
+        return None
+    return header[:100].partition(b"\0")[0].decode("utf-8", "replace"), int(numbers[1], 8)
+
+
+def _bare(name: str) -> str:
+    while name.startswith("./"):
+        name = name[2:]
+    return name
 
 
 def _pax(data: bytes) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
+from data_tools.inputs import did_you_mean
 from data_tools.rows.arrow import DICT, STATE, arrow_rows, saved_files, saved_splits
 from data_tools.rows.form import KNOWN, file_pieces
 from data_tools.rows.hub import hub_pieces, image_cache, is_hub_name
@@ -63,7 +64,9 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
             return tuple(file_pieces(source, source.name, split))
         found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
     except OSError as error:
-        raise UserError(f"{error.filename or source}: can't be read ({error.strerror or error})") from error
+        path = Path(error.filename or source)
+        near = did_you_mean(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: can't be read ({error.strerror or error}){near and '.' + near}") from error
     if not found:
         raise UserError(f"{source}: no file of rows lies in this folder; looked for {KNOWN}")
     return found

@@ -73,13 +73,17 @@ class Sample:
         """The row; raises SampleError where numbered images don't fit."""
         row = {**(self.fields or {}), **self.extra}
         rest = dict(self.images)
+        names: dict[str, str] = {}
+        for suffix, image in self.images.items():
+            names.setdefault(image["path"], suffix)
+            names.setdefault(image["path"].rpartition("/")[2], suffix)
 
         def named(text: str) -> dict[str, Any] | None:
-            for suffix, image in self.images.items():
-                if text and text in (image["path"], image["path"].rpartition("/")[2]):
-                    rest.pop(suffix, None)
-                    return image
-            return None
+            suffix = names.get(text)
+            if suffix is None:
+                return None
+            rest.pop(suffix, None)
+            return self.images[suffix]
 
         row = {key: _in_place(value, named) for key, value in row.items()}
         lists: dict[str, dict[int, Any]] = {}

@@ -17,6 +17,7 @@ from data_tools.errors import UserError
 GZIP = b"\x1f\x8b"
 _BLOCK = 2**16  # compressed bytes at once
 _MOST = 2**20  # unpacked bytes at once
+_READ = 2**18  # bytes asked of the file at once
 
 
 class Damaged(UserError):
@@ -32,7 +33,7 @@ def is_gzip(path: Path) -> bool:
 @contextlib.contextmanager
 def open_bytes(path: str | Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked where it is gzip; reading raises `Damaged` at the place where unpacking fails."""
-    with open(path, "rb") as file:
+    with open(path, "rb", _READ) as file:
         packed = file.read(2) == GZIP
         file.seek(0)
         yield cast(BinaryIO, io.BufferedReader(_Gunzip(file), _MOST)) if packed else file

@@ -34,23 +34,23 @@ class _Group:
     size: int = 0
     fault: SampleError | None = None
 
-    def add(self, entry: Entry, members: Members) -> None:
+    def add(self, entry: Entry, suffix: str, members: Members) -> None:
         """Takes a member in; its bytes are only read where the sample can still become a row."""
         self.names.append(entry.name)
         self.size += entry.size
         try:
             if self.fault is None:
-                self._check(entry)
-                self.sample.add(entry.name, _split(entry)[1], members.read(entry))
+                self._check(entry, suffix)
+                self.sample.add(entry.name, suffix, members.read(entry))
         except SampleError as error:
             self.fault, self.sample = error, Sample()
 
-    def _check(self, entry: Entry) -> None:
+    def _check(self, entry: Entry, suffix: str) -> None:
         if entry.unsafe:
             raise SampleError("a member's name leads out of its folder, or is no plain text")
         if entry.kind != "file":
             raise SampleError("a member is a link, a device or a sparse file", "not-supported")
-        reason = refused_suffix(_split(entry)[1])
+        reason = refused_suffix(suffix)
         if reason:
             raise SampleError(reason, "not-supported")
         if self.size > MOST_SAMPLE:
@@ -79,14 +79,14 @@ def tar_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
         members = Members(file)
         try:
             for entry in members:
-                key = _split(entry)[0]
+                key, suffix = _split(entry)
                 if key is None:
                     continue
                 if group is None or group.key != key:
                     if group is not None:
                         yield from finished(group)
                     group = _Group(key)
-                group.add(entry, members)
+                group.add(entry, suffix, members)
             if group is not None:
                 yield from finished(group)
                 group = None

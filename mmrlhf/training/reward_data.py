@@ -4,7 +4,7 @@ temperatures on and to measure sources by."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,11 @@ from mmrlhf.training.reward_labels import learnt_part
 from mmrlhf.training.units import open_unit_feed
 
 
+def _outlined(records: RecordSet) -> Iterator[PreferenceRecord]:
+    """Each record without its images, one at a time: only what it hangs together by is kept of a million."""
+    return (records.outline(index) for index in range(len(records)))
+
+
 class RewardData:
     """The training preferences of a data set."""
 
@@ -36,15 +41,16 @@ class RewardData:
         self._calibrating: list[int] = []
         self._measured: list[int] = []
         if config.calibrate or isinstance(config.mixture, AdaptiveMixture):
-            outlines = self._outlines()
-            self._hold_out([outlines.outline(index) for index in range(len(outlines))])
+            self._hold_out(self._outlines())
             self.feed = self.feed.only(self._kept)
 
-    def _hold_out(self, read: Sequence[PreferenceRecord]) -> None:
+    def _hold_out(self, read: RecordSet) -> None:
         calibrate, mixture = self.config.calibrate, self.config.mixture
         out: set[int] = set()
         if calibrate:
-            self._calibrating = [index for index, held in enumerate(held_out(read, calibrate)) if held]
+            self._calibrating = [
+                index for index, held in enumerate(held_out(_outlined(read), calibrate)) if held
+            ]
             out |= {*self._calibrating}
             self._check("calibrate", self._calibrating, len(read) - len(out), "set it to 0")
         if isinstance(mixture, AdaptiveMixture):
@@ -61,19 +67,18 @@ class RewardData:
                 f"{self.path} leaves {left} to train on and {len(held)} to hold out; {way}"
             )
 
-    def _measurable(
-        self, read: Sequence[PreferenceRecord], mixture: AdaptiveMixture
-    ) -> tuple[list[int], set[int]]:
+    def _measurable(self, read: RecordSet, mixture: AdaptiveMixture) -> tuple[list[int], set[int]]:
         """Records that say something of their sources, well mixed, at most as many of each as are asked for; and all
         that hangs together with them."""
-        drawn, group = held_out(read, mixture.held_out), components(read)
+        drawn, group = held_out(_outlined(read), mixture.held_out), components(_outlined(read))
+        strata = read.strata
         counts: Counter[str] = Counter()
         sample: list[int] = []
         for index in self.feed.each_once():
-            source = read[index].source
+            source = strata[index][0]
             if not (drawn[index] and counts[source] < mixture.most):
                 continue
-            if any(decided(learnt_part(read[index], self.config))):
+            if any(decided(learnt_part(read.outline(index), self.config))):
                 sample.append(index)
                 counts[source] += 1
         chosen = {group[index] for index in sample}

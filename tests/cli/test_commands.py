@@ -106,7 +106,10 @@ def test_config_prints_settings(tell: Tell) -> None:
     assert "weight_decay" in tell("config", "ppo.optim")[1]
     assert "output_dir" in tell("config")[1]
     is_clear(*code_and_err(tell("config", "pp")), "'pp' is no section", "ppo")
-    is_clear(*code_and_err(tell("config", "ppo.kl_coef")), "'kl_coef' is no section")
+    one = tell("config", "ppo.kl_coef")[1]  # a setting alone
+    assert "penalty on the KL" in one
+    assert "gamma" not in one
+    is_clear(*code_and_err(tell("config", "ppo.kl_coeff")), "'kl_coeff' is no section")
     is_clear(*code_and_err(tell("config", "data.sources.flips")), "'flips' is no section", "flip_pairs")
 
 

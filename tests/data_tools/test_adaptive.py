@@ -45,8 +45,16 @@ def test_the_signal_is_the_share_of_errors_that_the_text_leaves() -> None:
 def test_shares_of_the_plan() -> None:
     assert planned_shares(STRATA) == SHARES
     assert draws_of(SHARES, STRATA) == {"a/x": 60, "a/y": 20, "b": 60, "c": 40}
-    assert draws_of({"a": 0.25, "b": 0.7, "c": 0.05}, STRATA) == {"a/x": 30, "a/y": 10, "b": 140, "c": 10}
-    assert draws_of({"a": 1.0, "b": 0.0, "c": 0.0}, STRATA) == {"a/x": 120, "a/y": 40, "b": 1, "c": 1}
+    changed = {"a/x": 30_000, "a/y": 10_000, "b": 140_000, "c": 10_000}  # of a thousand epochs
+    assert draws_of({"a": 0.25, "b": 0.7, "c": 0.05}, STRATA) == changed
+    assert draws_of({"a": 1.0, "b": 0.0, "c": 0.0}, STRATA) == {"a/x": 120_000, "a/y": 40_000, "b": 1, "c": 1}
+
+
+def test_many_small_strata_follow_the_shares_of_their_source() -> None:
+    strata = {f"a/{n}": Planned("a", 1, 1) for n in range(50)} | {"b": Planned("b", 50, 50)}
+    draws = draws_of({"a": 0.6, "b": 0.4}, strata)
+    of_a = sum(number for name, number in draws.items() if name.startswith("a"))
+    assert of_a / sum(draws.values()) == 0.6
 
 
 def test_shares_are_planned_ones_times_the_exponential() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from data_tools.audits.collide import candidates
 from data_tools.audits.contamination import Contamination
 from data_tools.audits.copies import Copies
 from data_tools.audits.near_images import column_hash, near_clusters, perceptual_hash, sketch
-from data_tools.audits.near_texts import PERMUTATIONS, run_hashes, signature, words_of
+from data_tools.audits.near_texts import PERMUTATIONS, run_hashes, signatures, words_of
 from data_tools.audits.near_texts import near_clusters as near_texts
 from data_tools.schema import ImageRef, PreferenceRecord, Response, user
 from data_tools.shards import write_shards
@@ -139,27 +140,61 @@ def test_rearranged_columns_have_one_hash() -> None:
 def test_minhash_estimates_the_overlap() -> None:
     words = [f"w{number}" for number in range(102)]  # 100 runs of three
     changed = [*words[:90], "x", *words[91:]]  # three runs differ: an overlap of 97 / 103
-    one, other = signature(" ".join(words)), signature(" ".join(changed))
-    assert one is not None
-    assert other is not None
+    one, other = signatures([" ".join(words), " ".join(changed)])[1]
     assert one.shape == (PERMUTATIONS,)
     assert abs(float((one == other).mean()) - 97 / 103) < 0.1
     estimates = []
     for start in range(60):  # half of each pair is shared: 33 % overlap
         a = [f"{start}a{i}" for i in range(52)]
-        both = [signature(" ".join(part)) for part in (a, [*a[:27], *(f"{start}b{i}" for i in range(25))])]
-        estimates.append(float((both[0] == both[1]).mean()))  # type: ignore[union-attr]
+        both = signatures([" ".join(part) for part in (a, [*a[:27], *(f"{start}b{i}" for i in range(25))])])[
+            1
+        ]
+        estimates.append(float((both[0] == both[1]).mean()))
     assert abs(sum(estimates) / 60 - 25 / 75) < 0.02
-    assert signature("?!") is None
+    assert signatures(["?!"])[0] == []
     assert words_of("It's  a CAT.") == ["it", "s", "a", "cat"]
     assert len(run_hashes(["a", "b"], 3)) == 1
+
+
+def test_signatures_are_those_of_the_formula_whatever_else_is_hashed() -> None:
+    """By whole numbers of Python, of texts with fewer words than a run, none, and more."""
+    word = 2**64 - 1
+
+    def mixed(value: int) -> int:
+        for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+            value = (value ^ value >> 33) * factor & word
+        return value ^ value >> 33
+
+    def runs(words: list[str]) -> list[int]:
+        found, length = [], min(3, len(words))
+        for start in range(len(words) - length + 1):
+            total = 0
+            for name in words[start : start + length]:
+                total = total * 0x9E3779B97F4A7C15 + zlib.crc32(name.encode()) + 1 & word
+            found.append(mixed(total))
+        return found
+
+    drawn = [mixed(number * 0x9E3779B97F4A7C15 & word) for number in range(1, 2 * PERMUTATIONS + 1)]
+    pairs = list(zip(drawn[:PERMUTATIONS], drawn[PERMUTATIONS:], strict=True))
+
+    def minima(words: list[str]) -> list[int]:
+        return [
+            min((value * (factor | 1) + shift & word) >> 32 for value in runs(words))
+            for factor, shift in pairs
+        ]
+
+    texts = ["one two three four", "", "short", "?", "two words", "a b c d e f", "x y z"]
+    found, rows = signatures(texts)
+    assert found == [0, 2, 4, 5, 6]
+    assert rows.tolist() == [minima(texts[number].split()) for number in found]
+    assert run_hashes(["a", "b", "c", "d", "e", "f"]).tolist() == runs(["a", "b", "c", "d", "e", "f"])
 
 
 def test_near_texts_are_joined() -> None:
     rng = random.Random(0)
     texts = [" ".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=80)) for _ in range(50)]
     texts += [texts[7] + " and more", texts[7].upper(), texts[9][: len(texts[9]) // 2]]
-    found = near_texts(np.stack([signature(text) for text in texts]))  # type: ignore[arg-type]
+    found = near_texts(signatures(texts)[1])
     assert found[50] == found[7] == found[51]
     assert found[52] != found[9]
     assert len(set(found.tolist())) == 51

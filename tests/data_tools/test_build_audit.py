@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from data_tools.build import DataConfig, build
 from data_tools.build import audit as audit_module
 from data_tools.build.work import Work
 from data_tools.cli import app, main
-from data_tools.config import parse_config
+from data_tools.config import load_config, parse_config
 from data_tools.errors import UserError
 from data_tools.shards import open_records
 
@@ -187,3 +188,31 @@ def test_quotas_that_clash_end_the_command_with_2(tmp_path: Path, capsys: pytest
     assert "error: balance" in told
     assert "balance.sources.pictures" in told
     assert not (tmp_path / "d").exists()
+
+
+def test_the_shipped_config_on_real_data(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    """Some rows of NLVR and hh-rlhf: what is unbalanced is told blind, what was built from it is not."""
+    path = Path(__file__).parents[2] / "configs" / "nlvr_hh_balanced.yaml"
+    changes = [
+        f"sources.0.path={real_data('nlvr/dev/dev.json')}",
+        f"sources.1.path={real_data('hh-rlhf/harmless-base.jsonl')}",
+        "sources.0.limit=200",
+        "sources.1.limit=100",
+        "audit.only=[blind, agreement]",
+    ]
+    report = build(load_config(path, DataConfig, changes), tmp_path / "d")
+    assert report.audit is not None
+    row = json.loads((report.audit / "audit.json").read_text())
+    blind = {
+        (found["scope"]["split"], found["scope"]["source"]): found
+        for audit in row["audits"]
+        for found in audit["findings"]
+        if found["metric"] == "blind_accuracy" and found["scope"].get("source") == "nlvr"
+    }
+    for split in ("train", "test"):
+        assert (blind[split, "nlvr"]["low"], blind[split, "nlvr"]["high"]) == (0.5, 0.5)
+    alphas = [f for audit in row["audits"] for f in audit["findings"] if f["metric"] == "vote_alpha"]
+    assert {found["scope"]["split"] for found in alphas} == {"train", "test"}
+    assert all(0.7 < found["mean"] < 1 for found in alphas)  # raters of NLVR mostly agree
+    unbalanced = numbers(row["compared_with"], "blind_accuracy")
+    assert unbalanced["nlvr"] != 0.5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sample_records import image_record, png, text_record
 from typer.testing import CliRunner
 
+from data_tools.build import DataConfig, build
 from data_tools.check import check
 from data_tools.cli import app
 from data_tools.errors import UserError
@@ -74,6 +75,18 @@ def test_all_that_is_wrong_is_told(data: Path) -> None:
         f"{TEXTS.replace('000000', '000001')}: missing, but the manifest lists it; build the data again",
     ]
     assert told(data, workers=2) == told(data, workers=1)
+
+
+def test_a_row_that_is_gone_from_the_quarantine_is_told(tmp_path: Path) -> None:
+    good = [{"prompt": f"q{number}", "chosen": "a", "rejected": "b"} for number in range(3)]
+    rows = [*good, {"prompt": "q", "chosen": "a", "rejected": "a"}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"type": "trl", "name": "t", "path": str(tmp_path / "rows.jsonl")}
+    build(DataConfig.model_validate({"sources": [source], "max_rejected": 0.5}), tmp_path / "d")
+    report = check(tmp_path / "d")
+    assert (report.problems, report.others) == ([], [])
+    (tmp_path / "d" / "quarantine" / "rows.jsonl").write_text("")
+    assert told(tmp_path / "d") == ["quarantine/rows.jsonl: holds 0 rows, the manifest counts 1"]
 
 
 def test_headers_that_break_the_rules_are_told_and_the_rest_is_read(data: Path) -> None:

@@ -146,10 +146,12 @@ def test_the_card(data: Path, tmp_path: Path) -> None:
 
 def test_rows_come_in_small_groups_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards([image_record(number) for number in range(250)], tmp_path / "d")
+    monkeypatch.setattr(module, "GROUP_ROWS", 100)
     export(tmp_path / "d", tmp_path / "out")
     file = ParquetFile(tmp_path / "out" / "data" / "train" / "00000.parquet")
     assert [file.metadata.row_group(k).num_rows for k in range(file.num_row_groups)] == [100, 100, 50]
-    size = sum(len(image.data or b"") for image in image_record(0).images)
+    # with the words, and, differ?, yes and no
+    size = sum(len(image.data or b"") for image in image_record(0).images) + 15
     monkeypatch.setattr(module, "GROUP_BYTES", 20 * size)
     monkeypatch.setattr(module, "FILE_BYTES", 100 * size)
     export(tmp_path / "d", tmp_path / "more")
@@ -158,6 +160,16 @@ def test_rows_come_in_small_groups_and_files(tmp_path: Path, monkeypatch: pytest
     assert names == [f"{number:05d}.parquet" for number in range(len(names))]
     assert sum(rows) == 250
     assert all(90 <= number <= 130 for number in rows[:-1])
+
+
+def test_texts_count_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = (Response("x" * 900), Response("y" * 80))
+    write_shards([text_record(number, responses=long) for number in range(40)], tmp_path / "d")
+    monkeypatch.setattr(module, "GROUP_BYTES", 5_000)
+    monkeypatch.setattr(module, "FILE_BYTES", 10_000)
+    export(tmp_path / "d", tmp_path / "out")
+    rows = [ParquetFile(path).metadata.num_rows for path in (tmp_path / "out" / "data" / "train").iterdir()]
+    assert sorted(rows) == [10, 10, 10, 10]  # of some 1,000 bytes each
 
 
 def test_it_appears_whole_or_not_at_all(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
