@@ -211,15 +211,15 @@ class Index:
                         known.add(value)
                         more.append((kept, value, label))
                 if first["compared"][kept] < 0:  # copies have the same answers, so their lengths are its own
-                    for name, values in first.items():
-                        values[kept] = self[name][copy]
+                    for name, numbers in first.items():
+                        numbers[kept] = self[name][copy]
         owners, hashes, labels = (
             (list(column) for column in zip(*more, strict=True)) if more else ([], [], [])
         )
-        more = {"judgement_owner": owners, "judgement": hashes, "judgement_label": labels}
+        added = {"judgement_owner": owners, "judgement": hashes, "judgement_label": labels}
         joined = {
             name: np.concatenate([self[name], np.array(values, dtype=self[name].dtype)])
-            for name, values in more.items()
+            for name, values in added.items()
         }
         order = np.argsort(joined["judgement_owner"], kind="stable")
         ordered = {name: values[order] for name, values in joined.items()}
