@@ -7,6 +7,7 @@ anywhere that sees the same folders, in any order; what carries them never carri
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pickle
 import signal
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 EXECUTORS = ("local", "ray")
+NO_RAY = "--executor ray needs Ray: pip install 'mmrlhf[ray]'"
 
 
 class Executor(Protocol):
@@ -48,6 +50,8 @@ def make_executor(kind: str, workers: int | None = None) -> Executor:
     if kind == "local":
         return LocalExecutor(workers or os.cpu_count() or 1)
     if kind == "ray":
+        if importlib.util.find_spec("ray") is None:
+            raise UserError(NO_RAY)
         return RayExecutor(workers)
     raise UserError(f"--executor {kind}: is none of {', '.join(EXECUTORS)}")
 
@@ -215,7 +219,7 @@ def _ray(workers: int | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--executor ray needs Ray: pip install 'mmrlhf[ray]'") from error
+        raise UserError(NO_RAY) from error
     if not ray.is_initialized():
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="error")
     return ray

@@ -160,6 +160,12 @@ def record_bytes(row: dict[str, Any]) -> bytes:
     """
     try:
         return _JSON.encode(row).encode("utf-8")
+    except UnicodeEncodeError:
+        # not in the words of the codec, which tell of a place and so differ from record to record
+        raise SchemaError(
+            f"record {row['id']} of {row['source']}: can't be written as JSON (it holds half a character, a lone "
+            "surrogate)"
+        ) from None
     except (ValueError, TypeError, RecursionError) as error:
         raise SchemaError(
             f"record {row['id']} of {row['source']}: can't be written as JSON ({error})"

@@ -80,12 +80,30 @@ class Source(Config):
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """The source's records, in the same order for the same seed, and the rows it had to reject.
 
-        Their `split` is set by the build (see `data_tools.splits`).
+        Their `split` is the one that the data have them in; a conversion leaves them there, and a build sets it (see
+        `data_tools.splits`).
         """
         raise NotImplementedError(f"{type(self).__name__} has no generate method")
 
     def files(self) -> Sequence[Path]:
         """The files that `generate` reads rows from: a finished data set is kept only while these are the same."""
+        return ()
+
+    def origin(self) -> Sequence[str]:
+        """What else tells which version of its input `generate` reads, of one that is fetched: an unfinished data set
+        is gone on with only while this is the same.
+
+        Raises:
+            UserError: the input can't be read.
+        """
+        return ()
+
+    def uncompared(self) -> str:
+        """What of its input isn't looked at when a finished data set is kept, in a few words; empty for nothing."""
+        return ""
+
+    def passed_over(self) -> Sequence[str]:
+        """Files that may hold rows but aren't read."""
         return ()
 
     def pieces(self) -> Sequence[Piece]:

@@ -39,7 +39,7 @@ class TarWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.tmp")
+        self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         self.bytes = 0
         self._hash = hashlib.sha256()
         self._file: BinaryIO | None = None

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from pydantic import Field
 
@@ -21,11 +21,12 @@ from data_tools.images import (
     check_image,
     decode_image,
     encode_png,
+    extension,
     local_path,
     read_bytes,
 )
 from data_tools.rows.hub import is_hub_name
-from data_tools.rows.open import image_folder, pieces, read_rows
+from data_tools.rows.open import image_folders, passed_over, pieces, read_rows
 from data_tools.rows.piece import Piece
 from data_tools.schema import (
     Comparison,
@@ -70,8 +71,8 @@ class FileSource(Source):
     subset: str | None = Field(default=None, description="The subset (config) of a hub data set.")
     split: str | None = Field(
         default=None,
-        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. Where "
-        "its records go is the matter of splits.",
+        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. "
+        "`data convert` leaves the records in it; where a build puts them is the matter of splits.",
     )
     images: Path | None = Field(
         default=None,
@@ -115,9 +116,9 @@ class FileSource(Source):
         return None
 
     @cached_property  # asked for each row, and it looks at the disk
-    def image_root(self) -> Path:
-        """The folder that image paths are in."""
-        return self.images or image_folder(self.path)
+    def image_root(self) -> Path | tuple[Path, ...]:
+        """The folder that image paths are in, or several of them."""
+        return self.images or image_folders(self.path)
 
     def adapt(self, row: object, where: str = "row") -> Read:
         """The record or records of a row, or the reason why not; never raises for what a row holds."""
@@ -129,6 +130,18 @@ class FileSource(Source):
         if is_hub_name(self.path):
             return ()
         return tuple(dict.fromkeys(Path(piece.path) for piece in self._pieces()))
+
+    def origin(self) -> Sequence[str]:
+        return tuple(piece.path for piece in self._pieces()) if is_hub_name(self.path) else ()
+
+    def uncompared(self) -> str:
+        return "what the hub has now" if is_hub_name(self.path) else "pictures that rows name as files"
+
+    def passed_over(self) -> Sequence[str]:
+        try:
+            return passed_over(self.path)
+        except OSError:  # of which `pieces` tells
+            return ()
 
     def pieces(self) -> Sequence[Piece]:
         return () if self.whole or self.limit is not None else self._pieces()
@@ -148,36 +161,41 @@ class FileSource(Source):
         return joined
 
     def read(self, seed: int, piece: Piece | None = None) -> Iterator[Read]:
-        rows = (
-            (number, item)
-            for number, part in enumerate((piece,) if piece else self._pieces())
-            for item in read_rows(part)
-        )
+        rows = ((part, item) for part in ((piece,) if piece else self._pieces()) for item in read_rows(part))
         yield from self.finish(self._adapted(islice(rows, self.limit)))
 
-    def _adapted(self, rows: Iterable[tuple[int, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
-        """What came of each row, given with the number of its piece: no group goes on in the next one."""
+    def _adapted(self, rows: Iterable[tuple[Piece, tuple[str, Any] | Rejected]]) -> Iterator[Read]:
+        """What came of each row, given with its piece: no group goes on in the next one, and its records are in the
+        split of the piece.
+        """
 
-        def shared(found: tuple[int, tuple[str, Any] | Rejected]) -> tuple[int, str] | object:
-            number, item = found
+        def shared(found: tuple[Piece, tuple[str, Any] | Rejected]) -> tuple[Piece, str] | object:
+            part, item = found
             row = None if isinstance(item, Rejected) else item[1]
             name = self.key(row) if self.grouped and isinstance(row, dict) else None
-            return object() if name is None else (number, name)  # an object equals nothing but itself
+            return object() if name is None else (part, name)  # an object equals nothing but itself
 
         for _, group in groupby(rows, shared):
-            (_, first), *rest = group
+            (part, first), *rest = group
             if isinstance(first, Rejected):
                 yield first
             elif rest:
-                good = [item for _, item in rest if not isinstance(item, Rejected)]
-                yield from self.convert_group([first, *good])
+                # a rejected row shares its key with no other
+                together = [first, *(cast(tuple[str, Any], item) for _, item in rest)]
+                yield from (_in_split(item, part.split) for item in self.convert_group(together))
             else:
-                yield self.adapt(first[1], first[0])
+                yield _in_split(self.adapt(first[1], first[0]), part.split)
 
     def generate(self, seed: int) -> Iterator[PreferenceRecord | Rejected]:
         """All records and rejected rows; nothing here is random."""
         for item in self.read(seed):
             yield from (item,) if isinstance(item, Rejected) else item
+
+
+def _in_split(item: Read, split: str | None) -> Read:
+    if split is None or isinstance(item, Rejected):
+        return item
+    return tuple(record if record.split == split else replace(record, split=split) for record in item)
 
 
 RecordT = TypeVar("RecordT")
@@ -229,11 +247,12 @@ def take_list(row: dict[str, Any], key: str) -> list[Any]:
     return value
 
 
-def take_image(value: object, root: Path) -> ImageRef:
-    """An image given as bytes, base64 or a data address, `{"bytes": ...}` of these, or a path below `root`, also as
-    `{"path": ...}`; checked to be whole.
+def take_image(value: object, root: Path | tuple[Path, ...]) -> ImageRef:
+    """An image given as bytes, base64 or a data address, `{"bytes": ...}` of these, or a path below `root` (below any
+    of several), also as `{"path": ...}`; checked to be whole.
 
-    A file stays on disk and is referred to; GIF and BMP bytes become PNG.
+    A file stays on disk and is referred to; GIF and BMP bytes become PNG. The bytes of a file that doesn't begin as an
+    image are never kept, whatever a row calls it: it may be anything.
     """
     try:
         data = bytes_of(value)
@@ -245,13 +264,29 @@ def take_image(value: object, root: Path) -> ImageRef:
     if name is None:
         raise RowError("an image is neither a path nor bytes", "image-missing")
     try:
-        path = str(local_path(check_text(name, "an image path"), root))
+        path = str(_below(check_text(name, "an image path"), root if isinstance(root, tuple) else (root,)))
         data = read_bytes(ImageRef(path=path))
     except ImageError as error:
         # without the path, to be countable
         raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
-    held = _checked(data)
+    try:
+        held = _checked(data)
+    except RowError as error:
+        if extension(data) is None and not data.startswith(b"GIF8"):
+            error.image = None
+        raise
     return replace(held, data=None, path=path) if held.data == data else held
+
+
+def _below(name: str, roots: Sequence[Path]) -> Path:
+    """The file below the first of the folders that it lies in; raises as `local_path` does where it lies in none."""
+    for number, root in enumerate(roots, 1):
+        try:
+            return local_path(name, root)
+        except ImageError as error:
+            if error.code != "image-outside" or number == len(roots):
+                raise
+    raise AssertionError("no folder of images")
 
 
 def _checked(data: bytes) -> ImageRef:
@@ -262,7 +297,7 @@ def _checked(data: bytes) -> ImageRef:
         raise RowError(str(error), error.code, data) from error
 
 
-def take_images(row: dict[str, Any], key: str, root: Path) -> tuple[ImageRef, ...]:
+def take_images(row: dict[str, Any], key: str, root: Path | tuple[Path, ...]) -> tuple[ImageRef, ...]:
     """A field's image, or list of images, each as in `take_image`; at least one."""
     if key not in row:
         raise RowError(f"has no field {key}", "field-missing")

@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_text, take_image, take_text
+from data_tools.rows.open import image_folder
 from data_tools.scenes.language import verify_prompt
 from data_tools.scenes.nlvr import scene_from_nlvr
 from data_tools.schema import Comparison, PreferenceRecord, Response, user
@@ -52,7 +53,7 @@ class NlvrConfig(FileSource):
 
     @cached_property
     def image_root(self) -> Path:
-        return self.images or super().image_root / "images"
+        return self.images or image_folder(self.path) / "images"
 
     def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
         """A record for each of the row's permutations."""

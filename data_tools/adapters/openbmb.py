@@ -6,7 +6,7 @@ from typing import Any
 
 from data_tools.adapters.base import model_name
 from data_tools.adapters.provenance import told
-from data_tools.rows.text import parse
+from data_tools.rows.json_value import parse
 
 # the second and the last three are names of older revisions
 ORIGIN = (

@@ -11,7 +11,7 @@ _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 def told(row: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     """Those of the fields `keys` that hold something, by name."""
-    return {key: plain(row[key]) for key in keys if row.get(key) not in (None, "", [], {})}
+    return {plain(key): plain(row[key]) for key in keys if row.get(key) not in (None, "", [], {})}
 
 
 def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
@@ -28,14 +28,25 @@ def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
 
 
 def plain(value: object) -> Any:
-    """The value, where JSON and UTF-8 can hold it; else how Python writes it, in ASCII."""
+    """The value, where JSON and UTF-8 can hold it; else how Python writes it, in ASCII, without any bytes in it."""
     try:
-        if isinstance(value, str):
-            value.encode("utf-8")
-        else:
-            _JSON.encode(value).encode("utf-8")
-    except (TypeError, ValueError):  # bytes, dates; NaN, half a character
-        return ascii(value)
+        try:
+            if isinstance(value, str):
+                value.encode("utf-8")
+            else:
+                _JSON.encode(value).encode("utf-8")
+        except (TypeError, ValueError):  # bytes, dates; NaN, half a character
+            found = _without_bytes(value)
+            return ascii(found) if found is value or not isinstance(found, str) else found
     except RecursionError:
         return "nested too deep to be kept"
     return value
+
+
+def _without_bytes(value: object) -> object:
+    """The value with a few words in the place of bytes, which are pictures more often than not."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes"
+    if isinstance(value, dict):
+        return {key: _without_bytes(item) for key, item in value.items()}
+    return [_without_bytes(item) for item in value] if isinstance(value, list | tuple) else value

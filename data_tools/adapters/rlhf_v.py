@@ -12,7 +12,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, question, take_images, take_text
 from data_tools.adapters.openbmb import author, origin
-from data_tools.rows.text import parse
+from data_tools.rows.json_value import parse
 from data_tools.schema import Correction, PreferenceRecord
 
 

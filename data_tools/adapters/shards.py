@@ -23,7 +23,9 @@ class ShardsConfig(Source):
     type: Literal["shards"] = "shards"
     path: Path = Field(description="The data directory.")
     keep_splits: bool = Field(
-        default=False, description="Leave each record in the split that it has there, instead of drawing one."
+        default=False,
+        description="Leave each record in the split that it has there, instead of drawing one, as `data convert` "
+        "always does.",
     )
 
     def files(self) -> Sequence[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -9,6 +10,7 @@ from pydantic import Field, field_validator
 from data_tools.audits.run import chosen_audits
 from data_tools.config import Config
 from data_tools.errors import UserError
+from data_tools.rows.open import pieces
 
 
 class AuditSettings(Config):
@@ -21,6 +23,10 @@ class AuditSettings(Config):
         default=[], description="Benchmark files that the data should share nothing with."
     )
     only: list[str] = Field(default=[], description="Only these audits, by name; empty is all.")
+
+    def files(self) -> Sequence[Path]:
+        """The benchmark files, those in folders too."""
+        return tuple(dict.fromkeys(Path(piece.path) for path in self.against for piece in pieces(path)))
 
     @field_validator("only")
     @classmethod

@@ -154,7 +154,8 @@ class BuildReport:
     - leaks: records of the directory that hang together across splits which the input fixes, by these splits;
     - notes: what remedies couldn't do, a sentence each, such as which sources were too small to be judged;
     - balance: the balancer's plan (see `balance.solution.Solution.row`), where the config has a balance;
-    - audit: the folder of the audit of it, where the config asks for one.
+    - audit: the folder of the audit of it, where the config asks for one;
+    - uncompared: of a build that was kept, what of the input was not looked at for changes.
     """
 
     directory: Path
@@ -172,3 +173,4 @@ class BuildReport:
     notes: list[str] = field(default_factory=list)
     balance: dict[str, Any] | None = None
     audit: Path | None = None
+    uncompared: tuple[str, ...] = ()

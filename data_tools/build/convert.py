@@ -48,7 +48,8 @@ def convert(
     executor: Executor | None = None,
     resume: bool = False,
 ) -> BuildReport:
-    """Writes the records of one source to `out`, in the split `train` or in the one that the data gives them.
+    """Writes the records of one source to `out`: in the split that a record's provenance fixes, else in the only one
+    that the source's `splits` names, else in the one that the data has them in, which is `train` where it has none.
 
     Everything else is as in `build`, but for one thing: where the input is divided into pieces, a shard ends there.
     """
@@ -56,15 +57,15 @@ def convert(
     executor = executor or LocalExecutor()
     work = Work(Path(out))
     text = dump_yaml(config)
-    if is_finished(text, work, overwrite, resume, advice):
+    if is_finished(text, [config.source], work, overwrite, resume, advice):
         work.tidy()
-        return report_of(work.output, existing=True)
+        return report_of(work.output, [config.source])
     files = file_hashes([(config.source.name, config.source.files())])
     tasks = [
         PieceTask(**vars(task), number=number, most=config.shard_records)
         for number, task in enumerate(read_tasks(config, config.sources, work.parts))
     ]
-    said = fingerprint(text, files, [task.piece for task in tasks])
+    said = fingerprint(text, files, [task.piece for task in tasks], config.source.origin())
     with working(work, said, resume, overwrite, advice):
         read(tasks, convert_piece, executor, report)
         counts = Counts()
@@ -79,7 +80,7 @@ def convert(
         quarantines += [Path(task.target) / FOLDER for task in mends.values()]
         extra = {"seed": config.seed, "files": files, "made": counts.records}
         finish(work, text, told, quarantines, {config.source.name: counts}, {}, extra)
-    return report_of(work.output, existing=False)
+    return report_of(work.output)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class _Shards:
     def pack(self, record: PreferenceRecord) -> tuple[Ready, bytes]:
         """The record as its shard will hold it, and a hash of its id."""
         named = record.provenance.get("split")
-        split = named if isinstance(named, str) else self.split
+        split = named if isinstance(named, str) else self.split or record.split
         record = record if record.split == split else replace(record, split=split)
         group = Group.of(record)
         if group not in self.named:
@@ -175,8 +176,9 @@ def _prefix(number: int) -> str:
     return f"{number:05d}-"
 
 
-def _split(source: Source) -> str:
-    return next(iter(source.splits)) if len(source.splits) == 1 else "train"
+def _split(source: Source) -> str | None:
+    """The split that all of the source's records go to, where its config names only one."""
+    return next(iter(source.splits)) if len(source.splits) == 1 else None
 
 
 def convert_piece(task: PieceTask) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,12 @@ from data_tools.build.read import Counts
 from data_tools.build.work import CONFIG, Work
 from data_tools.errors import RunError
 from data_tools.manifest import ShardInfo, read_manifest, write_manifest
+from data_tools.source import Source
 from data_tools.stats import LEFT_OUT, summary
 from data_tools.tally import Tally
+
+MOST_REASONS = 50  # of a source that are counted apart; damaged files can have a reason a row
+OTHERS = "other reasons (each row's own stands in quarantine/rows.jsonl)"
 
 
 def finish(
@@ -41,11 +45,7 @@ def finish(
     extra = {
         **extra,
         "rows": {name: count.rows() for name, count in counts.items()},
-        "rejected": {
-            name: dict(sorted(count.reasons.items(), key=lambda item: (-item[1], item[0])))
-            for name, count in counts.items()
-            if count.reasons
-        },
+        "rejected": {name: _busiest(count.reasons) for name, count in counts.items() if count.reasons},
         **left_out,
     }
     check_sums(sum(shard.records for shard in shards), extra, counts)
@@ -54,6 +54,13 @@ def finish(
     gather(quarantines, work.out / FOLDER)
     write_text(work.out / "stats.json", json.dumps(summary(shards, tallies, extra), indent=1) + "\n")
     write_manifest(work.out, shards, extra)
+
+
+def _busiest(reasons: Mapping[str, int]) -> dict[str, int]:
+    """The reasons and how many rows each has, the most first; of very many, the rest is one sum."""
+    found = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    rest = sum(number for _, number in found[MOST_REASONS:])
+    return {**dict(found[:MOST_REASONS]), **({OTHERS: rest} if rest else {})}
 
 
 def check_sums(written: int, extra: dict[str, Any], counts: dict[str, Counts]) -> None:
@@ -75,20 +82,24 @@ def check_sums(written: int, extra: dict[str, Any], counts: dict[str, Counts]) -
         )
 
 
-def report_of(out: Path, existing: bool) -> BuildReport:
-    """What the manifest tells of a finished build."""
+def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
+    """What the manifest tells of a finished build; of one that was there already, and is `kept`, its sources are
+    given.
+    """
     manifest = read_manifest(out)
     told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
     made = manifest.extra.get("made", manifest.records)
     audit = manifest.extra.get("audit")
+    uncompared = dict.fromkeys(source.uncompared() for source in kept or ())
     return BuildReport(
         out,
-        existing,
+        kept is not None,
         manifest.records,
         manifest.counts,
         made=made,
         notes=manifest.extra.get("notes", []),
         balance=manifest.extra.get("balance"),
         audit=None if audit is None else out / audit,
+        uncompared=tuple(what for what in uncompared if what),
         **told,
     )

@@ -1,4 +1,8 @@
-"""Rows that gave no record, kept with their reason: rows.jsonl, and the bytes at fault as images/CODE/SHA256.bin."""
+"""Rows that gave no record, kept with their reason: rows.jsonl, and the bytes at fault as images/CODE/SHA256.bin.
+
+A row of any kind can be written: what JSON doesn't know, such as dates and NaN, is told as text, and of a very large
+row only a beginning is kept (`MOST_ROW`), with how much was left out. Its place in the source is always there.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,21 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_tools.source import Rejected
 
 FOLDER, ROWS = "quarantine", "rows.jsonl"
+MOST_ROW = (
+    4 * 2**20
+)  # of a row that are kept: characters of its texts, numbers and names, and a few for each value
+MOST_WORDS = 300  # characters of a reason or a place
+_EACH = 4  # what a value counts by itself
+_LONGEST = (
+    2**64
+)  # whole numbers beyond this one's size are told as text, since Python may refuse to write them
 
 
 class Quarantine:
@@ -30,19 +42,15 @@ class Quarantine:
 
     def add(self, item: Rejected) -> None:
         """Writes a row, with its bytes in files of their own."""
-        self.reasons[item.reason] += 1
-        self.firsts.setdefault(item.reason, item.where)
-        row: dict[str, Any] = {
-            "source": self.source,
-            "code": item.code,
-            "reason": item.reason,
-            "where": item.where,
-        }
+        reason, where = words(item.reason), words(item.where)
+        self.reasons[reason] += 1
+        self.firsts.setdefault(reason, where)
+        row: dict[str, Any] = {"source": self.source, "code": item.code, "reason": reason, "where": where}
         if item.image is not None:
             row["image"] = self._keep(item.image, item.code)
         if item.row is not None:
             try:
-                row["row"] = self._plain(item.row, item.code)
+                row["row"] = _Plain(lambda data: self._keep(data, item.code)).of(item.row)
             except RecursionError:
                 row["row"] = "nested too deep to be written"
         self._file.write(json.dumps(row) + "\n")
@@ -71,17 +79,63 @@ class Quarantine:
             path.write_bytes(data)
         return name
 
-    def _plain(self, value: Any, code: str) -> Any:
-        """The value as JSON can hold it."""
+
+def words(text: str) -> str:
+    """A reason or a place as it can be printed and stored: one line of plain characters, not too long."""
+    shown = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text[:MOST_WORDS]
+    )
+    return shown if len(text) <= MOST_WORDS else f"{shown} ..."
+
+
+class _Plain:
+    """A row's values as JSON can hold them, up to `MOST_ROW`; bytes become what `keep` makes of them."""
+
+    def __init__(self, keep: Callable[[bytes], str]) -> None:
+        self.keep, self.left = keep, MOST_ROW
+
+    def of(self, value: Any) -> Any:
+        """The value; raises RecursionError where it is nested too deep."""
+        self.left -= _EACH
         if isinstance(value, bytes | bytearray | memoryview):
-            return self._keep(bytes(value), code)
+            return self.keep(bytes(value))
+        if isinstance(value, str):
+            return self._text(value)
         if isinstance(value, dict):
-            return {str(key): self._plain(item, code) for key, item in value.items()}
+            return self._object(value)
         if isinstance(value, list | tuple):
-            return [self._plain(item, code) for item in value]
-        if value is None or isinstance(value, str | bool | int):
+            return self._list(value)
+        if value is None or isinstance(value, bool):
             return value
-        return value if isinstance(value, float) and math.isfinite(value) else str(value)
+        if isinstance(value, int):
+            return int(value) if abs(value) < _LONGEST else self._text(hex(value))
+        return float(value) if isinstance(value, float) and math.isfinite(value) else self._text(str(value))
+
+    def _text(self, text: str) -> str:
+        kept = text[: max(self.left, 0)]
+        self.left -= len(kept)
+        cut = len(text) - len(kept)
+        return f"{kept} (cut: {cut:,} more characters)" if cut else kept
+
+    def _object(self, fields: dict[Any, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for number, (key, value) in enumerate(fields.items()):
+            if self.left <= 0:
+                found["(cut)"] = f"{len(fields) - number:,} more fields"
+                break
+            name = self._text(str(key))  # before its value, which may take all that is left
+            found[name] = self.of(value)
+        return found
+
+    def _list(self, values: Sequence[Any]) -> list[Any]:
+        found: list[Any] = []
+        for number, value in enumerate(values):
+            if self.left <= 0:
+                found.append(f"(cut: {len(values) - number:,} more values)")
+                break
+            found.append(self.of(value))
+        return found
 
 
 def gather(folders: Iterable[Path], out: Path) -> None:

@@ -12,11 +12,11 @@ from data_tools.adapters.base import FileSource
 from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
-from data_tools.images import NO_FILE
+from data_tools.images import NO_FILE, ImageError
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
-from data_tools.schema import PreferenceRecord
+from data_tools.schema import PreferenceRecord, to_json
 from data_tools.source import Rejected, Source
 
 PackedT = TypeVar("PackedT")
@@ -118,8 +118,11 @@ def _packed(
         try:
             packed.append(pack(with_small_images(record, task.images)))
         except UserError as error:
-            # without the record's id, so that equal faults are counted as one
-            return Rejected(str(error).partition(": ")[2] or str(error), record.id)
+            # without the record's id or the image's path, so that equal faults are counted as one
+            reason, code = str(error).partition(": ")[2] or str(error), "schema"
+            if isinstance(error, ImageError):
+                reason, code = reason.rpartition(": ")[2], error.code
+            return Rejected(reason, record.id, code, to_json(record))
     return packed
 
 

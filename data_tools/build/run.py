@@ -17,7 +17,7 @@ from data_tools.build.finish import finish, report_of
 from data_tools.build.plan import Plan, make_plan
 from data_tools.build.quarantine import FOLDER
 from data_tools.build.read import Counts, ReadTask, read_part
-from data_tools.build.work import Work, fingerprint, is_finished
+from data_tools.build.work import Reader, Work, fingerprint, is_finished
 from data_tools.build.write import WriteTask, write_shard
 from data_tools.config import dump_yaml
 from data_tools.errors import UserError
@@ -53,18 +53,17 @@ def build(
     executor = executor or LocalExecutor()
     work = Work(Path(out))
     text = dump_yaml(config)
-    if is_finished(text, work, overwrite, resume, advice):
+    readers: dict[str, Reader] = {source.name: source for source in config.sources}
+    readers |= {f"remedies.{number}": remedy for number, remedy in enumerate(config.remedies)}
+    if config.audit is not None:
+        readers["audit"] = config.audit
+    if is_finished(text, readers.values(), work, overwrite, resume, advice):
         work.tidy()
-        return report_of(work.output, existing=True)
-    files = file_hashes(
-        [
-            *((source.name, source.files()) for source in config.sources),
-            *((f"remedies.{number}", remedy.files()) for number, remedy in enumerate(config.remedies)),
-            ("audit", config.audit.against if config.audit else ()),
-        ]
-    )
+        return report_of(work.output, config.sources)
+    files = file_hashes([(name, reader.files()) for name, reader in readers.items()])
     tasks = read_tasks(config, config.sources, work.parts)
-    said = fingerprint(text, files, [task.piece for task in tasks])
+    origin = [name for source in config.sources for name in source.origin()]
+    said = fingerprint(text, files, [task.piece for task in tasks], origin)
     with working(work, said, resume, overwrite, advice):
         read(tasks, read_part, executor, report)
         if not work.plan.exists():
@@ -85,7 +84,7 @@ def build(
         if config.audit is not None:
             parts = [Path(task.folder) for task in tasks]
             write_audit(config.audit, config.seed, plan, parts, work, report)
-    return report_of(work.output, existing=False)
+    return report_of(work.output)
 
 
 @contextmanager
@@ -94,15 +93,16 @@ def working(
 ) -> Iterator[None]:
     """Holds the work folder, gets it ready, and at the end gives the output its name and removes the folder.
 
-    A mistake of the input or the config removes it too, since it has to be changed; whatever else cuts the work off, a
-    full disk among it, leaves what is done.
+    A mistake of the input or the config removes it too, since it has to be changed. Whatever else cuts the work off
+    leaves what is done: a full disk, or a picture that is gone once the plan is made and may come back.
     """
     with writing_to(work.output), work.held():
         work.begin(said, resume, overwrite, advice)
         try:
             yield
         except UserError:
-            work.remove()
+            if not work.plan.exists():
+                work.remove()
             raise
         work.put()
         work.remove()

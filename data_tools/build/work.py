@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from data_tools.atomic import write_text, writing_to
 from data_tools.build.config import Advice
@@ -23,6 +24,14 @@ from data_tools.inputs import changed_files
 from data_tools.manifest import MANIFEST, VERSION, read_manifest
 
 BUILD, CONFIG = "build.json", "config.yaml"
+
+
+class Reader(Protocol):
+    """A source, a remedy, or another thing that goes by files."""
+
+    def files(self) -> Sequence[Path]:
+        """The files that it reads."""
+        ...
 
 
 class Work:
@@ -151,14 +160,33 @@ class Work:
         os.replace(self.out, self.output)
 
 
-def fingerprint(config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object]) -> dict[str, Any]:
-    """All that decides a build's bytes: its config, its input files, and how these are divided."""
-    divided = hashlib.sha256(repr(list(pieces)).encode()).hexdigest()
-    return {"version": VERSION, "config": config, "input": [list(files), divided]}
+def fingerprint(
+    config: str, files: Sequence[dict[str, Any]], pieces: Sequence[object], origin: Sequence[str]
+) -> dict[str, Any]:
+    """All that decides a build's bytes: its config, its input files, how these are divided, and of which version
+    (`source.Source.origin`) those are that were fetched.
+    """
+    divided = hashlib.sha256(repr([list(pieces), list(origin)]).encode()).hexdigest()
+    return {"program": _program(), "config": config, "input": [list(files), divided]}
 
 
-def is_finished(config: str, work: Work, overwrite: bool, resume: bool, advice: Advice) -> bool:
-    """Whether the output is there already, of this config and of the files as they are.
+def _program() -> list[str]:
+    """The version of the shards' format and that of the program, as far as that is known."""
+    try:
+        return [str(VERSION), metadata.version("mmrlhf")]
+    except metadata.PackageNotFoundError:
+        return [str(VERSION)]
+
+
+def is_finished(
+    config: str,
+    readers: Iterable[Reader],
+    work: Work,
+    overwrite: bool,
+    resume: bool,
+    advice: Advice,
+) -> bool:
+    """Whether the output is there already, of this config and of the files of its `readers` as they are.
 
     Raises:
         UserError: something else is there that must not be replaced.
@@ -171,7 +199,7 @@ def is_finished(config: str, work: Work, overwrite: bool, resume: bool, advice: 
     if not (out / MANIFEST).is_file():
         raise UserError(f"{out}: exists and is no data set; {advice.elsewhere}")
     replaces = overwrite or (resume and bool(work.said.get("overwrite")))
-    why = _difference(config, out)
+    why = _difference(config, readers, out)
     if not why:
         # one that is to be replaced was put there by the build itself, before it was cut off, where it is to go on
         return resume or not replaces
@@ -180,9 +208,22 @@ def is_finished(config: str, work: Work, overwrite: bool, resume: bool, advice: 
     raise UserError(f"{out}: {why}; {advice.elsewhere}, or {advice.replace}")
 
 
-def _difference(config: str, out: Path) -> str:
+def _difference(config: str, readers: Iterable[Reader], out: Path) -> str:
     said = out / CONFIG
     if not said.is_file() or said.read_text(encoding="utf-8") != config:
         return "holds a data set of another config"
-    changed = changed_files(read_manifest(out).extra.get("files", []))
-    return f"was made before {', '.join(changed)} changed" if changed else ""
+    files = read_manifest(out).extra.get("files", [])
+    changed = changed_files(files)
+    if changed:
+        return f"was made before {', '.join(changed)} changed"
+    known = {row["path"] for row in files}
+    come = [path for reader in readers for path in _files(reader) if str(path) not in known]
+    return f"was made before {', '.join(map(str, come))} came" if come else ""
+
+
+def _files(reader: Reader) -> Sequence[Path]:
+    """The files that it reads today; none where they are gone, as a set can be used without what it was made from."""
+    try:
+        return reader.files()
+    except UserError:
+        return ()

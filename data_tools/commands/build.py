@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, bars, print_report
+from data_tools.commands.work import (
+    ExecutorName,
+    Out,
+    Overwrite,
+    Resume,
+    Workers,
+    bars,
+    print_passed_over,
+    print_report,
+)
 
 if TYPE_CHECKING:
     from data_tools.build import DataConfig
@@ -42,6 +51,7 @@ def build(
     from data_tools.executor import make_executor
 
     settings = read_data_config(config, overrides or [])
+    print_passed_over(settings.sources)
     with bars([source.name for source in settings.sources]) as show:
         report = run(
             settings,

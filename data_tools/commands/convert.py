@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, bars, print_report
+from data_tools.commands.work import (
+    ExecutorName,
+    Out,
+    Overwrite,
+    Resume,
+    Workers,
+    bars,
+    print_passed_over,
+    print_report,
+)
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -21,7 +30,12 @@ EPILOG = (
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A file or folder of the data set.", metavar="SRC")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A file or folder of the data set, or its name on the hub (org/name).", metavar="SRC"
+        ),
+    ],
     out: Out,
     form: Annotated[
         str,
@@ -64,10 +78,11 @@ def convert(
     from data_tools.executor import make_executor
 
     if form == "auto":
-        form = _recognised(source)
+        form = _recognised(source, overrides or [])
     row: dict[str, Any] = {"images": images and str(images), "limit": limit}
     row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
     settings = read_convert_config(form, row, overrides or [], max_rejected, max_side)
+    print_passed_over(settings.sources)
     with bars([settings.source.name]) as show:
         report = run(
             settings,
@@ -102,9 +117,12 @@ def read_convert_config(
     return parse_config(settings, ConvertConfig, f"--from {form}")
 
 
-def _recognised(source: str) -> str:
+def _recognised(source: str, overrides: list[str]) -> str:
+    """The name of the adapter, by the rows that are going to be read."""
     from data_tools.adapters.recognise import recognise
+    from data_tools.config import apply_overrides
 
-    found = recognise(Path(source))
+    chosen = apply_overrides({}, [text for text in overrides if text.startswith(("split=", "subset="))])
+    found = recognise(Path(source), chosen.get("subset"), chosen.get("split"))
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
     return found.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport
+    from data_tools.source import Source
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
 Overwrite = Annotated[
@@ -51,12 +52,25 @@ def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
         yield show
 
 
+def print_passed_over(sources: Sequence[Source]) -> None:
+    """Tells of files in the sources' folders that may hold rows but aren't read."""
+    for source in sources:
+        if names := source.passed_over():
+            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+            typer.echo(f"{source.name}: in its folder, not read: {', '.join(names[:5])}{more}", err=True)
+
+
 def print_report(report: BuildReport) -> None:
     """Tells what a build or a conversion did, and that nothing was lost."""
     from data_tools.stats import left_out
 
     what = "already complete, kept" if report.existing else "built"
     typer.echo(f"{report.directory}: {what}, {report.records:,} records")
+    if report.uncompared:
+        typer.echo(
+            f"  not compared with what it was made from: {', '.join(report.uncompared)}; after a change there, add "
+            "--overwrite"
+        )
     for name, number in report.counts.items():
         typer.echo(f"  {name}: {number:,}")
     for source, reasons in report.rejected.items():

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
+from data_tools.rows.arrow_values import Unsound, rows_of
+from data_tools.rows.json_value import parse
 from data_tools.rows.piece import Piece
-from data_tools.rows.text import parse
 from data_tools.source import Rejected
 
 STEP = 16  # rows made Python objects at once: each may hold images of megabytes
@@ -92,29 +93,28 @@ def batch_rows(batch: Any, place: str, first: int) -> Iterator[tuple[str, Any] |
         return
     for start in range(0, batch.num_rows, STEP):
         part = batch.slice(start, STEP)
-        rows = _values(part)
-        if rows is not None:
+        try:
+            rows = rows_of(part)
+        except Unsound:
+            yield from _single_rows(part, place, first + start)
+        else:
             yield from ((f"{place}[{first + start + i}]", row) for i, row in enumerate(rows))
-            continue
-        for number in range(part.num_rows):
-            where, single = f"{place}[{first + start + number}]", _values(part.slice(number, 1))
-            yield (
-                (where, single[0])
-                if single
-                else Rejected("the row is damaged, or its text isn't UTF-8", where, "row-unreadable")
-            )
 
 
-def _values(batch: Any) -> list[Any] | None:
-    """The rows as Python objects; None where any isn't sound."""
-    import pyarrow
+def _single_rows(batch: Any, place: str, first: int) -> Iterator[tuple[str, Any] | Rejected]:
+    """The rows of a batch that aren't all sound."""
+    for number in range(batch.num_rows):
+        where = f"{place}[{first + number}]"
+        try:
+            (row,) = rows_of(batch.slice(number, 1))
+            yield where, row
+        except Unsound as error:
+            yield Rejected(str(error), where, "row-unreadable")
 
-    try:
-        batch.validate(full=True)
-        rows: list[Any] = batch.to_pylist()
-        return rows
-    except (pyarrow.ArrowException, ValueError, OverflowError):
-        return None
+
+def is_saved(folder: Path) -> bool:
+    """Whether `datasets` saved a data set, or several, as this folder."""
+    return (folder / DICT).is_file() or (folder / STATE).is_file()
 
 
 def saved_files(folder: Path) -> list[Path]:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.rows.arrow import is_arrow
+from data_tools.rows.json_list import list_keys
 from data_tools.rows.members import is_tar
 from data_tools.rows.parquet import MAGIC, parquet_pieces
 from data_tools.rows.piece import Piece
 from data_tools.rows.split import choose_splits
 from data_tools.rows.stream import head, is_gzip
-from data_tools.rows.text import is_list, is_lists, is_object, line_pieces, list_keys
+from data_tools.rows.text import is_list, is_lists, is_object, line_pieces
 
 KNOWN = (
     "JSON lines or a JSON list (.json, .jsonl, .ndjson), Parquet, Arrow, WebDataset tars, and all but Parquet and "
@@ -20,6 +21,23 @@ KNOWN = (
 )
 _TEXTS = (".json", ".jsonl", ".ndjson", ".jsonlines")
 _BINARIES = (".parquet", ".arrow", ".tar", ".tgz")
+_PACKERS = (".zst", ".bz2", ".xz", ".lz4", ".lzma", ".br", ".zip", ".7z")
+_OTHERS = (
+    *_PACKERS,
+    ".rar",
+    ".csv",
+    ".tsv",
+    ".xlsx",
+    ".xls",
+    ".txt.gz",
+    ".pkl",
+    ".npz",
+    ".lance",
+    ".db",
+    ".sqlite",
+)
+_ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json")
+_LISTS_ONLY = ("data", "rows")  # fields of a JSON object of lists that name no split
 _IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _PACKED = {
     b"PK\x03\x04": "zip",
@@ -39,13 +57,18 @@ def file_pieces(path: Path, place: str, split: str | None, inside: bool = False)
     Raises:
         UserError: it isn't what its name says; or of no known form, unless `inside`.
     """
-    if inside and path.suffix.lower() in _IMAGES:
+    if inside and (path.suffix.lower() in _IMAGES or path.name in _ABOUT):
         return
+    if inside and _is_packed_rows(path.name):
+        raise UserError(
+            f"{path}: rows packed in a way that isn't read here, so that the folder would be read only in part; unpack "
+            "it, remove it from the folder, or name the files of rows themselves"
+        )
     begin, name = head(path), path.name.lower().removesuffix(".gz")
     packed = is_gzip(path)
     if is_lists(begin):
         for key in choose_splits(list_keys(path), split, path):
-            yield Piece(str(path), "list", place, key=key)
+            yield Piece(str(path), "list", place, key=key, split=None if key in _LISTS_ONLY else key)
         return
     found = tuple(_without_splits(path, place, begin, name, packed, inside))
     if found and split is not None:
@@ -54,6 +77,16 @@ def file_pieces(path: Path, place: str, split: str | None, inside: bool = False)
             "(splits are those of a hub data set, a folder of datasets.DatasetDict, or a JSON object of lists)"
         )
     yield from found
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file of this name, in a folder of rows, may well hold rows but isn't read, which is to be told."""
+    return name.lower().endswith(_OTHERS)
+
+
+def _is_packed_rows(name: str) -> bool:
+    stem, _, packer = name.lower().rpartition(".")
+    return f".{packer}" in _PACKERS and stem.endswith((*_TEXTS, *_BINARIES))
 
 
 def _without_splits(

@@ -41,7 +41,7 @@ def hub_pieces(name: str, subset: str | None, split: str | None) -> Iterator[Pie
         rows, first = found[chosen], 0
         place = f"{name}/{subset}:{chosen}" if subset else f"{name}:{chosen}"
         for item in rows.cache_files:
-            yield Piece(item["filename"], "arrow", place, first=first)
+            yield Piece(item["filename"], "arrow", place, first=first, split=chosen)
             first += count_rows(item["filename"])
         if first != rows.num_rows:
             raise UserError(
@@ -63,8 +63,12 @@ def _load(name: str, subset: str | None) -> Any:
         ) from error
 
 
-def image_cache() -> Path:
-    """The folder that `datasets` keeps fetched files in, the images of an image folder among them."""
+def image_caches(name: str) -> tuple[Path, ...]:
+    """The folders that the images of a data set of the hub may lie in: its own fetched files, and what `datasets`
+    unpacked. Not the folder above them, which also holds the user's token.
+    """
     import datasets
+    from huggingface_hub import constants
 
-    return Path(datasets.config.HF_CACHE_HOME)
+    own = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+    return own, Path(datasets.config.DOWNLOADED_DATASETS_PATH)

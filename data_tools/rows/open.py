@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from data_tools.errors import UserError
 from data_tools.inputs import did_you_mean
-from data_tools.rows.arrow import DICT, STATE, arrow_rows, saved_files, saved_splits
-from data_tools.rows.form import KNOWN, file_pieces
-from data_tools.rows.hub import hub_pieces, image_cache, is_hub_name
+from data_tools.rows.arrow import DICT, STATE, arrow_rows, is_saved, saved_files, saved_splits
+from data_tools.rows.form import KNOWN, file_pieces, is_passed_over
+from data_tools.rows.hub import hub_pieces, image_caches, is_hub_name
 from data_tools.rows.parquet import parquet_rows
 from data_tools.rows.piece import Piece
 from data_tools.rows.split import choose_splits
@@ -61,7 +62,7 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
                 raise UserError(
                     f"{source}: is a device or a pipe, which is never opened; name a file or folder"
                 )
-            return tuple(file_pieces(source, source.name, split))
+            return tuple(file_pieces(source, _plain(source.name), split))
         found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
     except OSError as error:
         path = Path(error.filename or source)
@@ -78,28 +79,87 @@ def _folder_pieces(folder: Path, root: Path, split: str | None, above: tuple[Pat
     """
     if (folder / DICT).is_file():
         for name in choose_splits(saved_splits(folder), split, folder):
-            yield from _folder_pieces(folder / name, root, None, above)
+            for piece in _folder_pieces(_inside(folder / name, root), root, None, above):
+                yield replace(piece, split=name)
     elif (folder / STATE).is_file():
         for path in saved_files(folder):
-            yield from file_pieces(path, path.relative_to(root).as_posix(), split)
+            yield from file_pieces(_inside(path, root), _place(path, root), split)
     else:
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith("."):
-                continue
+        for path in _listed(folder):
             if path.is_dir():
-                if (real := path.resolve()) not in above:
+                if (real := _inside(path, root).resolve()) not in above:
                     yield from _folder_pieces(path, root, split, (*above, real))
             elif (
                 path.is_file() or path.is_symlink()
             ):  # a link to nothing is an error, a pipe would wait for ever
-                yield from file_pieces(path, path.relative_to(root).as_posix(), split, inside=True)
+                yield from file_pieces(_inside(path, root), _place(path, root), split, inside=True)
+
+
+def _listed(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+
+
+def _place(path: Path, root: Path) -> str:
+    return _plain(path.relative_to(root).as_posix())
+
+
+def _plain(name: str) -> str:
+    """The file's name; raises UserError where it isn't UTF-8, as the places of its rows could then not be told."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{name!a}: the file's name isn't UTF-8; rename it") from None
+    return name
+
+
+def _inside(path: Path, root: Path) -> Path:
+    """The path itself; refuses links that lead out of the source's folder, as in an archive that somebody else made:
+    what lies there would be read as rows, and stand in the quarantine. Links into the blobs beside the `snapshots` of
+    the hub's own cache are what that is made of.
+    """
+    if not path.is_symlink():
+        return path
+    real, top = path.resolve(), root.resolve()
+    if real.is_relative_to(top):
+        return path
+    cache = next((above.parent for above in top.parents if above.name == "snapshots"), None)
+    if cache is not None and real.is_relative_to(cache / "blobs"):
+        return path
+    raise UserError(
+        f"{path}: a link that leads out of the folder {root}, to {real}; put what it names in its place, or name that "
+        "itself as the source"
+    )
+
+
+def passed_over(source: Path) -> list[str]:
+    """The files of a folder source that aren't read though they may hold rows (tables of text, archives), by their
+    names below it. Raises OSError as listing a folder does.
+    """
+    found: list[str] = []
+    waiting = [source] if source.is_dir() and not is_saved(source) else []
+    while waiting:
+        folder = waiting.pop()
+        for path in _listed(folder):
+            if path.is_dir():
+                if not path.is_symlink() and not is_saved(path):
+                    waiting.append(path)
+            elif is_passed_over(path.name):
+                found.append(path.relative_to(source).as_posix())
+    return sorted(found)
+
+
+def image_folders(source: Path) -> tuple[Path, ...]:
+    """The folders that the image paths in a source's rows lie in, and relative ones begin in the first of: the source
+    itself, or what a file lies in.
+    """
+    if is_hub_name(source):
+        return image_caches(source.as_posix())
+    return (source if source.is_dir() else source.parent,)
 
 
 def image_folder(source: Path) -> Path:
-    """The folder that the image paths in a source's rows begin in: the source itself, or what a file lies in."""
-    if is_hub_name(source):
-        return image_cache()
-    return source if source.is_dir() else source.parent
+    """The folder that the relative image paths in a source's rows begin in."""
+    return image_folders(source)[0]
 
 
 def all_rows(

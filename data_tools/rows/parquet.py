@@ -16,24 +16,32 @@ from data_tools.rows.piece import Piece
 from data_tools.source import Rejected
 
 MAGIC = b"PAR1"
+PIECE_BYTES, PIECE_ROWS = 64 * 2**20, 2000  # of neighbouring row groups that are one piece
 _SMALL = 64 * 2**20  # bytes of a row group that are held in memory
 _BUFFER = 2**16
 
 
 def parquet_pieces(path: Path, place: str) -> Iterator[Piece]:
-    """A piece for each row group.
+    """Neighbouring row groups in pieces of up to `PIECE_BYTES` (unpacked) and `PIECE_ROWS`, or one larger group: some
+    programs write a few rows a group, and each piece makes shards of its own.
 
     Raises:
         UserError: the file's end, which says where its rows lie, is missing or damaged.
     """
     import pyarrow
 
-    first = 0
+    start = first = rows = size = 0
     try:
         with _open(path) as file:
-            for group in range(file.num_row_groups):
-                yield Piece(str(path), "parquet", place, group, group + 1, first)
-                first += file.metadata.row_group(group).num_rows
+            for number in range(file.num_row_groups):
+                group = file.metadata.row_group(number)
+                full = rows + group.num_rows > PIECE_ROWS or size + group.total_byte_size > PIECE_BYTES
+                if full and number > start:
+                    yield Piece(str(path), "parquet", place, start, number, first)
+                    start, first, rows, size = number, first + rows, 0, 0
+                rows, size = rows + group.num_rows, size + group.total_byte_size
+            if file.num_row_groups:
+                yield Piece(str(path), "parquet", place, start, file.num_row_groups, first)
     # what pyarrow raises on damaged files
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path}: cut short or damaged; its list of rows can't be read ({error})") from error

@@ -13,7 +13,8 @@ class Piece:
     """Some rows of one file: `start` to `stop` (None: to its end) in what the form counts in.
 
     `place` is what its rows' places begin with, the file's name below the source's folder; `first` is the number of its
-    first row, so that a row's place is the same however the file is divided.
+    first row, so that a row's place is the same however the file is divided. `split` is the split that the data set has
+    its rows in (None: it has none).
     """
 
     path: str
@@ -23,3 +24,4 @@ class Piece:
     stop: int | None = None
     first: int = 0
     key: str | None = None  # of a JSON object of lists: the list that is meant
+    split: str | None = None

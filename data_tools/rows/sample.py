@@ -1,7 +1,8 @@
 """What the members of a tar's sample become: one row.
 
 `KEY.json` is the row (an empty one where there is none); the other members are put in as its fields:
-- an image that a text at the top of the row names, alone, in a list or as `{"path": ...}`, takes that text's place;
+- an image takes the place of the name by which the row has it: in a list, as `{"path": ...}`, or as the text of a field
+  that holds images (`image`, `images`, `img`, `img_path`); a name in any other text is only told;
 - `KEY.png` is `image`, or, where the row has `images` but no `image`, the one element of `images`;
 - `KEY.0.png`, `KEY.1.jpg` ... are the list `images`; `KEY.NAME.png` is the field NAME, `KEY.NAME.0.png` ... its list;
 - `KEY.txt` is the field `txt`, `KEY.NAME.txt` the field NAME, `KEY.NAME.json` a field NAME with any value.
@@ -17,11 +18,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_tools.rows.text import parse
+from data_tools.rows.json_value import parse
 from data_tools.source import CODES
 
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 _TEXTS = ("txt", "text", "cls")
+_HOLDERS = (
+    "image",
+    "images",
+    "img",
+    "img_path",
+)  # fields whose text is an image's place, not what it is called
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "ckpt", "bin", "joblib", "dill", "npy", "npz")
 
 
@@ -85,7 +92,10 @@ class Sample:
             rest.pop(suffix, None)
             return self.images[suffix]
 
-        row = {key: _in_place(value, named) for key, value in row.items()}
+        row = {
+            key: value if isinstance(value, str) and key not in _HOLDERS else _in_place(value, named)
+            for key, value in row.items()
+        }
         lists: dict[str, dict[int, Any]] = {}
         for suffix, image in rest.items():
             name, _, last = suffix.rpartition(".")

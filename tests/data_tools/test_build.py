@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sample_records import png
 from typer.testing import CliRunner
 
 from data_tools.build import Advice, DataConfig, build
@@ -191,7 +192,7 @@ def test_configs_are_checked() -> None:
         ({"sources": ["flip_pairs", "flip_pairs"]}, "2 sources have the name 'flip_pairs'"),
         ({"sources": [{"type": "flip_pairs", "name": "../x"}]}, "name"),
         ({"sources": [{"type": "flip_pairs", "splits": {"train": 0.5}}]}, "the shares sum to 0.5, not to 1"),
-        ({"sources": [{"type": "data_tools.balance.quotas:Balance"}]}, "Balance is not made from"),
+        ({"sources": [{"type": "data_tools.balance.config:Balance"}]}, "Balance is not made from"),
         ({"balance": {"modality": {"text": 0.4, "image-text": 0.4}}}, "sum to 0.8, not to 1"),
         ({"balance": {"objectives": {"a": 0.6, "b": 0.6}}}, "sum to 1.2, more than 1"),
     ):
@@ -290,3 +291,38 @@ def test_a_mixture_of_real_data(real_data: Callable[[str], Path], tmp_path: Path
         ("factuality",),
         ("safety",),
     }
+
+
+def test_a_file_that_came_to_a_folder_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    (folder / "a.jsonl").write_text(json.dumps(row))
+    config = DataConfig.model_validate({"sources": [{"type": "trl", "name": "t", "path": str(folder)}]})
+    assert not build(config, tmp_path / "d").existing
+    assert build(config, tmp_path / "d").existing
+    (folder / "b.jsonl").write_text(json.dumps({**row, "prompt": "another"}))
+    with pytest.raises(UserError, match=r"was made before .*b\.jsonl came; .* add --overwrite"):
+        build(config, tmp_path / "d")
+    assert build(config, tmp_path / "d", overwrite=True).records == 2
+
+
+def test_a_picture_that_is_gone_for_a_while_costs_no_second_reading(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png((1, 2, 3)))
+    row = {"prompt": "q", "chosen": "a", "rejected": "b", "images": ["a.png"]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    source = {"type": "trl", "name": "t", "path": str(tmp_path / "rows.jsonl")}
+    config = DataConfig.model_validate({"sources": [source]})
+
+    def away(what: str, done: int, total: int | None) -> None:
+        if what == "writing" and (tmp_path / "a.png").exists():
+            (tmp_path / "a.png").rename(tmp_path / "away.png")
+
+    with pytest.raises(UserError, match="no such image file"):
+        build(config, tmp_path / "d", progress=away)
+    with pytest.raises(UserError, match="unfinished; go on with --resume"):
+        build(config, tmp_path / "d")
+    (tmp_path / "away.png").rename(tmp_path / "a.png")
+    assert list((tmp_path / ".d.build" / "parts").iterdir())
+    assert build(config, tmp_path / "d", resume=True).records == 1
+    assert not (tmp_path / ".d.build").exists()

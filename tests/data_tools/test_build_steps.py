@@ -15,8 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from sample_records import image_record, png, text_record
 from typer.testing import CliRunner
 
@@ -30,6 +33,7 @@ from data_tools.cli import app
 from data_tools.config import dump_yaml, parse_config
 from data_tools.errors import UserError
 from data_tools.executor import LocalExecutor
+from data_tools.manifest import read_manifest
 from data_tools.parts.view import Remedy, View
 from data_tools.rows import form as rows_form
 from data_tools.rows.text import line_pieces
@@ -359,10 +363,75 @@ def test_convert_keeps_the_rows_as_they_are(mixture: DataConfig, tmp_path: Path,
     assert "Did you mean 'trl'?" in str(wrong.exception)
 
 
-def test_convert_reads_parquet(tmp_path: Path) -> None:
-    import pyarrow
-    from pyarrow import parquet
+PAIRS = {
+    split: [{"prompt": f"{split} {n}", "chosen": "a", "rejected": "b"} for n in range(count)]
+    for split, count in (("train", 3), ("validation", 2), ("test", 1))
+}
 
+
+def counts(directory: Path) -> dict[str, int]:
+    return read_manifest(directory).counts
+
+
+def test_convert_leaves_records_in_the_split_of_the_data_set(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(PAIRS))
+    both = ("--from", "trl", str(path), "--set", "split=all")
+    converted(*both, "-o", str(tmp_path / "a"))
+    expected = {
+        "test/preference/text": 1,
+        "train/preference/text": 3,
+        "validation/preference/text": 2,
+    }
+    assert counts(tmp_path / "a") == expected
+    assert [r.prompt[0].text for r in open_records(tmp_path / "a", "test")] == ["test 0"]
+    converted(*both, "-o", str(tmp_path / "limited"), "--limit", "4")  # read as one piece
+    assert counts(tmp_path / "limited") == {"train/preference/text": 3, "validation/preference/text": 1}
+    # what the user says comes first
+    converted(*both, "-o", str(tmp_path / "b"), "--set", "splits={held_out: 1.0}")
+    assert counts(tmp_path / "b") == {"held_out/preference/text": 6}
+    # a data directory stays as it is
+    converted("--from", "auto", str(tmp_path / "a"), "-o", str(tmp_path / "again"))
+    assert counts(tmp_path / "again") == expected
+    path.write_text(json.dumps({"data": PAIRS["test"]}))  # the name of no split
+    converted("--from", "trl", str(path), "-o", str(tmp_path / "c"))
+    assert counts(tmp_path / "c") == {"train/preference/text": 1}
+    # a build draws them
+    path.write_text(json.dumps(PAIRS))
+    source = {"type": "trl", "name": "x", "path": str(path), "split": "all", "splits": {"train": 1.0}}
+    report = build(parse_config({"sources": [source]}, DataConfig, "test"), tmp_path / "built")
+    assert report.counts == {"train/preference/text": 6}
+
+
+def test_from_auto_reads_the_split_that_is_named(tmp_path: Path) -> None:
+    saved = {split: datasets.Dataset.from_list(rows) for split, rows in PAIRS.items()}
+    datasets.DatasetDict(saved).save_to_disk(tmp_path / "d")
+    told = converted(
+        *("--from", "auto", str(tmp_path / "d"), "-o", str(tmp_path / "a")), "--set", "split=test"
+    )
+    assert "taken for trl: 1 of the first 1 rows" in told
+    assert counts(tmp_path / "a") == {"test/preference/text": 1}
+
+
+def test_convert_tells_of_files_that_it_passes_over(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a.jsonl").write_text("\n".join(map(json.dumps, PAIRS["train"])))
+    for number in range(7):
+        (tmp_path / "d" / f"{number}.csv").write_text("prompt,chosen,rejected")
+    told = converted("--from", "trl", str(tmp_path / "d"), "-o", str(tmp_path / "o"))
+    assert "trl: in its folder, not read: 0.csv, 1.csv, 2.csv, 3.csv, 4.csv and 2 more\n" in told
+    again = converted("--from", "trl", str(tmp_path / "d"), "-o", str(tmp_path / "o"))
+    assert "not compared with what it was made from: pictures that rows name as files; after" in again
+
+
+def test_small_row_groups_become_one_shard(tmp_path: Path) -> None:
+    rows = pyarrow.Table.from_pylist(PAIRS["train"])
+    parquet.write_table(rows, tmp_path / "r.parquet", row_group_size=1)
+    converted("--from", "trl", str(tmp_path / "r.parquet"), "-o", str(tmp_path / "d"))
+    assert [shard.records for shard in read_manifest(tmp_path / "d").shards] == [3]
+
+
+def test_convert_reads_parquet(tmp_path: Path) -> None:
     rows = [
         {"prompt": "q", "chosen": str(n), "rejected": "b", "images": [{"bytes": png((n, 0, 0))}]}
         for n in range(3)

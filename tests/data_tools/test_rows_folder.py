@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -16,7 +17,7 @@ from tar_files import tar_bytes
 from data_tools.adapters.nlvr import NlvrConfig
 from data_tools.adapters.trl import TrlConfig
 from data_tools.errors import UserError
-from data_tools.rows.open import all_rows, pieces
+from data_tools.rows.open import all_rows, passed_over, pieces
 from data_tools.schema import PreferenceRecord
 
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}
@@ -93,9 +94,9 @@ def test_files_of_no_known_form(tmp_path: Path) -> None:
 
 
 def test_links_and_pipes(tmp_path: Path) -> None:
-    rows, other = tmp_path / "rows", tmp_path / "other"
-    for folder in (rows, other):
-        folder.mkdir()
+    rows = tmp_path / "rows"
+    other = rows / ".other"
+    other.mkdir(parents=True)
     (other / "a.jsonl").write_text('{"n": 1}')
     (other / "back").symlink_to(rows)
     (rows / "other").symlink_to(other)
@@ -104,9 +105,70 @@ def test_links_and_pipes(tmp_path: Path) -> None:
     assert list(all_rows(rows)) == [("b.jsonl:1", {"n": 1}), ("other/a.jsonl:1", {"n": 1})]
     with pytest.raises(UserError, match=r"c\.jsonl: is a device or a pipe"):
         pieces(rows / "c.jsonl")
-    (rows / "d.parquet").symlink_to(tmp_path / "gone")  # as a half-fetched cache has
+    (rows / "d.parquet").symlink_to(rows / "gone")  # as a half-fetched cache has
     with pytest.raises(UserError, match=r"d\.parquet: can't be read \(No such file"):
         pieces(rows)
+
+
+def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    (rows / "below").mkdir(parents=True)
+    (rows / "a.jsonl").write_text('{"n": 1}')
+    (tmp_path / "secret.env").write_text("TOKEN=1")
+    (tmp_path / "home").mkdir()
+    for name, target in (("below/b.jsonl", tmp_path / "secret.env"), ("home", tmp_path / "home")):
+        (rows / name).symlink_to(target)
+        with pytest.raises(
+            UserError, match=f"rows/{name}: a link that leads out of the folder .*{target.name}"
+        ):
+            pieces(rows)
+        (rows / name).unlink()
+    datasets.Dataset.from_list([{"n": 2}]).save_to_disk(rows / "saved")
+    (file,) = (rows / "saved").glob("*.arrow")
+    file.rename(tmp_path / "x.arrow")
+    file.symlink_to(tmp_path / "x.arrow")
+    with pytest.raises(UserError, match="a link that leads out"):
+        pieces(rows)
+
+
+def test_links_of_the_hubs_cache_are_followed(tmp_path: Path) -> None:
+    snapshot = tmp_path / "datasets--org--name" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    blobs = tmp_path / "datasets--org--name" / "blobs"
+    blobs.mkdir()
+    (blobs / "123").write_text('{"n": 1}')
+    (snapshot / "a.jsonl").symlink_to("../../blobs/123")
+    assert list(all_rows(snapshot)) == [("a.jsonl:1", {"n": 1})]
+    (tmp_path / "other").write_text('{"n": 1}')
+    (snapshot / "b.jsonl").symlink_to("../../../other")
+    with pytest.raises(UserError, match=r"b\.jsonl: a link that leads out"):
+        pieces(snapshot)
+
+
+def test_files_that_may_hold_rows_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"n": 1}')
+    (tmp_path / "dataset_info.json").write_text(
+        '{"description": "x", "features": {}}'
+    )  # one line, yet no row
+    (tmp_path / "below").mkdir()
+    for name in ("pictures.ZIP", "README.md", "c.csv", "below/d.tsv", ".e.csv"):
+        (tmp_path / name).write_bytes(b"PK\x03\x04")
+    assert list(all_rows(tmp_path)) == [("a.jsonl:1", {"n": 1})]
+    assert passed_over(tmp_path) == ["below/d.tsv", "c.csv", "pictures.ZIP"]
+    assert passed_over(tmp_path / "a.jsonl") == []
+    for name in ("b.jsonl.zst", "b.JSON.bz2", "b.parquet.xz", "b.tar.zst"):
+        (tmp_path / name).write_bytes(b"(\xb5/\xfd")
+        with pytest.raises(UserError, match=f"{name}: rows packed in a way that isn't read here"):
+            pieces(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_a_file_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jsonl")
+    Path(path).write_text('{"n": 1}')
+    for source in (tmp_path, Path(path)):
+        with pytest.raises(UserError, match=r"^'\\udcff\.jsonl': the file's name isn't UTF-8; rename it$"):
+            pieces(source)
 
 
 @pytest.mark.parametrize(

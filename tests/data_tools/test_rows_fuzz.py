@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from damage import PLACE, STRIKES, struck
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -83,29 +84,6 @@ WHOLE = {
 COUNTS = {"x.jsonl": 40, "x.json": 40, "lists.json": 40, "x.tar": 12, "pax.tar": 12, "x.jsonl.gz": 40}
 COUNTS |= {"x.tar.gz": 12, **{name: 60 for name in WHOLE if name.endswith((".parquet", ".arrow"))}}
 
-PLACE = st.floats(0, 1)  # in the file, from its beginning to its end
-STRIKE = st.one_of(
-    st.tuples(st.just("cut"), PLACE),
-    st.tuples(st.just("set"), PLACE, st.binary(min_size=1, max_size=8)),
-    st.tuples(st.just("out"), PLACE, st.integers(1, 700)),
-    st.tuples(st.just("splice"), PLACE, PLACE, st.integers(1, 2000)),
-)
-
-
-def struck(data: bytes, strikes: list[Any]) -> bytes:
-    for what, place, *more in strikes:
-        at = int(place * len(data))
-        if what == "cut":
-            data = data[:at]
-        elif what == "set":
-            data = data[:at] + more[0] + data[at + len(more[0]) :]
-        elif what == "out":
-            data = data[:at] + data[at + more[0] :]
-        else:
-            start = int(more[0] * len(data))
-            data = data[:at] + data[start : start + more[1]] + data[at:]
-    return data
-
 
 def cases(number: int) -> settings:
     return settings(
@@ -125,7 +103,7 @@ def test_whole_files_give_all_their_rows(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 @cases(100)
-@given(st.lists(STRIKE, min_size=1, max_size=4))
+@given(STRIKES)
 def test_damaged_files_raise_nothing_else(name: str, tmp_path: Path, strikes: list[Any]) -> None:
     (tmp_path / name).write_bytes(struck(WHOLE[name], strikes))
     message = name
@@ -138,7 +116,7 @@ def test_damaged_files_raise_nothing_else(name: str, tmp_path: Path, strikes: li
 
 
 @cases(200)
-@given(st.lists(STRIKE, min_size=1, max_size=4), st.integers(1, 600))
+@given(STRIKES, st.integers(1, 600))
 def test_no_line_is_lost(tmp_path: Path, strikes: list[Any], size: int) -> None:
     data = struck(LINES, strikes)
     if not data.startswith(b'{"'):

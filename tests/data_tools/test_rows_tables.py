@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import struct
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from huggingface_hub import constants
+from pyarrow import compute, parquet
 from sample_records import png
 
 from data_tools.adapters.trl import TrlConfig
+from data_tools.build.work import fingerprint
 from data_tools.errors import UserError
 from data_tools.images import read_image
+from data_tools.rows import parquet as rows_parquet
 from data_tools.rows.open import all_rows, image_folder, pieces, read_rows
 from data_tools.source import Rejected
 
@@ -44,9 +49,10 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
 
 
-def test_parquet_is_read_by_row_groups(tmp_path: Path) -> None:
+def test_parquet_is_read_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.bin"  # known by its content
     parquet.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=20)
+    monkeypatch.setattr(rows_parquet, "PIECE_ROWS", 25)
     found = pieces(path)
     assert [(piece.form, piece.start, piece.stop, piece.first) for piece in found] == [
         ("parquet", 0, 1, 0),
@@ -55,6 +61,88 @@ def test_parquet_is_read_by_row_groups(tmp_path: Path) -> None:
     ]
     assert list(read_rows(found[2])) == [(f"x.bin[{n}]", ROWS[n]) for n in range(40, 50)]
     assert list(all_rows(path)) == [(f"x.bin[{n}]", ROWS[n]) for n in range(50)]
+
+
+def test_small_row_groups_are_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    parquet.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=1)
+
+    def divided() -> list[tuple[int, int | None, int]]:
+        found = pieces(path)
+        assert [row for piece in found for row in read_rows(piece)] == [
+            (f"x[{n}]", ROWS[n]) for n in range(50)
+        ]
+        return [(piece.start, piece.stop, piece.first) for piece in found]
+
+    assert divided() == [(0, 50, 0)]
+    monkeypatch.setattr(rows_parquet, "PIECE_ROWS", 20)
+    assert divided() == [(0, 20, 0), (20, 40, 20), (40, 50, 40)]
+    monkeypatch.setattr(rows_parquet, "PIECE_BYTES", 1)  # a group is never cut
+    assert divided() == [(n, n + 1, n) for n in range(50)]
+
+
+def test_dates_that_python_has_not_cost_no_row(tmp_path: Path) -> None:
+    far = [1, 10**12]  # the second one is in the year 33658
+    dated = pa.array([[{"t": n}] for n in far], pa.list_(pa.struct([("t", pa.timestamp("s"))])))
+    table = pa.table({"q": ["a", "b"], "t": pa.array(far, pa.timestamp("s")), "l": dated})
+    table = table.append_column("z", pa.array([5, 6], pa.timestamp("s", tz="Foo/Bar")))
+    parquet.write_table(table, tmp_path / "x.parquet")
+    first, second = (item[1] for item in all_rows(tmp_path / "x.parquet") if isinstance(item, tuple))
+    assert first == {
+        "q": "a",
+        "t": datetime(1970, 1, 1, 0, 0, 1),
+        "l": [{"t": datetime(1970, 1, 1, 0, 0, 1)}],
+        "z": 5000,  # parquet has no seconds, but milliseconds
+    }
+    assert second == {"q": "b", "t": 10**15, "l": [{"t": 10**15}], "z": 6000}
+
+
+NOTHING = pa.FixedSizeListArray.from_arrays(pa.nulls(3_000_000), 3_000_000)
+REPEATED = pa.ListArray.from_arrays(
+    [0, 200_000], pa.DictionaryArray.from_arrays(np.zeros(200_000, np.int8), ["x" * 10_000])
+)
+VIEWS = pa.ListViewArray.from_arrays([0] * 3, [1_000_000] * 3, pa.nulls(1_000_000))
+TEXT = pa.py_buffer(
+    struct.pack("<i4sii", 10_000, b"xxxx", 0, 0) * 200_000
+)  # a view: length, start, buffer, place
+TEXTS = pa.ListArray.from_arrays(
+    [0, 200_000],
+    pa.Array.from_buffers(pa.string_view(), 200_000, [None, TEXT, pa.py_buffer(b"x" * 10_000)]),
+)
+
+
+@pytest.mark.parametrize(("column", "kept"), [(NOTHING, []), (REPEATED, []), (TEXTS, []), (VIEWS, [0, 1, 2])])
+def test_a_small_arrow_file_takes_little_memory(column: Any, kept: list[int], tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    batch = pa.record_batch([column], names=["x"])
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema, options=options) as out:
+        out.write_batch(batch)
+    assert path.stat().st_size < 20_000
+    found = list(all_rows(path))
+    assert len(found) == len(column)
+    assert [n for n, item in enumerate(found) if isinstance(item, tuple)] == kept
+    lost = [item.reason for item in found if isinstance(item, Rejected)]
+    assert set(lost) <= {"the row has too many values or bytes to be true"}
+
+
+def test_all_types_are_counted_and_read(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "views": pa.array(["abc", None, "d" * 40], pa.string_view()),
+        "bytes": pa.array([b"a", b"", None], pa.large_binary()),
+        "map": pa.array([[("a", 1)], None, [("b", 2), ("c", 3)]], pa.map_(pa.string(), pa.int64())),
+        "list_view": pa.array([[1, 2], None, [3]], pa.list_view(pa.int64())),
+        "fixed": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2)),
+        "large": pa.array([["x"], None, []], pa.large_list(pa.string())),
+        "struct": pa.array([{"a": [1]}, None, {"a": None}]),
+        "dictionary": pa.array(["a", None, "a"]).dictionary_encode(),
+        "runs": compute.run_end_encode(pa.array(["a", "a", "b"])),
+        "nothing": pa.nulls(3),
+    }
+    batch = pa.record_batch(list(values.values()), names=list(values))
+    with pa.OSFile(str(tmp_path / "x"), "wb") as file, pa.ipc.new_file(file, batch.schema) as out:
+        out.write_batch(batch)
+    assert [item[1] for item in all_rows(tmp_path / "x") if isinstance(item, tuple)] == batch.to_pylist()
 
 
 def test_a_damaged_parquet_group_gives_what_lies_before_and_after(tmp_path: Path) -> None:
@@ -209,12 +297,27 @@ def test_an_adapter_reads_a_hub_data_set(hub: list[Any]) -> None:
     config = TrlConfig(name="x", path=Path("org/name"), split="test")
     assert config.files() == ()
     assert hub == []
-    assert config.image_root == Path(datasets.config.HF_CACHE_HOME)
+    assert config.image_root == (
+        Path(constants.HF_HUB_CACHE) / "datasets--org--name",
+        Path(datasets.config.DOWNLOADED_DATASETS_PATH),
+    )
     found = list(config.generate(0))
     assert [(item.where, item.reason) for item in found if isinstance(item, Rejected)] == [
         (f"org/name:test[{n}]", found[0].reason)
         for n in range(3)  # type: ignore[union-attr]
     ]
+
+
+def test_a_hub_data_set_is_known_by_its_cache(hub: list[Any], tmp_path: Path) -> None:
+    for limit in (None, 2):
+        config = TrlConfig(name="x", path=Path("org/name"), split="test", limit=limit)
+        (name,) = config.origin()
+        assert Path(name).is_relative_to(tmp_path / "cache")
+    assert config.uncompared() == "what the hub has now"
+    assert fingerprint("", [], [None], ["a"]) != fingerprint("", [], [None], ["b"])
+    (piece,) = pieces(Path("org/name"), split="test")
+    assert piece.split == "test"
+    assert TrlConfig(name="x", path=tmp_path / "x.jsonl").origin() == ()
 
 
 def test_without_a_network_the_message_says_what_to_do(

@@ -97,6 +97,18 @@ def test_images_that_the_row_names_take_that_place(tmp_path: Path) -> None:
     assert row_of(tmp_path, ("json", listed), ("0.png", one), ("1.png", two)) == {
         "pics": [image("1.png", two), "other.png", image("0.png", one)]
     }
+    # what an image is called is told, and the image has its own place
+    called = '{"image_name": "k.png", "q": "k.png"}'
+    assert row_of(tmp_path, ("json", called), ("png", one)) == {
+        "image_name": "k.png",
+        "q": "k.png",
+        "image": image("png", one),
+    }
+    both = '{"image": "k.png", "image_path": "k.png"}'
+    assert row_of(tmp_path, ("json", both), ("png", one)) == {
+        "image": image("png", one),
+        "image_path": "k.png",
+    }
     struct = '{"image": {"bytes": null, "path": "k.a.png"}}'
     assert row_of(tmp_path, ("json", struct), ("a.png", one)) == {"image": image("a.png", one)}
 

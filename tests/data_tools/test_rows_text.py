@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from data_tools.errors import UserError
-from data_tools.rows import text
+from data_tools.rows import json_list, json_value, text
 from data_tools.rows.open import all_rows, pieces, read_rows
 from data_tools.rows.text import line_pieces
 from data_tools.source import Rejected
@@ -112,10 +113,70 @@ def test_a_gzip_bomb_is_read_as_a_stream(tmp_path: Path, monkeypatch: pytest.Mon
         Rejected("the line is too long", "x.jsonl.gz:2", "row-unreadable"),
         ("x.jsonl.gz:3", {"a": 2}),
     ]
-    monkeypatch.setattr(text, "MOST_LIST", 2**20)
-    path.write_bytes(gzip.compress(b"[" + bytes(30 * 2**20)))
-    with pytest.raises(UserError, match="a JSON list of more than 1,048,576 bytes"):
+    monkeypatch.setattr(json_list, "MOST_ROW", 2**20)
+    path.write_bytes(gzip.compress(b'[1, "' + b"a" * (30 * 2**20) + b'"]'))
+    with pytest.raises(UserError, match="a row of more than 1,048,576 characters"):
         list(all_rows(path))
+
+
+def test_a_packed_list_of_many_rows_is_never_held_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_list, "_BLOCK", 2**14)
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(b"[" + b"[]," * 60_000 + b"[]]"))
+    assert path.stat().st_size < 1000
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in all_rows(path)) == 60_001
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2.5 * 2**20  # a buffer of 1 MiB, and what unpacking takes; the list itself would be 3.7 MiB
+
+
+def test_a_row_of_too_many_values_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_value, "_SMALL", 100)
+    monkeypatch.setattr(json_value, "MOST_VALUES", 50)
+    path = tmp_path / "x"
+    dense = b'{"a": [' + b"[]," * 60 + b"[]]}"
+    path.write_bytes(b'{"a": "%b"}\n' % (b"no number of letters is too many " * 20) + dense + b"\n{}\n")
+    first, lost, last = all_rows(path)
+    assert not isinstance(first, Rejected)
+    assert last == ("x:3", {})
+    assert isinstance(lost, Rejected)
+    assert (lost.reason, lost.where, lost.code) == ("a row of more than 50 values", "x:2", "row-unreadable")
+    monkeypatch.setattr(json_list, "_BLOCK", 64)
+    path.write_bytes(b"[" + dense + b"]")
+    with pytest.raises(UserError, match="x: not valid JSON: a row of more than 50 values"):
+        list(all_rows(path))
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 2**20])
+def test_lists_are_read_the_same_however_they_are_cut(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_list, "_BLOCK", block)
+    path = tmp_path / "x.json"
+    whole = '\ufeff [ {"a": "\u00e9\U0001f600\\u00e9 ],["} ,12.5e-1,\n-3, null,true ,[],"x",[[1, 2], {}]] \n'
+    rows = [{"a": "\u00e9\U0001f600\u00e9 ],["}, 1.25, -3, None, True, [], "x", [[1, 2], {}]]
+    path.write_text(whole, encoding="utf-8")
+    assert [item[1] for item in all_rows(path) if isinstance(item, tuple)] == rows
+    for damaged in (
+        whole.strip()[:-1],
+        whole + "x",
+        whole.replace("-3", "-3x"),
+        whole.replace(",[]", ",,[]"),
+    ):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(UserError, match=r"x\.json: not valid JSON"):
+            list(all_rows(path))
+    path.write_text(f'{{"train": {whole.strip()[1:]}, "test" : [ ]}}', encoding="utf-8")
+    assert [item[1] for item in all_rows(path, split="all") if isinstance(item, tuple)] == rows
+    assert [piece.key for piece in pieces(path, split="all")] == ["train", "test"]
+    path.write_text('{"train": [], "train": [1]}')
+    with pytest.raises(UserError, match="two of its lists are called 'train'"):
+        pieces(path)
 
 
 def random_lines(count: int) -> list[bytes]:

@@ -170,6 +170,11 @@ def test_a_bad_image_or_name_stops_the_writing(tmp_path: Path) -> None:
         write_shards([text_record(0, source="../x")], tmp_path / "b")
     with pytest.raises(UserError, match="can't be written as JSON"):
         write_shards([text_record(0, reference={"x": float("nan")})], tmp_path / "c")
+    for fields in ({"\ud800": 1}, {"longer": 1, "\ud800": 1}):  # the same words wherever it is
+        with pytest.raises(
+            UserError, match=r"can't be written as JSON \(it holds half a character, a lone surr"
+        ):
+            write_shards([text_record(0, reference=fields)], tmp_path / "c")
     write_shards([text_record(0)], tmp_path / "d")
     with pytest.raises(UserError, match="already holds a finished data set"):
         write_shards([text_record(1)], tmp_path / "d")

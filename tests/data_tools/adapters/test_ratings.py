@@ -160,9 +160,14 @@ def test_what_a_provenance_can_hold() -> None:
         "raw": b"x",
         "list": [1],
     }
-    assert told(row, row) == {"id": 0, "nan": "nan", "half": "'\\ud800'", "raw": "b'x'", "list": [1]}
+    assert told(row, row) == {"id": 0, "nan": "nan", "half": "'\\ud800'", "raw": "1 bytes", "list": [1]}
     assert others(row, ("half",)) == {"fields": {"id": 0, "nan": "nan"}}
     assert others({"list": [1]}, ()) == {}
+    assert others({"half \ud800": 1}, ()) == {"fields": {"'half \\ud800'": 1}}
+    # a picture never gets there, in however many words
+    assert told({"image": {"bytes": b"\x89PNG", "path": "a.png"}}, ["image"]) == {
+        "image": "{'bytes': '4 bytes', 'path': 'a.png'}"
+    }
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
