@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Z_95 = 1.959964  # deviations of a normal distribution that hold its middle 95 %
+FEW = 10  # clusters: of fewer the bootstrap of a share is too narrow
 BLOCK = 2**21  # drawn items held at a time
 
 
@@ -50,7 +51,8 @@ def clustered_mean(
     values: Sequence[float] | Floats, clusters: Sequence[Hashable], seed: int = 0, rounds: int = 1000
 ) -> Estimate | None:
     """The mean of the values, None without any. Those of one cluster (of one record, of one flip pair) are drawn
-    together, since they aren't independent; `n` counts values.
+    together, since they aren't independent; `n` counts values. Of one cluster alone the interval has no width: how far
+    others would differ can't be told.
 
     Raises:
         ValueError: a value isn't finite.
@@ -71,16 +73,52 @@ def clustered_share(
 ) -> Estimate | None:
     """The share that is right, None of nothing; drawn by clusters, as in `clustered_mean`.
 
-    Where all or none are right the bootstrap would give an interval without any width, however few there are. There it
-    is Wilson's for as many items as there are clusters: n / (n + z^2) to 1 where all of n are right.
+    Where all or none are right, or there is one cluster alone, the bootstrap would give an interval without any width,
+    however few there are. There it is Wilson's for as many items as there are clusters: n / (n + z^2) to 1 where all of
+    n are right.
     """
     found = clustered_mean([float(r) for r in right], clusters, seed, rounds)
-    if found is None or 0 < found.mean < 1:
-        return found
     count = len(set(clusters))
-    beyond = Z_95**2 / (count + Z_95**2)
-    low, high = (1 - beyond, 1.0) if found.mean == 1 else (0.0, beyond)
+    if found is None or (0 < found.mean < 1 and count > 1):
+        return found
+    low, high = wilson(found.mean, count)
     return dataclasses.replace(found, low=low, high=high)
+
+
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """The ends of Wilson's interval of a share of so many items."""
+    middle = (share + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
+    half = Z_95 * np.sqrt(share * (1 - share) / count + Z_95**2 / (4 * count**2)) / (1 + Z_95**2 / count)
+    # what rounding leaves of 0 and 1
+    return (0.0 if share == 0 else float(middle - half)), (1.0 if share == 1 else float(middle + half))
+
+
+def widened(found: Estimate, clusters: Sequence[int] | Ints) -> Estimate:
+    """An estimate of what lies between 0 and 1, its interval no narrower than Wilson's of as many items as there are
+    clusters, where these are fewer than `FEW`: of so few the bootstrap is too narrow, and of one it has no width.
+
+    Clusters of different sizes count as (sum of sizes)^2 / sum of squares (L. Kish, Survey Sampling, 1965): a large one
+    beside nine of one item is about one.
+    """
+    _, sizes = np.unique(np.asarray(clusters), return_counts=True)
+    count = float(sizes.sum()) ** 2 / float((sizes.astype(np.float64) ** 2).sum())
+    if count >= FEW:
+        return found
+    low, high = wilson(found.mean, count)
+    return dataclasses.replace(found, low=min(low, found.low), high=max(high, found.high))
+
+
+def beyond_chance(values: Sequence[float] | Floats, clusters: Sequence[int] | Ints) -> float:
+    """How far the sum of the values is from 0, in standard deviations of what it would be if each cluster's sum were as
+    likely its opposite: the sum over clusters by the root of their squares' sum. Clusters that sum to 0 have no say.
+
+    Above 1.96 by chance in about 2.5 % of cases, also of few clusters: with n it can't be above the root of n, and as
+    the spread isn't taken around the mean, a few that agree by luck don't seem sure.
+    """
+    _, place = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)
+    sums = np.bincount(place.reshape(-1), np.asarray(values, dtype=np.float64))
+    spread = float(np.sqrt((sums**2).sum()))
+    return float(sums.sum()) / spread if spread > 0 else 0.0
 
 
 def share_right(right: Sequence[bool], seed: int = 0) -> Estimate | None:

@@ -51,7 +51,8 @@ def summary(
     - images: by split and format, the number of images and their mean and largest size in bytes;
     - flip_pairs: by split, the pairs of which both records are there;
     - rows, rejected, duplicates, merged, filtered, dropped: what the build read and left out, and why;
-    - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`).
+    - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`);
+    - notes: what the build's remedies couldn't do, a sentence each.
     """
     counts: Counter[tuple[str, str, str, str]] = Counter()
     for shard in shards:
@@ -68,6 +69,7 @@ def summary(
         row[key] = {split: values[key] for split, values in told.items()}
     for key in LEFT_OUT:
         row[key] = extra.get(key, {})
+    row["notes"] = extra.get("notes", [])
     return row
 
 
@@ -137,8 +139,8 @@ def _image_table(splits: dict[str, dict[str, dict[str, int]]]) -> list[Any]:
     return [table] if table.row_count else []
 
 
-def left_out(row: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """A line for each number of copies and drops that a build tells of, by the keys of `LEFT_OUT`."""
+def left_out(row: Mapping[str, Any]) -> list[str]:
+    """A line for each number of copies and drops that a build tells of, by the keys of `LEFT_OUT`, and its notes."""
     lines = [f"Copies dropped from {source}: {number:,}" for source, number in row["duplicates"].items()]
     lines += [
         f"Copies merged, with their judgements, from {source}: {number:,}"
@@ -146,7 +148,8 @@ def left_out(row: Mapping[str, Mapping[str, int]]) -> list[str]:
     ]
     lines += [f"Filtered from {name}: {number:,}" for name, number in row["filtered"].items()]
     lines += [f"Dropped for balance from {name}: {number:,}" for name, number in row["dropped"].items()]
-    return lines + [
-        f"Leak in the input: {number:,} records share an image, question or group across {splits}"
+    lines += [
+        f"Leak: {number:,} records share an image, question or group across {splits}, which the input fixes"
         for splits, number in row["leaks"].items()
     ]
+    return lines + [f"Note: {note}" for note in row.get("notes", [])]

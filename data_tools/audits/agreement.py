@@ -126,15 +126,24 @@ class Agreement(Audit):
 
 def _votes(row: dict[str, Any]) -> dict[tuple[str, Any], dict[str, int]]:
     """By objective and two answers, each judge's choice: 0 the answer whose text comes first by the alphabet, 1 the
-    other, 2 none. A judge who speaks twice counts once, with the first."""
-    units: dict[tuple[str, Any], dict[str, int]] = defaultdict(dict)
+    other, 2 none. A judge who speaks twice counts once, with the first.
+
+    Where two answers have no votes, their comparisons are the choices, such as those of the judges of two data sets
+    whose copies were merged; where they have, a comparison sums these up and is none of its own.
+    """
     texts = [response["text"] for response in row["responses"]]
-    for vote in row.get("votes", ()):  # most records have none
-        better, worse = vote["better"], vote["worse"]
-        pair = tuple(sorted((better, worse), key=lambda at: (texts[at], at)))
-        value = 2 if vote["tie"] else pair.index(better)
-        units[vote["objective"], pair].setdefault(vote["judge"], value)
-    return units
+
+    def by_judge(choices: Sequence[dict[str, Any]]) -> dict[tuple[str, Any], dict[str, int]]:
+        units: dict[tuple[str, Any], dict[str, int]] = defaultdict(dict)
+        for choice in choices:
+            better, worse = choice["better"], choice["worse"]
+            pair = tuple(sorted((better, worse), key=lambda at: (texts[at], at)))
+            value = 2 if choice["tie"] else pair.index(better)
+            units[choice["objective"], pair].setdefault(choice["judge"], value)
+        return units
+
+    votes = by_judge(row.get("votes", ()))  # most records have none
+    return by_judge(row["comparisons"]) | votes if len(row["comparisons"]) > 1 or votes else {}
 
 
 def _ratings(row: dict[str, Any]) -> dict[tuple[str, Any], dict[str, int]]:

@@ -37,12 +37,7 @@ class Blind(PairAudit):
         right = shared.right(probe.out_of_fold - 0.5)
         accuracy = shared.shares(right)
         first = shared.shares(shared.first)
-        missing = int(np.isnan(right).sum())
-        notes = list(shared.sample.notes())
-        if missing:
-            notes.append(
-                f"{missing:,} pairs are of sources with fewer than {FEWEST} groups: too few to learn from"
-            )
+        notes = [*shared.sample.notes(), *_unjudged(shared, probe)]
         tables = [
             self.table(
                 "Accuracy of the blind probe",
@@ -61,6 +56,16 @@ class Blind(PairAudit):
             examples=_examples(shared, probe.out_of_fold),
             notes=tuple(notes),
         )
+
+
+def _unjudged(shared: SharedPairs, probe: BlindProbe) -> list[str]:
+    """A sentence for each task of which the probe can tell nothing."""
+    return [
+        f"{scope.source}, {scope.modality}, {scope.objective}: not judged, as {len(members):,} pairs in "
+        f"{len(np.unique(shared.groups[members]))} groups are too few to learn from (it takes {FEWEST} groups)"
+        for scope, members in shared.tasks.items()
+        if (scope.modality, scope.objective, scope.source) not in probe.weights
+    ]
 
 
 def _gives_away(shared: SharedPairs, probe: BlindProbe) -> list[Table]:

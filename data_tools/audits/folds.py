@@ -18,8 +18,8 @@ def groups_of(pairs: Sequence[Pair]) -> Ints:
     """A number for each pair, the same for all that hang together, over any number of links: the smallest of their
     hashes, so that a group has the same one whatever else the data hold.
 
-    A prompt that is everywhere ("Describe the picture.") links nothing, or all would be one group: then an image, the
-    same answers to it, a flip pair or a group that the source declares do.
+    A prompt that is everywhere ("Describe the picture.") links nothing, or all would be one group: then an image, a
+    flip pair or a group that the source declares do, and the same answers to it unless these are everywhere as well.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

@@ -72,7 +72,7 @@ def pairs_of(row: dict[str, Any], split: str, place: int) -> list[Pair]:
                     models=(responses[first].get("model"), responses[second].get("model")),
                     better=0 if better == first else 1,
                     links=links_of(row, prompt, answers),
-                    questions=questions_of(row, prompt),
+                    questions=questions_of(row, prompt, answers),
                 )
             )
     return found
@@ -117,9 +117,9 @@ def prompt_text(row: dict[str, Any]) -> str:
 
 
 def links_of(row: dict[str, Any], prompt: str, answers: tuple[str, str]) -> tuple[int, ...]:
-    """What pairs of different folds must not share, as hashes: the prompt with both answers, an image, and the flip
-    pair or group that the source declares (as in `data_tools.splits`)."""
-    keys = [("same words", prompt, *sorted(answers))]
+    """What pairs of different folds must not share, as hashes: an image, the flip pair or group that the source
+    declares (as in `data_tools.splits`), and, of a text, the prompt with both answers."""
+    keys = [] if row["images"] else [_same_words(prompt, answers)]
     keys += [
         ("image", image.get("sha256") or image.get("path") or f"{row['source']}/{row['id']}")
         for image in row["images"]
@@ -131,11 +131,21 @@ def links_of(row: dict[str, Any], prompt: str, answers: tuple[str, str]) -> tupl
     return tuple(hash64(*key) for key in keys)
 
 
-def questions_of(row: dict[str, Any], prompt: str) -> tuple[int, ...]:
-    """The prompt and, of a text, its first question, as hashes: pairs that share them hang together too, unless it is
-    a phrase that is everywhere."""
-    keys = [("prompt", prompt)]
-    if not row["images"]:
+def _same_words(prompt: str, answers: tuple[str, str]) -> tuple[str, ...]:
+    return ("same words", prompt, *sorted(answers))
+
+
+def questions_of(row: dict[str, Any], prompt: str, answers: tuple[str, str]) -> tuple[int, ...]:
+    """The prompt and, of a text, its first question, else the prompt with both answers, as hashes: pairs that share
+    them hang together too, unless it is a phrase that is everywhere.
+
+    One question with fixed answers ("Is there a cat?", "Yes.", "No.") to hundreds of pictures is such a phrase, and
+    the plainest thing to guess: bound together, it would be one group, of which nothing could be told.
+    """
+    keys: list[tuple[str, ...]] = [("prompt", prompt)]
+    if row["images"]:
+        keys.append(_same_words(prompt, answers))
+    else:
         first = next((message for message in row["prompt"] if message["role"] == "user"), row["prompt"][0])
         text = "".join(part["text"] for part in first["content"] if part["type"] == "text")
         keys.append(("question", " ".join(text.split())))

@@ -12,7 +12,7 @@ import numpy as np
 from data_tools.audits.base import Audit, Cell, Data, Finding, Scope, Table
 from data_tools.audits.folds import folds_of, groups_of
 from data_tools.audits.pairs import Pair, PairSample
-from data_tools.intervals import Estimate, Floats, Ints, clustered_mean, clustered_share
+from data_tools.intervals import Estimate, Floats, Ints, clustered_mean, clustered_share, widened
 
 
 class SharedPairs:
@@ -119,11 +119,25 @@ def _filled(scope: Scope) -> int:
 
 
 def share(values: Floats, groups: Sequence[int], seed: int) -> Estimate | None:
-    """The mean of shares from 0 to 1 with its interval, the values of a group drawn together; None of nothing."""
+    """The mean of shares from 0 to 1 with its interval, the values of a group drawn together; None of nothing.
+
+    Of few groups the interval is widened; but not where each group is at one half by itself, as flip pairs are: that is
+    no luck.
+    """
     found = clustered_mean(values, groups, seed)
-    if found is None or 0 < found.mean < 1:
+    if found is None:
+        return None
+    if found.mean in (0, 1):
+        return clustered_share([value == 1 for value in values], groups, seed)
+    if found.mean == 0.5 and _all_even(values, groups):
         return found
-    return clustered_share([value == 1 for value in values], groups, seed)
+    return widened(found, groups)
+
+
+def _all_even(values: Floats, groups: Sequence[int]) -> bool:
+    """Whether each group has as much above one half as below it, and not a single value."""
+    _, place = np.unique(groups, return_inverse=True)
+    return not np.bincount(place, np.asarray(values) - 0.5).any() and len(place) >= 2 * (int(place.max()) + 1)
 
 
 class PairAudit(Audit):

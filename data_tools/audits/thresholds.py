@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from data_tools.audits.base import Finding, Scope
-from data_tools.audits.run import known_metrics
+from data_tools.audits.run import distinct, known_metrics
 from data_tools.errors import UserError
 from data_tools.intervals import Estimate
 
@@ -68,7 +68,8 @@ def parse_threshold(text: str, only: Sequence[str] = ()) -> Threshold:
 
 
 def broken(threshold: Threshold, findings: Sequence[Finding]) -> list[str]:
-    """What fails, a sentence each; without a split in `where` every split is looked at.
+    """What fails, a sentence each; without a split in `where` every split is looked at. Where chance has a number of
+    the metric, so is each source, objective and kind of prompt that is beyond it by more than luck.
 
     Raises:
         UserError: nothing was found under that name, or a number that isn't one: what can't be told doesn't pass.
@@ -81,7 +82,7 @@ def broken(threshold: Threshold, findings: Sequence[Finding]) -> list[str]:
             f"{', '.join(dict.fromkeys(str(finding.scope) for finding in of_metric)) or 'none'}"
         )
     failed = []
-    for finding in chosen:
+    for finding in [*chosen, *_beyond_luck(threshold, of_metric, chosen)]:
         number = _number(threshold, finding)
         if math.isnan(number):
             raise UserError(
@@ -91,6 +92,27 @@ def broken(threshold: Threshold, findings: Sequence[Finding]) -> list[str]:
             name = f"{threshold.metric}.{threshold.end}" if threshold.end else threshold.metric
             failed.append(f"{finding.scope}: {name} is {number:.4g} ({threshold.text})")
     return failed
+
+
+def _beyond_luck(
+    threshold: Threshold, findings: Sequence[Finding], chosen: Sequence[Finding]
+) -> list[Finding]:
+    """Of a metric that chance has a number of, the narrower parts of those chosen that are beyond it by more than luck,
+    on the side that the condition looks to: a small source that is solved may not hide in a large one that isn't.
+    """
+    base = known_metrics()[threshold.metric].base
+    if base is None:
+        return []
+    upwards = threshold.sign in (">", ">=")
+    found = [
+        finding
+        for finding in findings
+        if isinstance(finding.value, Estimate)
+        and (finding.value.low > base if upwards else finding.value.high < base)
+        and any(finding.scope != wide.scope and _covers(wide.scope, finding.scope) for wide in chosen)
+    ]
+    same = {(wide.scope.split, repr(wide.value)) for wide in chosen}
+    return [other for other in distinct(found) if (other.scope.split, repr(other.value)) not in same]
 
 
 def _number(threshold: Threshold, finding: Finding) -> float:

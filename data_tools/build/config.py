@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.shards import ShardsConfig
@@ -83,6 +83,17 @@ class DataConfig(Reading):
                 raise ValueError(f"{times} sources have the name {name!r}; give each its own name")
         return value
 
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        known = [source.name for source in self.sources]
+        for place, remedy in enumerate(self.remedies):
+            for name in getattr(remedy, "sources", ()):
+                if name not in known:
+                    raise ValueError(
+                        f"remedies.{place}.sources: there is no source {name!r}; there are: {', '.join(known)}"
+                    )
+        return self
+
     @field_validator("remedies")
     @classmethod
     def _remedies(cls, value: list[Remedy]) -> list[Remedy]:
@@ -140,7 +151,8 @@ class BuildReport:
       that was kept;
     - filtered: what remedies dropped, by "source: reason";
     - dropped: what balancing dropped, by source/modality/objectives;
-    - leaks: records that hang together across splits which the input fixes, by these splits;
+    - leaks: records of the directory that hang together across splits which the input fixes, by these splits;
+    - notes: what remedies couldn't do, a sentence each, such as which sources were too small to be judged;
     - balance: the balancer's plan (see `balance.solution.Solution.row`), where the config has a balance;
     - audit: the folder of the audit of it, where the config asks for one;
     - uncompared: of a build that was kept, what of the input was not looked at for changes.
@@ -158,6 +170,7 @@ class BuildReport:
     filtered: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
     leaks: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     balance: dict[str, Any] | None = None
     audit: Path | None = None
     uncompared: tuple[str, ...] = ()

@@ -97,6 +97,7 @@ def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
         manifest.records,
         manifest.counts,
         made=made,
+        notes=manifest.extra.get("notes", []),
         balance=manifest.extra.get("balance"),
         audit=None if audit is None else out / audit,
         uncompared=tuple(what for what in uncompared if what),

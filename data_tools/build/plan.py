@@ -31,7 +31,7 @@ from data_tools.hashes import numbered
 from data_tools.manifest import KINDS
 from data_tools.parts.index import MODALITIES, Index
 from data_tools.parts.part import INDEX, PartReader, whole_folder, write_synced
-from data_tools.parts.view import View
+from data_tools.parts.view import Place, View
 from data_tools.shard_writer import Group
 from data_tools.source import Rejected
 from data_tools.splits import connect, draw_splits
@@ -57,7 +57,8 @@ class Shard:
 @dataclass
 class Plan:
     """The shards, the counts of each source, how many records there were, what was left out (see `config.BuildReport`),
-    the balancer's plan (see `balance.solution.Solution.row`), and where a split's records begin and end in `before/`.
+    the balancer's plan (see `balance.solution.Solution.row`), where a split's records begin and end in `before/`, and
+    what the remedies tell.
     """
 
     shards: list[Shard] = field(default_factory=list)
@@ -66,6 +67,7 @@ class Plan:
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     balance: dict[str, Any] | None = None
     before: dict[str, tuple[int, int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @staticmethod
     def load(folder: Path) -> Plan:
@@ -78,6 +80,7 @@ class Plan:
             row["left_out"],
             row["balance"],
             {split: (start, stop) for split, (start, stop) in row["before"].items()},
+            row["notes"],
         )
 
 
@@ -171,7 +174,7 @@ def _chosen(
 ) -> _Chosen:
     """What stays; writes what there was before remedies and balance into a subfolder, where it is to be audited."""
     # splits first: they also hang on what the copies share with other records
-    split_N, leaks = _splits(config, index)
+    split_N = _splits(config, index)
     copies: dict[int, list[int]] = {}
     whole = index
     keep_N = np.ones(len(index), dtype=bool)
@@ -179,19 +182,20 @@ def _chosen(
     if config.dedup:
         silent, copies = copies_of(index, split_N)
         merged = [copy for group in copies.values() for copy in group]
-        index = _saying_all(index, copies)
+        index = index.saying_more(copies)
         told = {
             "duplicates": _by_source(index, silent, sources),
             "merged": _by_source(index, merged, sources),
         }
         keep_N[[*silent, *merged]] = False
     places = np.flatnonzero(keep_N)
-    view = View(index.only(keep_N), split_N[keep_N], sources, folders)
+    merges = _merges(whole, places, copies)
+    view = View(index.only(keep_N), split_N[keep_N], sources, folders, _copies(merges), _named_splits(config))
     if config.audit is not None:
         (folder / BEFORE).mkdir()
         order, plan.before = _by_split(view.split)
-        _save(folder / BEFORE, view.index, order, _merges(whole, places, copies), np.empty(0, FLIP))
-    for remedy in config.remedies:
+        _save(folder / BEFORE, view.index, order, merges, np.empty(0, FLIP))
+    for view.turn, remedy in enumerate(config.remedies):
         remedy.apply(view, config.seed)
     view.close()
     places, flip_N = places[view.live], view.flips
@@ -206,7 +210,8 @@ def _chosen(
         left, split_N, places, repeat_N = left.only(stay), split_N[stay], places[stay], found.repeat_N[stay]
         flip_N = flip_N[stay]
     filtered = dict(sorted(view.dropped.items()))
-    plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": leaks}
+    plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": _leaks(left, split_N)}
+    plan.notes = view.notes
     flip_M = np.zeros(np.count_nonzero(flip_N), FLIP)
     flip_M["of"] = np.flatnonzero(flip_N)
     flip_M["name"] = flip_N[flip_M["of"]]
@@ -229,13 +234,32 @@ def _by_split(split_N: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[int, int
     return order, {str(name): (ends[n], ends[n + 1]) for n, name in enumerate(names)}
 
 
-def _splits(config: DataConfig, index: Index) -> tuple[np.ndarray, dict[str, int]]:
+def _copies(merge_M: np.ndarray) -> dict[int, list[Place]]:
+    """By record, where the copies lie that are merged into it."""
+    found: dict[int, list[Place]] = {}
+    for into, part, offset, size, length in merge_M.tolist():
+        found.setdefault(into, []).append((part, offset, size, length))
+    return found
+
+
+def _named_splits(config: DataConfig) -> list[str]:
+    return sorted({name for source in config.sources for name in source.splits})
+
+
+def _leaks(index: Index, split_N: np.ndarray) -> dict[str, int]:
+    """By the splits that meet, how many of the records that stay hang together across them."""
+    _, leaks = draw_splits(connect(index.keys(), len(index)), split_N, [], index["source"])
+    return leaks
+
+
+def _splits(config: DataConfig, index: Index) -> np.ndarray:
     only = [next(iter(s.splits)) if len(s.splits) == 1 else None for s in config.sources]
     of_source = np.array(only, dtype=object)[index["source"]]
     named = np.array([*index.splits, None], dtype=object)[index["fixed"]]
     fixed = np.where(index["fixed"] >= 0, named, of_source)
     shares = [source.splits for source in config.sources]
-    return draw_splits(connect(index.keys(), len(index)), fixed, shares, index["source"])
+    split_N, _ = draw_splits(connect(index.keys(), len(index)), fixed, shares, index["source"])
+    return split_N
 
 
 def copies_of(index: Index, split_N: np.ndarray) -> tuple[list[int], dict[int, list[int]]]:
@@ -246,21 +270,6 @@ def copies_of(index: Index, split_N: np.ndarray) -> tuple[list[int], dict[int, l
     flip, _ = numbered(index["flip"])
     found = find_copies(content, np.where(index["flip"].any(axis=1), flip, -1), index.judged())
     return found.silent, found.merges
-
-
-def _saying_all(index: Index, copies: dict[int, list[int]]) -> Index:
-    """The index in which those that copies are merged into say what these say."""
-    judged = index.judged()
-    more: list[tuple[int, int, int]] = []
-    for kept, group in copies.items():
-        known = set(judged[kept])
-        for copy in group:
-            for value, label in zip(judged[copy], judged.labels(copy), strict=True):
-                if value not in known:
-                    known.add(value)
-                    more.append((kept, value, label))
-    owners, hashes, labels = (list(column) for column in zip(*more, strict=True)) if more else ([], [], [])
-    return index.saying_more(owners, hashes, labels)
 
 
 def _by_source(index: Index, places: list[int], sources: list[str]) -> dict[str, int]:

@@ -74,6 +74,8 @@ def build(
         told = [json.loads((work.told / f"{shard.name}.json").read_bytes()) for shard in plan.shards]
         quarantines = _quarantines(tasks, work)
         extra = {"seed": config.seed, "files": files, "made": plan.made}
+        if plan.notes:
+            extra["notes"] = plan.notes
         if plan.balance is not None:
             extra["balance"] = plan.balance
         if config.audit is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ _NUMBERS = {
     "fixed": "h",  # index into `splits`: the split that the record itself names; -1 for none
     "chosen": "i",  # characters of the better answer of its first comparison that is no tie; -1 for none
     "rejected": "i",
+    "compared": "i",  # index into `labels`: what that comparison is, and on which objective; -1 for none
 }
 _OF_MANY = {"key_owner": "q", "key_content": "b", "judgement_owner": "q", "judgement_label": "i"}
 _HASHES = ("id", "content", "flip", "key")
@@ -65,11 +66,11 @@ class IndexBuilder:
     ) -> None:
         """The next record; where it comes from, and where it lies in its part."""
         named, flip = record.provenance.get("split"), record.provenance.get("flip")
-        chosen, rejected = _lengths(record)
+        chosen, rejected, objective = _compared(record)
         values = (
             *(row, offset, size, length, KINDS.index(kind_of(record)), MODALITIES.index(record.modality)),
             self._splits.setdefault(named, len(self._splits)) if isinstance(named, str) else -1,
-            *(chosen, rejected),
+            *(chosen, rejected, -1 if objective is None else self._label("pair", objective)),
         )
         owner = len(self)
         for key, content in split_keys(record):
@@ -77,15 +78,17 @@ class IndexBuilder:
             self._numbers["key_content"].append(content)
             self._hashes["key"] += key
         for name, label, value in judgements(record):
-            known = (_type_of(name, label), label.objective)
             self._numbers["judgement_owner"].append(owner)
-            self._numbers["judgement_label"].append(self._labels.setdefault(known, len(self._labels)))
+            self._numbers["judgement_label"].append(self._label(_type_of(name, label), label.objective))
             self._judgements.append(value)
         self._hashes["id"] += hash16(record.id)
         self._hashes["content"] += bytes.fromhex(content_hash(record)[:32])
         self._hashes["flip"] += hash16(f"{record.source}/{flip}") if isinstance(flip, str) else bytes(16)
         for name, number in zip(_NUMBERS, values, strict=True):
             self._numbers[name].append(number)
+
+    def _label(self, kind: str, objective: str) -> int:
+        return self._labels.setdefault((kind, objective), len(self._labels))
 
     def save(self, path: Path) -> None:
         """Writes the columns as .npz, and what their numbers name."""
@@ -112,11 +115,13 @@ def _type_of(name: str, label: object) -> str:
     return _TYPE.get(name, "vote")
 
 
-def _lengths(record: PreferenceRecord) -> tuple[int, int]:
+def _compared(record: PreferenceRecord) -> tuple[int, int, str | None]:
+    """Characters of the better and the worse answer of the first comparison that is no tie, and its objective."""
     for comparison in record.comparisons:
         if not comparison.tie:
-            return len(record.responses[comparison.better].text), len(record.responses[comparison.worse].text)
-    return -1, -1
+            better, worse = (record.responses[side] for side in (comparison.better, comparison.worse))
+            return len(better.text), len(worse.text), comparison.objective
+    return -1, -1, None
 
 
 @dataclass
@@ -168,6 +173,7 @@ class Index:
                 "key_owner": columns["key_owner"] + first,
                 "judgement_owner": columns["judgement_owner"] + first,
                 "judgement_label": of_part[columns["judgement_label"]],
+                "compared": np.append(of_part, np.int32(-1))[columns["compared"]],
             }
             for name, values in {**columns, **changed}.items():
                 joined.setdefault(name, []).append(values)
@@ -190,18 +196,34 @@ class Index:
             out[name] = place[kept] if name.endswith("_owner") else kept
         return Index(out, self.splits, self.labels)
 
-    def saying_more(self, owners: list[int], hashes: list[int], labels: list[int]) -> Index:
-        """The records with judgements more: of each the record, the hash and the label."""
-        if not owners:
-            return self
-        more = {"judgement_owner": owners, "judgement": hashes, "judgement_label": labels}
+    def saying_more(self, copies: Mapping[int, Sequence[int]]) -> Index:
+        """The records with the judgements of copies: by record those that are merged into it, in this order (see
+        `dedup.merge`).
+        """
+        judged = self.judged()
+        more: list[tuple[int, int, int]] = []
+        first = {name: self[name].copy() for name in ("chosen", "rejected", "compared")}
+        for kept, group in copies.items():
+            known = set(judged[kept])
+            for copy in group:
+                for value, label in zip(judged[copy], judged.labels(copy), strict=True):
+                    if value not in known:
+                        known.add(value)
+                        more.append((kept, value, label))
+                if first["compared"][kept] < 0:  # copies have the same answers, so their lengths are its own
+                    for name, numbers in first.items():
+                        numbers[kept] = self[name][copy]
+        owners, hashes, labels = (
+            (list(column) for column in zip(*more, strict=True)) if more else ([], [], [])
+        )
+        added = {"judgement_owner": owners, "judgement": hashes, "judgement_label": labels}
         joined = {
             name: np.concatenate([self[name], np.array(values, dtype=self[name].dtype)])
-            for name, values in more.items()
+            for name, values in added.items()
         }
         order = np.argsort(joined["judgement_owner"], kind="stable")
         ordered = {name: values[order] for name, values in joined.items()}
-        return Index({**self.columns, **ordered}, self.splits, self.labels)
+        return Index({**self.columns, **first, **ordered}, self.splits, self.labels)
 
     def judged(self) -> Judged:
         """What the records' judgements are."""

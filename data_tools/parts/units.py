@@ -10,10 +10,15 @@ from data_tools.hashes import numbered
 from data_tools.parts.index import Index
 
 
-def units(index: Index) -> np.ndarray:
-    """A number for each of N records, the same for both of a flip pair; counted from 0, int64."""
+def units(index: Index, split_N: np.ndarray | None = None) -> np.ndarray:
+    """A number for each of N records, the same for both of a flip pair; counted from 0, int64. With the records' splits
+    only for both of one that lie in one split: halves in two of them are no pair to whoever looks at one.
+    """
     paired = index["flip"].any(axis=1)
     flips, _ = numbered(index["flip"])
+    if split_N is not None and len(index):
+        names, split = np.unique(split_N.astype(str), return_inverse=True)
+        flips = flips * len(names) + split
     apart = np.where(paired, flips, flips.max(initial=0) + 1 + np.arange(len(index)))
     return np.unique(apart, return_inverse=True)[1].astype(np.int64)
 

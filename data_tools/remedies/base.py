@@ -8,7 +8,6 @@ from pydantic import Field
 from data_tools.errors import UserError
 from data_tools.manifest import KINDS
 from data_tools.parts.index import MODALITIES
-from data_tools.parts.units import units
 from data_tools.parts.view import Remedy, View
 from data_tools.schema import Modality
 
@@ -28,18 +27,20 @@ class Selective(Remedy):
         """Whether each record is one of those; bool (N).
 
         Raises:
-            UserError: there is no record of a source or in a split that is named.
+            UserError: there is no source or split that is named; one that remedies before emptied is no mistake.
         """
         found = view["kind"] == KINDS.index("preference")
         if self.modality is not None:
             found &= view["modality"] == MODALITIES.index(self.modality)
-        for key, names, held in (("sources", self.sources, view.source), ("splits", self.splits, view.split)):
-            known = set(held.tolist())
+        for key, names, known, held in (
+            ("sources", self.sources, view.sources, view.source),
+            ("splits", self.splits, view.splits, view.split),
+        ):
             for name in names:
                 if name not in known:
                     raise UserError(
-                        f"remedies.{type(self).model_fields['type'].default}.{key}: no record is of {name!r}; there "
-                        f"are: {', '.join(sorted(known))}"
+                        f"remedies.{type(self).model_fields['type'].default}.{key}: there is no {name!r}; there are: "
+                        f"{', '.join(sorted(known))}"
                     )
             if names:
                 found &= np.isin(held.astype(str), names)
@@ -48,5 +49,5 @@ class Selective(Remedy):
 
 def whole_units(mask_N: np.ndarray, view: View) -> np.ndarray:
     """The mask, and with each of its records the other one of its flip pair."""
-    unit_N = units(view.index)
+    unit_N = view.units
     return np.isin(unit_N, unit_N[mask_N])

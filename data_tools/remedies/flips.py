@@ -7,13 +7,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from data_tools.parts.units import units
 from data_tools.remedies.base import Selective, View
 from data_tools.schema import Modality
 
 
 class OnlyFlipPairs(Selective):
-    """Leaves out what stands in no whole flip pair."""
+    """Leaves out what stands in no flip pair that is whole in its split."""
 
     type: Literal["only_flip_pairs"] = "only_flip_pairs"
     modality: Modality | None = Field(
@@ -21,5 +20,5 @@ class OnlyFlipPairs(Selective):
     )
 
     def apply(self, view: View, seed: int) -> None:
-        unit_N = units(view.index)
+        unit_N = view.units
         view.drop(self.subjects(view) & (np.bincount(unit_N)[unit_N] < 2), "in no flip pair")

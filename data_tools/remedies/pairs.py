@@ -29,13 +29,9 @@ class PairFlips(Selective):
 
     def apply(self, view: View, seed: int) -> None:
         free_N = self.subjects(view) & ~view["flip"].any(axis=1)
-        # of a record that copies add judgements to, these don't stand in its row
-        judged_N = np.bincount(view["judgement_owner"], minlength=len(view))
         splits = view.split
         sides: dict[bytes, tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]] = {}
-        for index, row in enumerate(view.rows()):
-            if not free_N[index] or judged_N[index] != len(row["comparisons"]) + len(row.get("votes", ())):
-                continue
+        for index, row in zip(np.flatnonzero(free_N).tolist(), view.rows(free_N), strict=True):
             side = _side(row)
             if side is not None:
                 asked = [row["source"], str(splits[index]), _asked(row)]

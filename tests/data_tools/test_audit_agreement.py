@@ -121,3 +121,37 @@ def test_no_several_judges(tmp_path: Path) -> None:
     report = audited(tmp_path / "d", [pair(n, "a", "b") for n in range(3)], "agreement")
     assert report.findings == []
     assert "isn't known" in report.results[0].says
+
+
+def test_judges_of_merged_copies_are_judges(tmp_path: Path) -> None:
+    """Two judges agree on ten pairs and differ on two: their comparisons are choices. Where there are votes, a
+    comparison sums these up, and one judge's comparisons say nothing of agreement.
+    """
+    records = [
+        pair(
+            n,
+            "yes",
+            "no",
+            comparisons=(
+                Comparison("factuality", 0, 1, judge="a"),
+                Comparison("factuality", int(n < 2), int(n >= 2), judge="b"),
+            ),
+        )
+        for n in range(12)
+    ]
+    summed = [
+        pair(
+            n,
+            "yes",
+            "no",
+            source="votes",
+            comparisons=tuple(Comparison("factuality", 0, 1, judge=judge) for judge in ("sum", "more")),
+            votes=tuple(Comparison("factuality", side, 1 - side, judge=f"v{side}") for side in (0, 1)),
+        )
+        for n in range(20, 25)
+    ]
+    report = audited(tmp_path / "d", [*records, *summed, pair(30, "yes", "no")], "agreement")
+    got = numbers(report.findings)
+    assert got["train.image-text.factuality.pictures.vote_agreement"] == pytest.approx(10 / 12, abs=1e-6)
+    assert got["train.image-text.factuality.votes.vote_agreement"] == 0
+    assert found(report, "vote_alpha", Scope("train", "image-text", "factuality", "pictures")).n == 12

@@ -12,6 +12,8 @@ from data_tools.audits.base import Options, Scope
 from data_tools.audits.features import differences
 from data_tools.audits.pairs import pairs_of
 from data_tools.audits.probe import fit
+from data_tools.audits.sampled import share
+from data_tools.audits.thresholds import broken, parse_threshold
 from data_tools.schema import Comparison, PreferenceRecord, Response, to_json, user
 from tests.data_tools.audit_records import audited, found, pair, sentence
 
@@ -155,7 +157,8 @@ def test_too_few_groups_are_said_and_not_judged(tmp_path: Path) -> None:
     report = audited(tmp_path / "d", giveaway(8), "blind")
     assert report.findings == []
     assert report.results[0].notes == (
-        "8 pairs are of sources with fewer than 10 groups: too few to learn from",
+        "pictures, image-text, factuality: not judged, as 8 pairs in 8 groups are too few to learn from (it takes 10 "
+        "groups)",
     )
 
 
@@ -188,3 +191,47 @@ def test_nlvr_is_half_right_blind_where_only_flip_pairs_are_kept(
     chance = fit(halves).out_of_fold
     right = np.where(chance == 0.5, 0.5, (chance > 0.5) == [p.better == 0 for p in halves])
     assert right.mean() == 0.5
+
+
+def test_one_question_with_one_usual_answer_is_found(tmp_path: Path) -> None:
+    """The plainest shortcut: 300 pictures, one question, four of five times "Yes."."""
+    records = [
+        pair(
+            n,
+            *(("Yes.", "No.") if n % 5 else ("No.", "Yes.")),
+            first=n % 2 == 0,
+            prompt=(user(0, "Is there a cat?"),),
+        )
+        for n in range(300)
+    ]
+    accuracy = found(audited(tmp_path / "d", records, "blind"), "blind_accuracy", IMAGES)
+    assert accuracy.mean == 0.8
+    assert accuracy.low > 0.7
+
+
+def test_a_small_source_that_is_solved_is_named(tmp_path: Path) -> None:
+    solved = [
+        pair(n, f"indeed {sentence(7 * n)}", sentence(7 * n + 1), source="small") for n in range(900, 930)
+    ]
+    report = audited(tmp_path / "d", [*at_random(300, 0), *solved], "blind")
+    whole = found(report, "blind_accuracy", IMAGES)
+    assert whole.low < 0.6
+    # Wilson's interval, of 30 of 30: 30 / (30 + 1.96^2)
+    assert "(the worst is small, factuality: 100.0 % (88.6 to 100.0))" in report.results[0].says
+    failed = broken(parse_threshold("blind_accuracy>0.7"), report.findings)
+    assert failed == ["train.image-text.factuality.small: blind_accuracy is 1 (blind_accuracy>0.7)"]
+
+
+def test_few_groups_have_a_wide_interval() -> None:
+    """79 of 100 in one group: Wilson's interval of a share of one item is 0.1302 to 0.9895 (worked out by hand)."""
+    one = share(np.repeat([1.0, 0.0], [79, 21]), [0] * 100, 0)
+    assert one is not None
+    assert (one.mean, one.low, one.high) == pytest.approx((0.79, 0.1302, 0.9895), abs=1e-4)
+    # a hundred in one group and one each in nine: (109)^2 / (100^2 + 9), about one
+    uneven = share(np.repeat([1.0, 0.0], [79, 30]), [0] * 100 + list(range(1, 10)), 0)
+    assert uneven is not None
+    assert uneven.low < 0.2
+    # flip pairs are at one half by themselves, however few
+    flipped = share(np.array([1.0, 0.0] * 3), [0, 0, 1, 1, 2, 2], 0)
+    assert flipped is not None
+    assert (flipped.low, flipped.high) == (0.5, 0.5)

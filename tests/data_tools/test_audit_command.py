@@ -41,8 +41,10 @@ def fails(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "failed"),
     [
-        ("blind_accuracy>0.6", ["train: blind_accuracy is 0.7 (blind_accuracy>0.6)"]),
-        ("blind_accuracy >= 0.6", ["train", "test"]),
+        # a source that is above chance by more than luck is looked at by itself, under its closest name
+        ("blind_accuracy>0.6", ["train: blind_accuracy is 0.7 (blind_accuracy>0.6)", "train.text.v1.5"]),
+        ("blind_accuracy >= 0.6", ["train", "test", "train.text.v1.5"]),
+        ("blind_accuracy>0.8", ["train.text.v1.5"]),
         ("blind_accuracy<0.65", ["test"]),
         ("train.blind_accuracy>0.9", []),
         ("image-text.blind_accuracy>0.49", ["train.image-text"]),

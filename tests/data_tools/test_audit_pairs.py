@@ -156,3 +156,18 @@ def test_folds_hold_whole_groups_and_are_even() -> None:
     assert folds.tolist() != folds_of(groups, seed=1).tolist()
     assert folds_of(np.array([4, 4, 9]), 0).tolist() in ([0, 0, 1], [1, 1, 0])
     assert groups_of([]).tolist() == []
+
+
+def test_one_question_with_fixed_answers_to_many_pictures_binds_nothing() -> None:
+    """Thirty pictures, one question, "Yes." or "No.": thirty groups; without pictures it is one text over and over."""
+    asked = {"prompt": (user(0, "Is there a cat?"),)}
+    records = [
+        pair(number, *(("Yes.", "No.") if number % 5 else ("No.", "Yes.")), **asked) for number in range(30)
+    ]
+    pairs = [p for place, record in enumerate(records) for p in pairs_of(to_json(record), "train", place)]
+    assert numbered(groups_of(pairs)) == list(range(30))
+    texts = [
+        pair(number, "Yes.", "No.", picture=False, prompt=(user("Is there a cat?"),)) for number in range(30)
+    ]
+    pairs = [p for place, record in enumerate(texts) for p in pairs_of(to_json(record), "train", place)]
+    assert numbered(groups_of(pairs)) == [0] * 30

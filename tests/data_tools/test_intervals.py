@@ -5,6 +5,7 @@ import pytest
 
 from data_tools.intervals import (
     Estimate,
+    beyond_chance,
     bootstrap,
     clustered_mean,
     clustered_share,
@@ -96,6 +97,19 @@ def test_shares_of_all_and_of_nothing_have_wilsons_interval():
     some = [True, False, True, True, False]
     assert share_right(some, seed=3) == mean_with_interval([1.0, 0.0, 1.0, 1.0, 0.0], seed=3)
     assert clustered_share([], []) is None
+    # three of four, all of one cluster: Wilson's interval of one item, (0.75 + 1.92 -+ 1.96 * 1.0713) / 4.84
+    found = clustered_share([True, True, True, False], "aaaa")
+    assert (found.low, found.high) == pytest.approx((0.1180, 0.9857), abs=1e-3)
+
+
+def test_how_far_beyond_chance():
+    """16 clusters that are right: 16 / root of 16; what is even has no say, and one cluster is one."""
+    assert beyond_chance([0.5] * 16, range(16)) == pytest.approx(4.0)
+    assert beyond_chance(
+        [0.5] * 16 + [0.5, -0.5] * 50, [*range(16), *(100 + i // 2 for i in range(100))]
+    ) == (pytest.approx(4.0))
+    assert beyond_chance([0.5] * 16, [0] * 16) == pytest.approx(1.0)
+    assert beyond_chance([0.5, -0.5], [7, 7]) == beyond_chance([], []) == 0.0
 
 
 def test_clusters_of_one_are_plain_items():

@@ -7,15 +7,22 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from sample_records import png
 from test_audit_copies import LONG, drawing, encoded
 
+from data_tools.audits.pairs import pairs_of
 from data_tools.build import BuildReport, DataConfig, build
 from data_tools.errors import UserError
-from data_tools.schema import PreferenceRecord
-from data_tools.shards import open_records
+from data_tools.parts.index import IndexBuilder
+from data_tools.parts.view import View
+from data_tools.remedies.blind import _above_chance
+from data_tools.schema import Comparison, PreferenceRecord, Rating, to_json
+from data_tools.shards import open_records, write_shards
+from data_tools.stats import left_out, stats
+from tests.data_tools.audit_records import pair
 
 WORDS = [
     "ash",
@@ -106,10 +113,191 @@ def test_what_the_probe_is_sure_of_can_go_altogether(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     rows = [row(i, "a", "b") for i in range(3)]
-    with pytest.raises(
-        UserError, match=r"remedies\.match_lengths\.sources: no record is of 'u'; there are: t"
-    ):
+    with pytest.raises(ValueError, match=r"remedies\.0\.sources: there is no source 'u'; there are: t"):
         built(tmp_path, rows, [{"type": "match_lengths", "sources": ["u"]}])
+    with pytest.raises(
+        UserError, match=r"remedies\.match_lengths\.splits: there is no 'dev'; there are: train"
+    ):
+        built(tmp_path, rows, [{"type": "match_lengths", "splits": ["dev"]}])
+
+
+def test_what_an_earlier_remedy_emptied_is_nothing_to_do(tmp_path: Path) -> None:
+    sources = {"a": [row(i, "a", "bb") for i in range(4)], "b": [row(i, "a", "bb") for i in range(4, 9)]}
+    remedies: list[dict[str, Any]] = [
+        {"type": "only_flip_pairs", "modality": None, "sources": ["a"]},
+        *({"type": kind, "modality": None, "sources": ["a"]} for kind in ("match_lengths", "blind_probe")),
+    ]
+    report = built_of(tmp_path, sources, remedies)
+    assert report.filtered == {"a: in no flip pair": 4}
+    assert report.notes == []
+
+
+def built_of(
+    folder: Path, sources: dict[str, list[dict[str, Any]]], remedies: list[dict[str, Any]], **splits: str
+) -> BuildReport:
+    """A build of several sources of TRL rows, all in train or in the split that is named."""
+    for name, rows in sources.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    said = [
+        {
+            "type": "trl",
+            "name": name,
+            "path": str(folder / f"{name}.jsonl"),
+            "splits": {splits.get(name, "train"): 1.0},
+        }
+        for name in sources
+    ]
+    return build(DataConfig.model_validate({"sources": said, "remedies": remedies}), folder / "out")
+
+
+def test_a_small_source_that_is_solved_does_not_hide_in_a_large_one(tmp_path: Path) -> None:
+    rng = random.Random(4)
+    large = [row(i, words(rng, 5), words(rng, 5)) for i in range(400)]
+    small = [row(i, f"{words(rng, 5)} indeed", words(rng, 5)) for i in range(400, 430)]
+    report = built_of(tmp_path, {"large": large, "small": small}, [{"type": "blind_probe", "modality": None}])
+    assert report.filtered == {"small: the blind probe solves it": 30}
+
+
+def test_many_small_tasks_a_little_above_chance_are_seen_together() -> None:
+    """Ten sources of 40 pairs, 24 told right of each: none is 1.96 deviations above one half (1.26), all are (4)."""
+    records = [pair(n, "a", "b", source=f"s{n // 40}") for n in range(400)]
+    pairs = [p for n, record in enumerate(records) for p in pairs_of(to_json(record), "train", n)]
+    by = np.where(np.arange(400) % 40 < 24, 0.1, -0.1)
+    found = _above_chance(pairs, np.arange(400), by)
+    assert found == {(("image-text", "factuality", f"s{n}"), "train"): pytest.approx(0.6) for n in range(10)}
+    assert _above_chance(pairs[:80], np.arange(80), by[:80]) == {}
+    # 9 pairs that are all told right aren't judged; 10 are; in one group they are no evidence
+    right = np.full(10, 0.4)
+    assert _above_chance(pairs[:9], np.arange(9), right[:9]) == {}
+    assert list(_above_chance(pairs[:10], np.arange(10), right)) == [
+        (("image-text", "factuality", "s0"), "train")
+    ]
+    assert _above_chance(pairs[:10], np.arange(10) // 5, right) == {}
+
+
+def test_sources_too_small_to_be_judged_are_told_of(tmp_path: Path) -> None:
+    rows = [row(i, f"indeed {i}", f"no {i}") for i in range(8)]
+    report, kept = built(tmp_path, rows, [{"type": "blind_probe", "modality": None}])
+    assert len(kept) == 8
+    note = (
+        "blind_probe: t, text, helpfulness: not judged, as 8 pairs in 8 groups are too few to learn from (it takes 10 "
+        "groups); all stay"
+    )
+    assert report.notes == [note]
+    assert f"Note: {note}" in left_out(stats(tmp_path / "out"))
+
+
+def test_what_is_still_told_after_the_last_round_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if thinning had done nothing."""
+    monkeypatch.setattr("data_tools.remedies.blind._stay", lambda right: np.ones(len(right)))
+    rows = [row(i, f"indeed {i}", f"no {i}") for i in range(40)]
+    report, _ = built(tmp_path, rows, [{"type": "blind_probe", "modality": None, "rounds": 1}])
+    assert report.notes == ["blind_probe: t, text, helpfulness, train: after 1 rounds 100.0% are still told"]
+
+
+def test_one_question_to_many_pictures_is_thinned(tmp_path: Path) -> None:
+    """100 pictures, "Is there a cat?", 80 times "Yes.": 20 of each answer may stay."""
+    rows = [
+        shown(
+            tmp_path, n, png((n, 3, 7)), "Is there a cat?", *(("Yes.", "No.") if n % 5 else ("No.", "Yes."))
+        )
+        for n in range(100)
+    ]
+    report, kept = built(tmp_path, rows, [{"type": "blind_probe"}])
+    said = Counter(r.responses[c.better].text for r in kept.values() for c in r.comparisons)
+    assert said["No."] == 20
+    assert 10 <= said["Yes."] <= 31
+    assert report.notes == []
+
+
+def test_lengths_are_matched_by_objective(tmp_path: Path) -> None:
+    """Longer is more helpful, shorter is safer: together they are even, each by itself says all."""
+    records = [
+        pair(
+            n,
+            "x" * (40 if n < 30 else 30),
+            "x" * (30 if n < 30 else 40),
+            comparisons=(Comparison("helpfulness" if n < 30 else "safety", 0, 1),),
+            provenance={"split": "train"},
+        )
+        for n in range(60)
+    ]
+    report = rebuilt(tmp_path, [records], ["match_lengths"])
+    assert report.filtered == {"s0: length alone tells the better answer": 60}
+
+
+def rebuilt(folder: Path, sources: list[list[PreferenceRecord]], remedies: list[Any]) -> BuildReport:
+    """A build of sources s0, s1 ..., each of some records."""
+    said = []
+    for number, records in enumerate(sources):
+        write_shards(records, folder / f"in{number}")
+        said.append({"type": "shards", "name": f"s{number}", "path": str(folder / f"in{number}")})
+    config = DataConfig.model_validate({"sources": said, "remedies": remedies})
+    return build(config, folder / "out")
+
+
+def test_remedies_see_what_copies_say(tmp_path: Path) -> None:
+    """The kept records have ratings alone; their copies, of another source, say that the longer answer is better."""
+    rated, compared = (
+        [
+            pair(
+                n,
+                "a long answer",
+                "short",
+                picture=False,
+                first=True,
+                provenance={"split": "train"},
+                **said,  # type: ignore[arg-type]
+            )
+            for n in range(40)
+        ]
+        for said in (
+            {"comparisons": (), "ratings": (Rating("factuality", 0, 3, 0, 4, judge="x"),)},
+            {"comparisons": (Comparison("factuality", 0, 1, judge="y"),)},
+        )
+    )
+    report = rebuilt(tmp_path, [rated, compared], ["match_lengths"])
+    assert report.merged == {"s1": 40}
+    assert report.filtered == {"s0: length alone tells the better answer": 40}
+    (tmp_path / "blind").mkdir()
+    report = rebuilt(tmp_path / "blind", [rated, compared], [{"type": "blind_probe", "modality": None}])
+    assert report.filtered == {"s0: the blind probe solves it": 40}
+
+
+def test_halves_in_two_splits_are_no_flip_pair(tmp_path: Path) -> None:
+    records = [
+        pair(n, "a", "b", first=n % 2 == 0, provenance={"flip": flip, "split": split})
+        for n, (flip, split) in enumerate(
+            [("f", "train"), ("f", "train"), ("g", "train"), ("g", "test"), ("h", "test")]
+        )
+    ]
+    report = rebuilt(tmp_path, [records], ["only_flip_pairs"])
+    assert report.filtered == {"s0: in no flip pair": 3}
+    assert report.counts == {"train/preference/image-text": 2}
+
+
+def test_each_remedy_has_luck_of_its_own() -> None:
+    builder = IndexBuilder()
+    for n in range(50):
+        builder.add(pair(n, "a", "b", picture=False))
+    view = View(builder.index(), np.full(50, "train", object), ["s"], [])
+    first = view.luck(0, "blind_probe 0")
+    view.turn = 1
+    assert np.unique(np.concatenate([first, view.luck(0, "blind_probe 0")])).size == 100
+
+
+def test_leaks_are_counted_of_what_stays(tmp_path: Path) -> None:
+    sources = {
+        "train": [row(i, "yes", "no") for i in range(20)],
+        "test": [row(i, "ja", "no") for i in range(5)],
+    }
+    assert built_of(tmp_path, sources, [], test="test").leaks == {"test+train": 10}
+    (tmp_path / "again").mkdir()
+    report = built_of(tmp_path / "again", sources, [{"type": "leaks"}], test="test")
+    assert report.filtered == {"train: shares something with another split": 5}
+    assert report.leaks == {}
 
 
 def shown(
