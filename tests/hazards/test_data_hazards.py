@@ -462,7 +462,7 @@ def _drawing(seed: int) -> Image.Image:
             color = tuple(chance.randrange(256) for _ in range(3))
             right, low = min(left + chance.randrange(6, 40), 60 * box + 60), top + chance.randrange(6, 40)
             image.paste(color, (left, top, right, low))
-    return image
+    return image.resize((720, 360), Image.Resampling.NEAREST)
 
 
 def test_hazard_28_pictures_of_train_in_test(tmp_path: Path) -> None:
@@ -470,15 +470,15 @@ def test_hazard_28_pictures_of_train_in_test(tmp_path: Path) -> None:
     said so: a crop.
     """
     whole = [_drawing(seed) for seed in range(6)]
-    moved = Image.new("RGB", (180, 90))
+    moved = Image.new("RGB", (720, 360))
     for place, box in enumerate((2, 0, 1)):
-        moved.paste(whole[1].crop((60 * box, 0, 60 * box + 60, 90)), (60 * place, 0))
+        moved.paste(whole[1].crop((240 * box, 0, 240 * box + 240, 360)), (240 * place, 0))
     tests = {
         "bytes": encoded(whole[0], "PNG"),
         "moved": encoded(moved, "PNG"),
         "jpeg": encoded(whole[2], "JPEG", quality=60),
-        "half": encoded(whole[3].resize((90, 45)), "PNG"),
-        "crop": encoded(ImageOps.crop(whole[4], 25), "PNG"),
+        "half": encoded(whole[3].resize((360, 180)), "PNG"),
+        "crop": encoded(ImageOps.crop(whole[4], 100), "PNG"),
         "new": encoded(_drawing(99), "PNG"),
     }
     for number, image in enumerate(whole):
