@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from data_tools.errors import UserError
+from data_tools.hashes import hash64
 from data_tools.images import ImageError, check_image
 from data_tools.manifest import MANIFEST, Manifest, ShardInfo, counts_of, file_problems, parse_manifest
 from data_tools.schema import PreferenceRecord
@@ -121,7 +122,7 @@ def check_shard(directory: Path, shard: ShardInfo, decode: bool) -> CheckReport:
                     fail(entry.key, str(error))
                     continue
                 report.records += 1
-                report.ids.append(_hash(record.source, record.id))
+                report.ids.append(hash64(record.source, record.id))
                 report.images += len(images)
                 for name, objectives in JUDGEMENTS.items():
                     judged[name].update(objectives(record))
@@ -154,10 +155,6 @@ def _read(file: BinaryIO, member: Member) -> bytes:
     return file.read(member.size)
 
 
-def _hash(source: str, name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{source}\n{name}".encode(), digest_size=8).digest(), "little")
-
-
 def _twins(directory: Path, shards: Sequence[ShardInfo], ids: array[int]) -> Iterator[Problem]:
     """Records of one source with the same id; their shards are read again only where there are some."""
     values, times = np.unique(np.array(ids, np.uint64), return_counts=True)
@@ -170,7 +167,7 @@ def _twins(directory: Path, shards: Sequence[ShardInfo], ids: array[int]) -> Ite
                     row = read_row(_read(file, entry.members[0]))
                 except UserError:
                     continue
-                if _hash(str(row.get("source")), str(row.get("id"))) in twice:
+                if hash64(row.get("source"), row.get("id")) in twice:
                     yield Problem(
                         shard.name,
                         entry.key,

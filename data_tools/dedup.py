@@ -11,13 +11,13 @@ What goes where is decided by hashes alone (`find_copies`); `merge` then works o
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from data_tools.hashes import hash64
 from data_tools.labels import LABELS, Comparison, Correction, Critique, Labels, Ranking, Rating
 from data_tools.schema import PreferenceRecord, with_labels
 
@@ -109,13 +109,7 @@ def judgements(record: PreferenceRecord) -> list[tuple[str, Label, int]]:
     place = [0] * len(record.responses)
     for new, old in enumerate(_by_text(record)):
         place[old] = new
-    return [(name, label, _hash64(sense)) for name, label, sense in _senses(record.labels, place)]
-
-
-def _hash64(sense: tuple[object, ...]) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(repr(sense).encode("utf-8", "backslashreplace"), digest_size=8).digest(), "big"
-    )
+    return [(name, label, hash64(repr(sense))) for name, label, sense in _senses(record.labels, place)]
 
 
 def _by_text(record: PreferenceRecord) -> list[int]:

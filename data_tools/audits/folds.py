@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_tools.audits.pairs import Pair, hash64
+from data_tools.audits.pairs import Pair
+from data_tools.hashes import hash64
 from data_tools.intervals import Ints
 
 FOLDS = 5

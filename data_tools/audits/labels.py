@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from data_tools.audits.base import Audit, AuditResult, Cell, Data, Finding, Metric, Plot, Scope, Table
-from data_tools.audits.pairs import hash64
 from data_tools.audits.sampled import SCOPE_COLUMNS, scope_cells, wider
+from data_tools.hashes import hash64
 from data_tools.labels import LABELS
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_tools.audits.near_texts import PERMUTATIONS, THRESHOLD, near_clusters, signatures
 from data_tools.audits.pictures import Pictures
+from data_tools.hashes import hash64, mix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,11 +105,8 @@ class Likeness:
         by = np.asarray(self._shown_by)
         looks = self.pictures.near()[np.asarray(self._shown)]
         place = np.arange(len(by)) - np.searchsorted(by, by)  # which of its record's pictures
-        mixed = (looks.astype(np.uint64) + np.uint64(1)) * (
-            2 * place.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        )
-        np.add.at(total, by, mixed)
-        joined = total * np.uint64(0xFF51AFD7ED558CCD) + texts.astype(np.uint64)
+        np.add.at(total, by, mix(looks.astype(np.uint64) ^ mix(place.astype(np.uint64) + np.uint64(1))))
+        joined = mix(total) ^ texts.astype(np.uint64)
         out = np.unique(joined, return_inverse=True)[1].astype(np.int64)
         out[~pictured & (texts < 0)] = -1
         return out
@@ -162,5 +159,4 @@ def _declared(row: dict[str, Any]) -> Iterator[int]:
     for kind in ("group", "flip"):
         name = row["provenance"].get(kind)
         if isinstance(name, str):
-            text = f"{kind} {row['source']}/{name}".encode()
-            yield int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
+            yield hash64(kind, row["source"], name)

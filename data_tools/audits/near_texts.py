@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from data_tools.audits.collide import candidates, clusters
+from data_tools.hashes import mix
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def _all_runs(texts: Sequence[list[str]], run: int = RUN) -> tuple[np.ndarray, n
         word = each[np.minimum(first + offset, len(each) - 1)]
         longer = total * np.uint64(_MULTIPLIER) + word + np.uint64(1)
         total = np.where(offset < length, longer, total) if offset >= sizes.min() else longer
-    return _mixed(total), starts
+    return mix(total), starts
 
 
 def signatures(texts: Sequence[str]) -> tuple[list[int], np.ndarray]:
@@ -80,17 +81,8 @@ def _permutations() -> tuple[np.ndarray, np.ndarray]:
     """An odd factor and a shift for each permutation, fixed for ever."""
     import numpy as np
 
-    numbers = _mixed(np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64) * np.uint64(_MULTIPLIER))
+    numbers = mix(np.arange(1, 2 * PERMUTATIONS + 1, dtype=np.uint64) * np.uint64(_MULTIPLIER))
     return numbers[:PERMUTATIONS] | np.uint64(1), numbers[PERMUTATIONS:]
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finaliser of MurmurHash3, a bijection of 64 bits whose output looks random."""
-    import numpy as np
-
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
 
 
 def near_clusters(signatures: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -123,5 +115,5 @@ def _keys(minima: np.ndarray) -> np.ndarray:
 
     keys = np.zeros(len(minima), np.uint64)
     for column in minima.T:
-        keys = _mixed(keys * np.uint64(_MULTIPLIER) + column)
+        keys = mix(keys * np.uint64(_MULTIPLIER) + column)
     return keys

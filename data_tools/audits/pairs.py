@@ -8,13 +8,14 @@ on their number before them. Both records of an image-flip pair have one key, so
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Literal
+
+from data_tools.hashes import hash64
 
 Label = Literal["comparison", "ranking", "rating"]
 MOST = 12  # pairs of one record, objective and label: a ranking of 40 has 780
@@ -150,12 +151,6 @@ def questions_of(row: dict[str, Any], prompt: str, answers: tuple[str, str]) -> 
         text = "".join(part["text"] for part in first["content"] if part["type"] == "text")
         keys.append(("question", " ".join(text.split())))
     return tuple(hash64(*key) for key in keys)
-
-
-def hash64(*parts: object) -> int:
-    """A hash of some values that is the same on every machine, from 0 to 2^63 - 1."""
-    digest = hashlib.blake2b("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(digest.digest(), "big") >> 1
 
 
 @dataclass

@@ -12,9 +12,10 @@ from data_tools.balance.cells import Cell
 from data_tools.balance.config import Balance
 from data_tools.balance.solution import Solution
 from data_tools.balance.solver import solve
+from data_tools.hashes import mix
 from data_tools.labels import LABEL_TYPES
 from data_tools.parts.index import MODALITIES, Index
-from data_tools.parts.units import luck, mix, units
+from data_tools.parts.units import luck, units
 
 COMPARED = ("pair", "ranking")  # what counts as a comparison on its objective
 

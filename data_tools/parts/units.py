@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from data_tools.hashes import numbered
+from data_tools.hashes import mix, numbered
 from data_tools.parts.index import Index
 
 
@@ -35,10 +35,3 @@ def luck(index: Index, seed: int, what: str) -> np.ndarray:
     for word in np.frombuffer(hashlib.sha256(f"{seed}/{what}".encode()).digest(), "<u8"):
         mixed = mix(mixed ^ word)
     return mixed
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """A bijection of 64 bits whose output looks random (the finaliser of MurmurHash3); uint64."""
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    values = (values ^ (values >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return values ^ (values >> np.uint64(33))
