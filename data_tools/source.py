@@ -98,8 +98,10 @@ class Source(Config):
         """
         return ()
 
-    def uncompared(self) -> str:
-        """What of its input isn't looked at when a finished data set is kept, in a few words; empty for nothing."""
+    def uncompared(self, pictured: bool) -> str:
+        """What of its input isn't looked at when a finished data set is kept, in a few words; empty for nothing.
+        `pictured`: records with pictures came of it.
+        """
         return ""
 
     def passed_over(self) -> Sequence[str]:

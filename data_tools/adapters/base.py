@@ -135,8 +135,10 @@ class FileSource(Source):
     def origin(self) -> Sequence[str]:
         return tuple(piece.path for piece in self._pieces()) if is_hub_name(self.path) else ()
 
-    def uncompared(self) -> str:
-        return "what the hub has now" if is_hub_name(self.path) else "pictures that rows name as files"
+    def uncompared(self, pictured: bool) -> str:
+        if is_hub_name(self.path):
+            return "what the hub has now"
+        return "pictures that rows name as files" if pictured else ""
 
     def passed_over(self) -> Sequence[str]:
         try:

@@ -90,7 +90,8 @@ def report_of(out: Path, kept: Sequence[Source] | None = None) -> BuildReport:
     told = {key: manifest.extra.get(key, {}) for key in LEFT_OUT}
     made = manifest.extra.get("made", manifest.records)
     audit = manifest.extra.get("audit")
-    uncompared = dict.fromkeys(source.uncompared() for source in kept or ())
+    pictured = {shard.source for shard in manifest.shards if shard.modality == "image-text"}
+    uncompared = dict.fromkeys(source.uncompared(source.name in pictured) for source in kept or ())
     return BuildReport(
         out,
         kept is not None,

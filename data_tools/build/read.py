@@ -146,9 +146,9 @@ def _hints(source: Source, counts: Counts) -> list[str]:
     if not isinstance(source, FileSource):
         return []
     if any(NO_FILE in reason for reason in counts.reasons):
-        return [
-            f"Images were looked for below {source.image_root}; name their folder: images (--images of convert)."
-        ]
+        roots = source.image_root if isinstance(source.image_root, tuple) else (source.image_root,)
+        below = " and ".join(map(str, roots))
+        return [f"Images were looked for below {below}; name their folder: images (--images of convert)."]
     if counts.quarantined < counts.read:
         return []
     try:

@@ -313,7 +313,7 @@ def test_a_hub_data_set_is_known_by_its_cache(hub: list[Any], tmp_path: Path) ->
         config = TrlConfig(name="x", path=Path("org/name"), split="test", limit=limit)
         (name,) = config.origin()
         assert Path(name).is_relative_to(tmp_path / "cache")
-    assert config.uncompared() == "what the hub has now"
+    assert config.uncompared(pictured=True) == "what the hub has now"
     assert fingerprint("", [], [None], ["a"]) != fingerprint("", [], [None], ["b"])
     (piece,) = pieces(Path("org/name"), split="test")
     assert piece.split == "test"

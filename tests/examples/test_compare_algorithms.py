@@ -37,6 +37,6 @@ def test_it_compares_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     ]
     # both start from the same SFT model
     assert rows[0]["true_claims"]["before"] == rows[1]["true_claims"]["before"]
-    assert rows[0]["true_claims"]["after"] != rows[1]["true_claims"]["after"]
+    assert rows[0]["curves"] != rows[1]["curves"]
     assert (tmp_path / "algorithms.png").stat().st_size > 10_000
     assert "| rloo | 3 |" in capsys.readouterr().out
