@@ -421,7 +421,18 @@ def test_convert_tells_of_files_that_it_passes_over(tmp_path: Path) -> None:
     told = converted("--from", "trl", str(tmp_path / "d"), "-o", str(tmp_path / "o"))
     assert "trl: in its folder, not read: 0.csv, 1.csv, 2.csv, 3.csv, 4.csv and 2 more\n" in told
     again = converted("--from", "trl", str(tmp_path / "d"), "-o", str(tmp_path / "o"))
-    assert "not compared with what it was made from: pictures that rows name as files; after" in again
+    assert "already complete, kept" in again
+    assert "not compared" not in again  # there are no pictures
+
+
+def test_pictures_in_files_are_told_to_be_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(png((1, 2, 3)))
+    row = {"prompt": "what?", "chosen": "a", "rejected": "b", "images": ["a.png"]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    arguments = ("--from", "trl", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "o"))
+    assert "not compared" not in converted(*arguments)
+    told = "not compared with what it was made from: pictures that rows name as files; after"
+    assert told in converted(*arguments)
 
 
 def test_small_row_groups_become_one_shard(tmp_path: Path) -> None:
