@@ -90,7 +90,8 @@ def send_in_a_step(number: signal.Signals, arguments: list[str], metrics: Path, 
     ("kind", "settings", "every"),
     [
         ("lora", ["--set", "ppo.model={lora: {r: 4}}"], 2),
-        ("lora-early", ["--set", "ppo.model={lora: {r: 4}}"], 100),
+        # before the first checkpoint; the twenty kills meet that too
+        pytest.param("lora-early", ["--set", "ppo.model={lora: {r: 4}}"], 100, marks=pytest.mark.slow),
         ("full", [], 2),
     ],
 )
