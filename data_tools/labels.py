@@ -17,6 +17,13 @@ RATINGS = ("scalar", "binary")
 MOST_TIED = 12  # in one place of a ranking: its likelihood runs over all subsets of them
 
 LabelType = Literal["pair", "ranking", "rating", "binary", "correction", "critique"]
+# by the field of `Labels` that holds them; a rating's type hangs on its kind, and votes have none
+TYPE_OF: dict[str, LabelType] = {
+    "comparisons": "pair",
+    "rankings": "ranking",
+    "corrections": "correction",
+    "critiques": "critique",
+}
 LABEL_TYPES: tuple[LabelType, ...] = ("pair", "ranking", "rating", "binary", "correction", "critique")
 
 

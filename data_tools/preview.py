@@ -17,7 +17,7 @@ from data_tools.atomic import write_text, writing_to
 from data_tools.errors import UserError
 from data_tools.images import ImageError, check_image, data_url, decode_image
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
-from data_tools.pages.render import render
+from data_tools.pages.templates import environment
 from data_tools.preview_sample import sample_view
 from data_tools.schema import ImageRef, PreferenceRecord
 from data_tools.shard_index import RecordIndex
@@ -52,8 +52,9 @@ def write_preview(directory: str | Path, page: str | Path, choice: Choice = Choi
     manifest = read_manifest(directory)
     shards = _of(directory, manifest, choice)
     drawn = list(_drawn(directory, shards, choice))
-    text = render(
-        "preview.html",
+    pages = environment("data_tools.pages")
+    pages.filters["number"] = "{:,}".format
+    text = pages.get_template("preview.html").render(
         name=directory.resolve().name,
         seed=choice.seed,
         chosen=str(choice),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_tools.graph import sharing
 from data_tools.hashes import as_hashes, hash16, numbered
 from data_tools.schema import PreferenceRecord
 
@@ -104,17 +105,10 @@ def split_keys(record: PreferenceRecord) -> list[tuple[bytes, bool]]:
 
 def connect(keys: Keys, count: int) -> Components:
     """What hangs together of `count` records, directly or through others."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if count == 0:
         return Components(np.empty(0, dtype=np.int64), [])
-    key_M, number = numbered(keys.hash_M2)
-    ones = np.ones(len(key_M), dtype=np.int8)
-    size = count + number
-    links = coo_array((ones, (keys.owner_M, count + key_M)), shape=(size, size))
-    _, label = connected_components(links, directed=False)
-    _, first, label_N = np.unique(label[:count], return_index=True, return_inverse=True)
+    label_N, _ = sharing(count, keys.owner_M, numbered(keys.hash_M2)[0])
+    _, first, label_N = np.unique(label_N, return_index=True, return_inverse=True)
     place = np.empty(len(first), dtype=np.int64)
     place[np.argsort(first)] = np.arange(len(first))
     number_N = place[label_N]

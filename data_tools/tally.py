@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_tools.hashes import hash16
-from data_tools.labels import LABEL_TYPES
+from data_tools.labels import LABEL_TYPES, TYPE_OF
 
 JUDGED = ("comparisons", "ties", "ratings", "yes or no", "rankings")
 _JUDGING = ("comparisons", "rankings", "ratings", "corrections", "critiques", "votes")
-_TYPES = {"comparisons": "pair", "rankings": "ranking", "corrections": "correction", "critiques": "critique"}
 
 Sizes = Sequence[tuple[str, int]]  # of a record's images: the format, as its ending, and the bytes
 
@@ -43,7 +42,7 @@ class Tally:
             self.flips[hash16(f"{row['source']}/{row['provenance']['flip']}").hex()[:16]] += 1
         for name, size in images:
             self._add_images(name, 1, size, size)
-        for name, kind in _TYPES.items():
+        for name, kind in TYPE_OF.items():
             if row.get(name):
                 self.labels[kind] += 1
         for kind in {"binary" if rating.get("kind") == "binary" else "rating" for rating in row["ratings"]}:

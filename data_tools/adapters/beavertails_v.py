@@ -16,11 +16,10 @@ from data_tools.adapters.base import (
     FileSource,
     RowError,
     model_name,
-    question,
     take_choice,
-    take_images,
     take_text,
 )
+from data_tools.adapters.pictured import pictured
 from data_tools.adapters.provenance import plain, told
 from data_tools.adapters.ratings import read_rating
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
@@ -59,13 +58,12 @@ class BeavertailsVConfig(FileSource):
         if not comparisons and not ratings:
             raise RowError("nothing was judged", "no-preference")
         asked = take_text(row, "question")
-        images = take_images(row, "image", self.image_root)
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=question(asked, images),
+        return pictured(
+            self,
+            row,
+            where,
+            asked,
             responses=responses,
-            images=images,
             comparisons=comparisons,
             ratings=ratings,
             provenance={

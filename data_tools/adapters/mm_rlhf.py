@@ -14,10 +14,9 @@ from data_tools.adapters.base import (
     RowError,
     check_text,
     pair,
-    question,
-    take_images,
     take_text,
 )
+from data_tools.adapters.pictured import pictured
 from data_tools.adapters.provenance import told
 from data_tools.schema import Critique, PreferenceRecord
 
@@ -44,13 +43,12 @@ class MmRlhfConfig(FileSource):
             for index, key in enumerate(REASONS)
             if row.get(key) not in (None, "")
         )
-        images = take_images(row, "image", self.image_root)
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=question(asked, images),
+        return pictured(
+            self,
+            row,
+            where,
+            asked,
             responses=responses,
-            images=images,
             comparisons=comparisons,
             critiques=critiques,
             provenance=told(row, ("id", "ls_factor")),

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, pair, question, take_images, take_text
+from data_tools.adapters.base import FileSource, pair, take_text
 from data_tools.adapters.openbmb import author, origin
+from data_tools.adapters.pictured import pictured
 from data_tools.schema import PreferenceRecord
 
 
@@ -40,13 +41,12 @@ class RlaifVConfig(FileSource):
             models=(model, model),
         )
         asked = take_text(row, "question")
-        images = take_images(row, "image", self.image_root)
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=question(asked, images),
+        return pictured(
+            self,
+            row,
+            where,
+            asked,
             responses=responses,
-            images=images,
             comparisons=comparisons,
             provenance=origin(row),
         )

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, RowError, pair, question, take_images, take_text
+from data_tools.adapters.base import FileSource, RowError, pair, take_text
 from data_tools.adapters.openbmb import author, origin
+from data_tools.adapters.pictured import pictured
 from data_tools.rows.json_value import parse
 from data_tools.schema import Correction, PreferenceRecord
 
@@ -35,13 +36,12 @@ class RlhfVConfig(FileSource):
             models=(None, author(row)),
         )
         asked = take_text(texts, "question", "question of text")
-        images = take_images(row, "image", self.image_root)
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=question(asked, images),
+        return pictured(
+            self,
+            row,
+            where,
+            asked,
             responses=responses,
-            images=images,
             comparisons=comparisons,
             corrections=(Correction(self.objective, corrected=0, original=1),),
             provenance=origin(row),

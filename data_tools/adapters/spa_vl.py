@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, pair, question, take_images, take_text
+from data_tools.adapters.base import FileSource, pair, take_text
+from data_tools.adapters.pictured import pictured
 from data_tools.adapters.provenance import told
 from data_tools.schema import PreferenceRecord
 
@@ -31,13 +32,12 @@ class SpaVlConfig(FileSource):
             take_text(row, "chosen"), take_text(row, "rejected"), self.objective, judge=self.judge
         )
         asked = take_text(row, "question")
-        images = take_images(row, "image", self.image_root)
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=question(asked, images),
+        return pictured(
+            self,
+            row,
+            where,
+            asked,
             responses=responses,
-            images=images,
             comparisons=comparisons,
             provenance=told(row, ("id", *OWN)),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from data_tools.graph import components
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -37,14 +39,10 @@ def clusters(
 ) -> Ints:
     """A number for each of `count` things, the same for those that are joined by pairs which are `alike`."""
     import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
 
     lefts, rights = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for left, right in pairs:
         found = alike(left, right)
         lefts.append(left[found])
         rights.append(right[found])
-    left, right = np.concatenate(lefts), np.concatenate(rights)
-    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return components(count, np.concatenate(lefts), np.concatenate(rights))

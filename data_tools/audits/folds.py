@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_tools.audits.pairs import Pair
+from data_tools.graph import sharing
 from data_tools.hashes import hash64
 from data_tools.intervals import Ints
 
@@ -22,9 +23,6 @@ def groups_of(pairs: Sequence[Pair]) -> Ints:
     A prompt that is everywhere ("Describe the picture.") links nothing, or all would be one group: then an image, a
     flip pair or a group that the source declares do, and the same answers to it unless these are everywhere as well.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     if not pairs:
         return np.zeros(0, dtype=np.int64)
     phrases = _phrases(pairs)
@@ -34,12 +32,10 @@ def groups_of(pairs: Sequence[Pair]) -> Ints:
         links += held
         index += [i] * len(held)
     names, columns = np.unique(np.array(links, dtype=np.int64), return_inverse=True)
-    size = len(pairs) + int(columns.max()) + 1
-    edges = coo_array((np.ones(len(columns), np.int8), (index, len(pairs) + columns)), shape=(size, size))
-    _, component = connected_components(edges, directed=False)
-    smallest = np.full(int(component.max()) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(smallest, component[len(pairs) :], names)
-    return smallest[component[: len(pairs)]]
+    of_pair, of_name = sharing(len(pairs), np.array(index, dtype=np.int64), columns)
+    smallest = np.full(int(of_pair.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(smallest, of_name, names)
+    return smallest[of_pair]
 
 
 def _phrases(pairs: Sequence[Pair]) -> set[int]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from data_tools.commands.work import bars
+
 if TYPE_CHECKING:
     from data_tools.audits.base import Options
     from data_tools.audits.run import Report
@@ -113,22 +115,16 @@ def free_folder(directory: Path) -> Path:
 
 
 def _run(directory: Path, splits: list[str], only: list[str], options: Options) -> Report:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from data_tools.audits.run import run_audits
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks: dict[str, int] = {}
-
-        def show(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(f"{directory.name}: {what}", total=total)
-            bars.update(tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-
-        return run_audits(directory, splits, only, options, show)
+    with bars() as show:
+        return run_audits(
+            directory,
+            splits,
+            only,
+            options,
+            lambda what, done, total: show(f"{directory.name}: {what}", done, total),
+        )
 
 
 def _show(report: Report, other: Report | None) -> None:

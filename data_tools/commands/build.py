@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from data_tools.commands.work import (
-    ExecutorName,
-    Out,
-    Overwrite,
-    Resume,
-    Workers,
-    bars,
-    print_passed_over,
-    print_report,
-)
+from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
 
 if TYPE_CHECKING:
     from data_tools.build import DataConfig
@@ -48,20 +39,9 @@ def build(
     complete; a build that was cut off goes on with --resume, and gives the same bytes.
     """
     from data_tools.build import build as run
-    from data_tools.executor import make_executor
 
     settings = read_data_config(config, overrides or [])
-    print_passed_over(settings.sources)
-    with bars([source.name for source in settings.sources]) as show:
-        report = run(
-            settings,
-            out,
-            progress=show,
-            overwrite=overwrite,
-            executor=make_executor(executor, workers),
-            resume=resume,
-        )
-    print_report(report)
+    carry_out(run, settings, out, executor, workers, resume, overwrite)
 
 
 def read_data_config(path: Path, overrides: list[str]) -> DataConfig:

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from data_tools.commands.work import (
-    ExecutorName,
-    Out,
-    Overwrite,
-    Resume,
-    Workers,
-    bars,
-    print_passed_over,
-    print_report,
-)
+from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -76,7 +67,6 @@ def convert(
     builds. A row is either in it, or in quarantine/ with its reason.
     """
     from data_tools.build import convert as run
-    from data_tools.executor import make_executor
 
     auto = form == "auto"
     if auto:
@@ -86,17 +76,7 @@ def convert(
     settings = read_convert_config(form, row, overrides or [], max_rejected, max_side)
     if auto:
         _tell_labels(settings.source)
-    print_passed_over(settings.sources)
-    with bars([settings.source.name]) as show:
-        report = run(
-            settings,
-            out,
-            progress=show,
-            overwrite=overwrite,
-            executor=make_executor(executor, workers),
-            resume=resume,
-        )
-    print_report(report)
+    carry_out(run, settings, out, executor, workers, resume, overwrite)
 
 
 def read_convert_config(

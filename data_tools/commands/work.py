@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport
+    from data_tools.build.config import ConvertConfig, DataConfig
     from data_tools.source import Source
 
 Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
@@ -32,7 +33,7 @@ ExecutorName = Annotated[
 
 
 @contextmanager
-def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
+def bars(names: Sequence[str] = ()) -> Iterator[Callable[[str, int, int | None], None]]:
     """Progress bars on stderr, one of each name that was told of; gives what is to be called with a name, how much is
     done, and of how much, where known."""
     from rich.console import Console
@@ -50,6 +51,31 @@ def bars(names: list[str]) -> Iterator[Callable[[str, int, int | None], None]]:
             shown.update(tasks[what], completed=done, total=total)
 
         yield show
+
+
+def carry_out(
+    run: Callable[..., BuildReport],
+    settings: DataConfig | ConvertConfig,
+    out: Path,
+    executor: str,
+    workers: int | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Runs a build or a conversion under progress bars, and tells what it did."""
+    from data_tools.executor import make_executor
+
+    print_passed_over(settings.sources)
+    with bars([source.name for source in settings.sources]) as show:
+        report = run(
+            settings,
+            out,
+            progress=show,
+            overwrite=overwrite,
+            executor=make_executor(executor, workers),
+            resume=resume,
+        )
+    print_report(report)
 
 
 def print_passed_over(sources: Sequence[Source]) -> None:

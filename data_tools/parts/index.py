@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools.dedup import judgements
 from data_tools.hashes import as_hashes, hash16
-from data_tools.labels import LabelType, Rating
+from data_tools.labels import TYPE_OF, Rating
 from data_tools.manifest import KINDS
 from data_tools.parts.columns import load_columns, save_columns
 from data_tools.schema import Modality, PreferenceRecord, content_hash
@@ -25,12 +25,6 @@ from data_tools.shard_writer import kind_of
 from data_tools.splits import Keys, split_keys
 
 MODALITIES: tuple[Modality, ...] = ("text", "image-text")
-_TYPE: dict[str, LabelType] = {
-    "comparisons": "pair",
-    "rankings": "ranking",
-    "corrections": "correction",
-    "critiques": "critique",
-}
 # by column: the array's type while it is collected, and how it lies in memory
 _NUMBERS = {
     "row": "q",  # which row of its part it comes of, from 0
@@ -112,7 +106,7 @@ def _type_of(name: str, label: object) -> str:
     """The label's type, of `LABEL_TYPES`, or `vote`."""
     if isinstance(label, Rating):
         return "binary" if label.kind == "binary" else "rating"
-    return _TYPE.get(name, "vote")
+    return TYPE_OF.get(name, "vote")
 
 
 def _compared(record: PreferenceRecord) -> tuple[int, int, str | None]:
