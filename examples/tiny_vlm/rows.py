@@ -20,7 +20,7 @@ from data_tools.scenes.language import (
     true_claims,
     verify_prompt,
 )
-from data_tools.scenes.structure import COLORS, PLACES, SHAPES, SIZES, Scene, SceneObject, random_scene
+from data_tools.scenes.structure import COLORS, MAX_OBJECTS, PLACES, SHAPES, SIZES, Scene, SceneObject, random_scene
 from data_tools.synth.text_cases import random_case
 
 GRID = 3  # the picture's patches, and image tokens, to a side
@@ -28,6 +28,8 @@ SPECIAL = ["<pad>", "<end>", "<system>", "<user>", "<assistant>", "<image>"]
 QUESTION_KINDS = ("color", "shape", "count", "position", "size", "exists", "relation")
 DRAWN_KINDS = (*QUESTION_KINDS, "count", "relation", "relation", "exists")  # the hard ones more often
 STATEMENT_KINDS = ("exists", "count", "relation")
+DRAWN_STATEMENTS = ("exists", "count", "count", "relation")
+NEXT_NUMBER = 0.7  # share of false numbers that are off by one: the ones that are easily taken for true
 LABELS = (SHAPES, COLORS, SIZES, PLACES)  # of an object
 
 
@@ -130,7 +132,7 @@ class RowMaker:
             self.turn(row, [Piece("Is that true?")], [Piece("Yes." if true else "No.")])
 
     def verify(self, rng: random.Random, row: Row, first: bool) -> None:
-        kind = rng.choice(STATEMENT_KINDS) if rng.random() < 0.6 else None
+        kind = rng.choice(DRAWN_STATEMENTS) if rng.random() < 0.65 else None
         claims, true = statement(rng, row.scene, kind)
         meant = [named(claim.subject, row.scene) for claim in claims]
         pieces = caption_pieces(claims, meant, row.scene)
@@ -153,9 +155,18 @@ def statement(rng: random.Random, scene: Scene, kind: str | None) -> tuple[list[
     if rng.random() < 0.5:
         return claims, True
     index = rng.randrange(len(claims))
-    wrong = falsify(rng, claims[index], scene)
-    claims[index] = wrong[0] if wrong else claims[index]
+    wrong = false_claim(rng, claims[index], scene)
+    claims[index] = wrong or claims[index]
     return claims, wrong is None
+
+
+def false_claim(rng: random.Random, claim: Claim, scene: Scene) -> Claim | None:
+    """The claim with one thing changed so that it is false of the scene; a number mostly by one."""
+    if claim.number is not None and rng.random() < NEXT_NUMBER:
+        near = [number for number in (claim.number - 1, claim.number + 1) if 0 < number <= MAX_OBJECTS]
+        return dataclasses.replace(claim, number=rng.choice(near))
+    wrong = falsify(rng, claim, scene)
+    return wrong[0] if wrong else None
 
 
 def careless_claims(
@@ -164,10 +175,13 @@ def careless_claims(
     """`language.noisy_claims`, and for each claim of existence the object that was meant, where it is clear."""
     claims: list[Claim] = []
     meant: list[SceneObject | None] = []
-    for claim in true_claims(rng, scene, extra=0.5):
+    true = true_claims(rng, scene, extra=0.6)
+    if true[-1].kind != "exists" and rng.random() < 0.3:
+        true = true[-1:]  # a number or a relation alone is a caption, too
+    for claim in true:
         fitting = [item for item in scene.objects if claim.subject.fits(item)]
-        wrong = falsify(rng, claim, scene) if rng.random() < error else None
-        said = wrong[0] if wrong else claim
+        wrong = false_claim(rng, claim, scene) if rng.random() < error else None
+        said = wrong or claim
         if said not in claims:
             claims.append(said)
             meant.append(fitting[0] if claim.kind == "exists" and len(fitting) == 1 else None)

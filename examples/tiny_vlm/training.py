@@ -154,7 +154,7 @@ def joint(
     parameters = [*model.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, betas=(0.9, 0.98), weight_decay=0.01)
     weights = {"answer": 1.0, "caption": 0.5, "claim": 1.0, "patch": patch_weight}
-    weights |= {"about": 0.3, "fits": 1.0, "number": 0.3, "pairs": 1.0}
+    weights |= {"about": 0.3, "fits": 1.0, "number": 0.6, "pairs": 1.0}
     began, averages = time.time(), {}
     for step in range(steps):
         set_lr(optimizer, step, steps, 1.5e-3)
