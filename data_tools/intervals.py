@@ -84,14 +84,12 @@ class _Clusters:
         """Of the t distribution with Bell and McCaffrey's degrees of freedom, for items of one variance; or with fewer,
         where the fourth powers of the sums tell that the variance is known less well than of normal ones, as where few
         clusters hold all that is wrong: 2 / (sum of fourth powers / (sum of squares)^2 - 1 / G)."""
-        from scipy.special import stdtrit
-
         square_G = self.part_G**2
         ratio_G = square_G / (1 - self.part_G)
         freedom = 1 / (square_G.sum() + ratio_G.sum() ** 2 - (ratio_G**2).sum())
         square = float((sum_G**2).sum())
         excess = float((sum_G**4).sum()) / square**2 - 1 / self.count if square > 0 else 0.0
-        return float(stdtrit(min(freedom, 2 / excess) if excess > 1e-9 else freedom, (1 + LEVEL) / 2))
+        return student(min(freedom, 2 / excess) if excess > 1e-9 else freedom)
 
 
 def clustered_mean(values: Sequence[float] | Floats, clusters: Names) -> Estimate | None:
@@ -234,6 +232,13 @@ def beyond_chance(values: Sequence[float] | Floats, clusters: Sequence[int] | In
     sums = np.bincount(place.reshape(-1), np.asarray(values, dtype=np.float64))
     spread = float(np.sqrt((sums**2).sum()))
     return float(sums.sum()) / spread if spread > 0 else 0.0
+
+
+def student(freedom: float) -> float:
+    """How many standard errors hold the middle 95 % of a t distribution."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def wilson(share: float, count: float, z: float = Z_95) -> tuple[float, float]:

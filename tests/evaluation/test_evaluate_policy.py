@@ -65,7 +65,7 @@ def test_true_claims_are_pooled():
         answer("c", [], 1),
         answer("d", None, 5, modality="text", gold={"safety": 1.0}),
     ]
-    found = summarise("it", OBJECTIVES, answers, seed=0)
+    found = summarise("it", OBJECTIVES, answers)
     # 2 of 4 pieces are true; an empty caption weighs nothing
     assert found.true_claims.mean == 0.5
     assert (found.claims.mean, found.claims.n) == (pytest.approx(4 / 3), 3)
@@ -76,7 +76,7 @@ def test_true_claims_are_pooled():
 
 
 def test_without_captions_nothing_is_said_of_claims():
-    found = summarise("it", OBJECTIVES, [answer("a", None, 3, modality="text")], seed=0)
+    found = summarise("it", OBJECTIVES, [answer("a", None, 3, modality="text")])
     assert found.true_claims is None
     assert found.claims is None
 

@@ -47,7 +47,7 @@ def policy(name, true, tokens, reward):
     answers += [
         Answer(f"t{i}", "text", "No.", 3, False, {"safety": -0.5}, {"safety": 1.0}, {}, None) for i in (0, 1)
     ]
-    return summarise(name, OBJECTIVES, answers, 0)
+    return summarise(name, OBJECTIVES, answers)
 
 
 def tradeoffs():
@@ -84,6 +84,7 @@ REWARD = {
     "gains": {"factuality": {"none": share(0.31), "swapped": share(0.29)}},
     "image_preference": {"factuality": {"swapped": share(0.88)}},
     "ties": {"factuality": 0, "helpfulness": 2, "safety": 0},
+    "equal": {"factuality": 3, "helpfulness": 0, "safety": 0},
     "flip": {"true": share(0.6172), "none": share(0.0)},
     "flip_heads": {"factuality": {"true": share(0.6172), "none": share(0.0)}},
     "flip_edits": {"count": share(0.4)},
@@ -92,7 +93,8 @@ REWARD = {
     "length": {"factuality": {"correlation": -0.11, "longer_is_better": share(0.5), "n": 40}},
     "calibration": {
         "factuality": {
-            "ece": share(0.06),
+            "error": share(0.06),
+            "ece": 0.07,
             "by_chance": {"mean": 0.03, "high": 0.05},
             "nll": share(0.5),
             "temperature": 1.5,
@@ -185,7 +187,7 @@ def render(run):
 def test_the_page_says_the_numbers(page):
     words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert "80% of what the policy says about pictures is true; before PPO it was 50%." in words
-    assert "share of true claims 50.0% → 80.0% (+30.0 points, 95% interval +30.0 to +30.0)" in words
+    assert "share of true claims 50.0% → 80.0% (+30.0 points, 95% interval " in words
     assert "Its answers about pictures are 5% longer." in words
     assert "both halves of 61.7% of image-flip pairs right; without the image, 0.0%" in words
     assert "weighted sum, factuality 3" in words

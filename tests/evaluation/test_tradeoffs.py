@@ -204,7 +204,7 @@ def test_changes_are_paired_by_prompt():
             )
             for i, (n, r, t, m) in enumerate(texts)
         ]
-        return summarise(name, OBJECTIVES, answers, 0)
+        return summarise(name, OBJECTIVES, answers)
 
     before = policy("sft", [(10, 0.0, 1, 2), (10, 2.0, 1, 2)])
     after = policy("x", [(11, 1.0, 2, 2), (13, 3.0, 2, 2)])

@@ -22,7 +22,7 @@ from data_tools.pages.templates import environment
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.reward_page import reward_context
-from mmrlhf.evaluation.report.summary import gold_names, unscored
+from mmrlhf.evaluation.report.summary import gold_names, looking, title_of, unscored
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
 
@@ -58,6 +58,16 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "gold_names": gold_names(result) if result else [],
         "unscored": unscored(result) if result else [],
         "headline": _headline(result, judged),
+        "title": title_of(result),
+        "widths": figures.plot_widths(result, judged),
+        "has_claims": bool(result) and any(policy["true_claims"] for policy in result["policies"]),
+        "looking": looking(result) if result else [],
+        "groups": [
+            (name, title)
+            for name, title in (("image-text", "image"), ("text", "text"))
+            if result and any(name in policy["length"] for policy in result["policies"])
+        ],
+        "safety": _safety(result) if result else [],
         "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
         | seen.pop("plots", {}),
         **seen,
@@ -135,6 +145,20 @@ def _headline(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> d
     if judged and {"true", "none"} <= judged["flip"].keys():
         found["flip"] = judged["flip"]
     return found
+
+
+def _safety(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each policy the harmful prompts that it refuses and the benign ones that it answers, with what changed; none
+    where no prompt says whether it must be refused."""
+    rows = [
+        {
+            "name": policy["name"],
+            "shares": policy["safety"],
+            "changes": result["changes"].get(policy["name"], {}),
+        }
+        for policy in result["policies"]
+    ]
+    return rows if any(row["shares"] for row in rows) else []
 
 
 def _samples(result: dict[str, Any] | None, policies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ def reward_context(judged: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "plots": {name: Markup(svg) for name, svg in figures.reward_plots(judged).items()},
+        "widths": figures.plot_widths(None, judged),
         "shown": figures.SHOWN,
         "degraded": conditions("gains"),
         "preferred": conditions("image_preference"),

@@ -6,7 +6,6 @@ What is measured is written as `reward.json`, and `reward.html` shows it.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from data_tools.atomic import write_text
 from data_tools.errors import UserError
 from data_tools.intervals import Estimate
 from data_tools.schema import PreferenceRecord
@@ -24,6 +22,7 @@ from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
 from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, LostRow, Outcome
 from mmrlhf.evaluation.report.reward_page import write_reward_page
+from mmrlhf.evaluation.results import write_result
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
 from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
@@ -31,7 +30,7 @@ from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
 
-FORMAT = 3
+FORMAT = 4
 SHOWN = 5  # refused rows that are told by name
 SPLIT = "test"  # of a data set, unless another is named
 LISTED = 100  # and that reward.json lists
@@ -210,11 +209,10 @@ def on_benchmark(
     scores: dict[str, dict[str, Estimate]] = {
         objective: benchmark.score(
             [
-                Outcome(c.record, c.right, _sample(c.record) not in partial)
+                Outcome(c.record, c.right, c.cluster, _sample(c.record) not in partial)
                 for c in measured.comparisons
                 if c.objective == objective
-            ],
-            how.seed,
+            ]
         )
         for objective in asked
     }
@@ -257,7 +255,7 @@ def write(out: Path, judged: dict[str, Any], title: str) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: can't be made ({error.strerror}); name another folder with --out") from error
-    write_text(out / "reward.json", json.dumps(judged, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_result(out / "reward.json", judged)
     return write_reward_page(out / "reward.html", judged, title)
 
 

@@ -22,9 +22,7 @@ from mmrlhf.terminal import Bar
 from mmrlhf.types import Row
 
 
-def agreement(
-    decided: Sequence[Decided], objectives: Sequence[str]
-) -> dict[str, dict[str, Estimate | None]]:
+def agreement(decided: Sequence[Decided], objectives: Sequence[str]) -> dict[str, dict[str, Estimate | None]]:
     """By two objectives that were judged on the same responses: how often both judges, and both heads, order alike."""
     by_pair: dict[tuple[int, frozenset[int]], dict[str, Decided]] = {}
     for c in decided:

@@ -1,7 +1,7 @@
 """What a reward model gets right and whether it looked, from comparisons whose answers were scored.
 
-Everything here is a function of `Decided` comparisons. A comparison is right where the better response has the strictly
-higher reward: a scorer that can't tell two answers apart gets nothing for it.
+Everything here is a function of `Decided` comparisons. A comparison is right where the better response has the higher
+reward by more than rounding: a scorer that can't tell two answers apart gets nothing for it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ def of(decided: Sequence[Decided], objective: str) -> list[Decided]:
     return [c for c in decided if c.objective == objective]
 
 
-def share(
-    part: Sequence[Decided], right: Callable[[Decided], bool] = lambda c: c.right
-) -> Estimate | None:
+def share(part: Sequence[Decided], right: Callable[[Decided], bool] = lambda c: c.right) -> Estimate | None:
     """The share of comparisons of which `right` holds, None without any."""
     return clustered_share([right(c) for c in part], [c.cluster for c in part])
 
@@ -70,7 +68,7 @@ def image_preference(decided: Sequence[Decided], objectives: Sequence[str]) -> B
         once = {(id(c.record), c.pair[0]): c for c in of(decided, objective)}
         for shown in DEGRADED:
             part = [c for c in once.values() if shown in c.better]
-            found = share(part, lambda c, s=shown: c.better[TRUE] > c.better[s])  # type: ignore[misc]
+            found = share(part, lambda c, s=shown: c.better[TRUE] - c.better[s] > c.rounding)  # type: ignore[misc]
             if found:
                 out.setdefault(objective, {})[shown] = found
     return out
@@ -95,9 +93,7 @@ def flips(decided: Sequence[Decided], shown: str) -> dict[tuple[str, str], Flip]
             clusters[c.record.source, flip] = c.cluster
             halves[c.record.id] = halves.get(c.record.id, True) and c.gaps[shown] > 0
     return {
-        flip: Flip(all(halves.values()), clusters[flip])
-        for flip, halves in found.items()
-        if len(halves) == 2
+        flip: Flip(all(halves.values()), clusters[flip]) for flip, halves in found.items() if len(halves) == 2
     }
 
 
