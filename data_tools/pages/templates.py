@@ -74,6 +74,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "points": _with_interval("{:+.1f}", 100),
     "longer": longer,
     "relative": relative,
+    "figure_class": lambda name: Markup(' class="{}"').format(name) if name else "",
     "number": lambda value: _minus(f"{value:.2f}"),
     "signed_number": lambda value: _minus(f"{value:+.2f}"),
     "signed_points": lambda value: _minus(f"{100 * value:+.1f}"),

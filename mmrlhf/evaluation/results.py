@@ -9,6 +9,8 @@ from typing import Any
 
 from data_tools.atomic import write_text
 
+TRADEOFFS_FORMAT, REWARD_FORMAT = 2, 4  # of tradeoffs.json and reward.json
+
 
 def write_result(path: Path, row: dict[str, Any]) -> None:
     """Writes plain values as JSON; NaN, such as the ends of an interval that nobody knows, becomes null."""

@@ -29,7 +29,7 @@ from mmrlhf.evaluation.policy import (
     must_refuse,
     refusal_right,
 )
-from mmrlhf.evaluation.results import write_result
+from mmrlhf.evaluation.results import TRADEOFFS_FORMAT, write_result
 from mmrlhf.evaluation.reward.command import How, on_data
 from mmrlhf.evaluation.reward.records import readable
 from mmrlhf.models.load import load_vlm
@@ -41,7 +41,6 @@ from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
-FORMAT = 2
 NOT_JUDGED = "not judged exactly"
 THUMBNAIL = 192
 LEARNED_RULE = (
@@ -249,7 +248,7 @@ def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:
     learned = {policy.name: {n: e.mean for n, e in policy.learned.items()} for policy in found}
     exact = {policy.name: {n: e.mean for n, e in policy.gold.items()} for policy in found}
     return {
-        "format": FORMAT,
+        "format": TRADEOFFS_FORMAT,
         "seed": seed,
         "objectives": list(found[0].objectives),
         "prompts": {m: sum(a.modality == m for a in found[0].answers) for m in ("image-text", "text")},

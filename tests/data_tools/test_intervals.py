@@ -100,8 +100,8 @@ def test_shares_of_all_and_of_nothing_have_wilsons_interval():
 
 
 def test_clusters_that_are_all_right_or_all_wrong_count_as_one_item_each():
-    """20 clusters of 5, half of them right: the variance is that of 20 items, 1/4 / 19, and t has 19 degrees of freedom;
-    Wilson's of so many items, 19, with t = 2.093 in place of 1.96: 0.5 +- 0.5 / sqrt(1 + 19 / 2.093^2)."""
+    """20 clusters of 5, half of them right: the variance is that of 20 items, 1/4 / 19, and t has 19 degrees of
+    freedom; Wilson's of so many items, 19, with t = 2.093 in place of 1.96: 0.5 +- 0.5 / sqrt(1 + 19 / 2.093^2)."""
     names = np.repeat(np.arange(20), 5)
     half = 0.5 / math.sqrt(1 + 19 / 2.0930**2)
     assert (0.5 - half, 0.5 + half) == ends(clustered_share((names % 2).astype(float), names))

@@ -140,8 +140,8 @@ def test_calibration_error_by_hand():
 
 def test_the_debiased_error_by_hand():
     """At 3/4 each, right, wrong, right, wrong: errors of 1/4, -3/4, 1/4, -3/4, whose sum is -1 and whose squares sum to
-    5/4. Of pairs of them (1 - 5/4) / (16 - 4) = -1/48: below 0, no error. Six that are wrong: ((6 * 3/4)^2 - 6 * 9/16) /
-    (36 - 6) = 9/16, so 3/4."""
+    5/4. Of pairs of them (1 - 5/4) / (16 - 4) = -1/48: below 0, no error. Six that are wrong: ((6 * 3/4)^2 - 6 * 9/16)
+    / (36 - 6) = 9/16, so 3/4."""
     third = math.log(3)
     assert calibrated([third, -third] * 2)["error"].mean == 0.0
     found = calibrated([-third] * 6)["error"]

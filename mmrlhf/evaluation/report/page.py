@@ -23,6 +23,7 @@ from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.reward_page import reward_context
 from mmrlhf.evaluation.report.summary import gold_names, looking, title_of, unscored
+from mmrlhf.evaluation.results import REWARD_FORMAT, TRADEOFFS_FORMAT
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
 
@@ -42,8 +43,8 @@ def write_report(run: Path, config: RunConfig) -> Path:
 
 
 def _context(run: Path, config: RunConfig) -> dict[str, Any]:
-    result = _read(run / "evaluate" / "tradeoffs.json")
-    judged = _read(run / "evaluate" / "reward.json")
+    result = _read(run / "evaluate" / "tradeoffs.json", TRADEOFFS_FORMAT)
+    judged = _read(run / "evaluate" / "reward.json", REWARD_FORMAT)
     data = run / "data" if not isinstance(config.data, str) else Path(config.data)
     policies = _policies(config, result)
     curves = figures.training_curves(run, [policy["name"] for policy in policies])
@@ -59,7 +60,6 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "unscored": unscored(result) if result else [],
         "headline": _headline(result, judged),
         "title": title_of(result),
-        "widths": figures.plot_widths(result, judged),
         "has_claims": bool(result) and any(policy["true_claims"] for policy in result["policies"]),
         "looking": looking(result) if result else [],
         "groups": [
@@ -71,6 +71,8 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
         | seen.pop("plots", {}),
         **seen,
+        "widths": figures.plot_widths(result, judged),
+        "fronts": _fronts(result) if result else [],
         "curves": {name: (Markup(svg), key) for name, (svg, key) in curves.items()},
         "samples": _samples(result, policies),
         "data": _data(_read(data / "stats.json")),
@@ -78,14 +80,17 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON file, or None where there is none."""
+def _read(path: Path, version: int | None = None) -> dict[str, Any] | None:
+    """A JSON file, or None where there is none; `version` is the format that it must have."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UserError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
+    if version is not None and row.get("format") != version:
+        raise UserError(f"{path}: was written by another version of mmrlhf; delete it and evaluate again")
+    return row
 
 
 def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -145,6 +150,15 @@ def _headline(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> d
     if judged and {"true", "none"} <= judged["flip"].keys():
         found["flip"] = judged["flip"]
     return found
+
+
+def _fronts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The fronts that there is something to trade on, with their titles."""
+    return [
+        (name, title)
+        for name, title in (("gold", "Exact scores"), ("learned", "Learned rewards"))
+        if isinstance(result["fronts"][name], dict) and len(result["fronts"][name]["objectives"]) > 1
+    ]
 
 
 def _safety(result: dict[str, Any]) -> list[dict[str, Any]]:

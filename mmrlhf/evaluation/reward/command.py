@@ -22,7 +22,7 @@ from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
 from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, LostRow, Outcome
 from mmrlhf.evaluation.report.reward_page import write_reward_page
-from mmrlhf.evaluation.results import write_result
+from mmrlhf.evaluation.results import REWARD_FORMAT, write_result
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
 from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
@@ -30,7 +30,6 @@ from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
 
-FORMAT = 4
 SHOWN = 5  # refused rows that are told by name
 SPLIT = "test"  # of a data set, unless another is named
 LISTED = 100  # and that reward.json lists
@@ -173,7 +172,7 @@ def on_data(reward_model: RewardModel, data: str, split: str, how: How) -> dict[
     """
     records = choose_pairs(data, split, how.pairs, how.seed)
     measured = _measured(reward_model, records, how, mean_of_heads=False)
-    return {"format": FORMAT, "data": data, "split": split, **measured.to_json(how)}
+    return {"format": REWARD_FORMAT, "data": data, "split": split, **measured.to_json(how)}
 
 
 def on_benchmark(
@@ -218,7 +217,7 @@ def on_benchmark(
     }
     reasons = Counter(refusal.reason for refusal in refusals)
     return {
-        "format": FORMAT,
+        "format": REWARD_FORMAT,
         "benchmark": {"name": name, "title": benchmark.title, "rows": [str(path) for path in rows]},
         "rejected": {  # no record at all
             "rows": len(refusals),
