@@ -2,8 +2,8 @@
 
 A gate in the reward model gives each prompt a weight an objective, learnt from data: what matters for a question about
 a picture isn't what matters for a dangerous request (Wang et al. 2024, "Interpretable preferences via multi-objective
-reward modeling and mixture-of-experts", ArmoRM). `floor` f mixes it with equal weights, (1 - f) g_k + f / K, so that
-no objective is switched off by a gate that has seen little.
+reward modeling and mixture-of-experts", ArmoRM). `floor` f mixes it with equal weights, (1 - f) g_k + f / K over
+the K objectives that apply, so that none of these is switched off by a gate that has seen little.
 
 For each prompt it is a weighted sum, so of that prompt's trade-offs it reaches only the convex hull, and one point;
 over prompts the mean rewards of the answers can lie where no single set of weights would put them.
@@ -29,7 +29,9 @@ class Gated(ScalarizerBase):
 
     type: Literal["gated"] = "gated"
     floor: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="share of equal weights that is mixed in; 0: the gate's own, 1: equal weights"
+        0.0,
+        description="share of equal weights, over the objectives that apply, that is mixed in; 0: the gate's own, "
+        "1: equal weights",
     )
 
     @property
@@ -42,5 +44,6 @@ class Gated(ScalarizerBase):
                 "scalarizer gated: the reward model has no gate to read weights from; train it with reward.gate, or "
                 "choose another scalarizer"
             )
-        weights_BK = (1 - self.floor) * rewards.gate_BK + self.floor / len(rewards.objectives)
+        even_BK = rewards.judged_BK / rewards.judged_BK.sum(1, keepdim=True).clamp(min=1)
+        weights_BK = (1 - self.floor) * rewards.gate_BK + self.floor * even_BK
         return weighted_mean(rewards.mean_BK, weights_BK * rewards.judged_BK)
