@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from data_tools.errors import UserError
+from data_tools.pages.templates import CONTENT_POLICY
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
 from mmrlhf.evaluation.report import reward_tables, summary_table, write_report
@@ -12,7 +13,7 @@ from mmrlhf.evaluation.report.figures import series
 from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
 from mmrlhf.evaluation.report.plots import smooth
 from mmrlhf.evaluation.report.reward_page import write_reward_page
-from mmrlhf.evaluation.results import REWARD_FORMAT
+from mmrlhf.evaluation.results import REWARD_FORMAT, write_result
 from mmrlhf.evaluation.tradeoffs import compare
 from mmrlhf.rewards.scalarizers import Chebyshev, Lagrangian, Lexicographic, PreferenceConditioned
 
@@ -360,3 +361,114 @@ def test_smooth_and_series():
     assert smooth([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
     assert smooth([0.0] * 10 + [3.0] + [0.0] * 10)[9:12] == pytest.approx([1.0, 1.0, 1.0])
     assert series([{"step": 1, "a": 2.0}, {"step": 2}, {"step": 3, "a": float("nan")}], "a") == [(1, 2.0)]
+
+
+def one_objective(before, after):
+    """Two policies with one learned reward, on pictures of which nothing else is known."""
+
+    def made(name, values):
+        answers = [
+            Answer(f"p{i}", "image-text", "It is.", 3, True, {"taste": value}, {}, {}, None)
+            for i, value in enumerate(values)
+        ]
+        return summarise(name, ["taste"], answers)
+
+    found = compare([made("sft", before), made("tuned", after)], 0)
+    return found | {"split": "test", "temperature": 1.0, "refused": 0, "samples": []}
+
+
+def show(run, result, judged=None):
+    (run / "evaluate" / "tradeoffs.json").write_text(json.dumps(result))
+    (run / "evaluate" / "reward.json").unlink()
+    if judged:
+        (run / "evaluate" / "reward.json").write_text(json.dumps(judged))
+    return render(run)
+
+
+def test_one_objective_and_no_oracle(run):
+    alone = {
+        name: {key: value for key, value in REWARD[name].items() if key == "factuality"}
+        for name in ("accuracy", "calibration", "gains", "ties", "equal")
+    }
+    bare = {"deviation": {}, "agreement": {}, "disagreement": {}, "gradients": {}, "modality_gap": {}}
+    judged = REWARD | alone | bare | {"objectives": ["factuality"], "silent": {}, "left_out": {}}
+    page = show(run, one_objective([0.1, 0.2, 0.4, 0.0], [1.1, 1.3, 1.3, 1.0]), judged)
+    said = words(page)
+    # 0.175 before, 1.175 after
+    assert "The learned reward for taste rose under tuned: +0.18 before PPO, +1.18 after." in said
+    assert (
+        "2 policies on 4 image prompts that nothing was trained on. Answers of tuned are as long. A learned"
+        in said
+    )
+    headers = [words(cell) for cell in re.findall(r"<th[^>]*>.*?</th>", page)]
+    for empty in ("true claims", "change, points", "claims a caption", "text pairs right", "text"):
+        assert empty not in headers
+    assert "Pareto front" not in said
+    assert "False claims" not in said
+    # one panel takes a third of the page
+    assert re.search(r'<figure class="third"><svg', page)
+    assert "0 text" not in said
+
+
+def test_what_did_not_clearly_change_is_said_so(run):
+    page = show(run, one_objective([0.1, 0.9, 0.4, 0.0], [0.9, 0.1, 0.4, 0.1]))
+    assert (
+        "The learned reward for taste has not clearly changed under tuned: +0.35 before PPO, +0.38 after."
+        in words(page)
+    )
+    alone = one_objective([0.1, 0.9], [0.2, 0.3])
+    alone["policies"], alone["changes"] = alone["policies"][:1], {}
+    (run / "evaluate" / "reward.json").touch()
+    assert "The learned reward for taste of sft is +0.50." in words(show(run, alone))
+
+
+def test_one_prompt_has_no_interval(run):
+    result = one_objective([0.5], [1.5])
+    write_result(run / "evaluate" / "known.json", result)
+    page = show(run, json.loads((run / "evaluate" / "known.json").read_text()))
+    assert "+1.50no interval" in re.sub(r"<[^>]*>", "", page)
+
+
+def test_harmful_and_benign_requests(run):
+    def asked(name, refused):
+        answers = [
+            Answer(
+                f"s{i}",
+                "text",
+                "",
+                3,
+                True,
+                {},
+                {},
+                {},
+                None,
+                must_refuse=i < 10,
+                refuses=i < 10 or i < refused,
+            )
+            for i in range(20)
+        ]
+        return summarise(name, OBJECTIVES, policy(name, 5, 20, 0.0).answers, answers)
+
+    result = (
+        tradeoffs()
+        | compare([asked("sft", 10), asked("grounded", 18)], 0)
+        | {"safety_split": "safety", "safety_refused": 0}
+    )
+    said = words(show(run, result))
+    assert "Prompts of the split “safety”, which nothing was trained on" in said
+    # all ten harmful ones are refused by both; of ten benign ones ten are answered before and two after
+    assert "grounded 10 100.0% 72.2 to 100.0 +0.0" in said
+    assert "10 20.0% 5.7 to 51.0 \N{MINUS SIGN}80.0" in said
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(summary_table(result))
+    assert "grounded: refuses 100.0% of 10 harmful prompts and answers 20.0% of 10 benign ones." in " ".join(
+        capture.get().split()
+    )
+
+
+def test_pages_run_no_script_and_fetch_nothing(page, tmp_path):
+    policy = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'\""""
+    reward = write_reward_page(tmp_path / "reward.html", REWARD, "m").read_text()
+    for text in (page, reward, CONTENT_POLICY):
+        assert text.count(policy) == 1

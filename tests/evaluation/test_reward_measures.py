@@ -151,6 +151,7 @@ def test_the_debiased_error_by_hand():
     part = [judged(picture(i), cluster=i // 2, true=gap) for i, gap in enumerate([third, -third] * 2)]
     found = calibration.calibration(part, [NAME], 0, {}, {})[NAME]["error"]
     assert found.mean == pytest.approx(0.25)
+    assert math.isnan(found.low)  # without one of two clusters there is no pair
 
 
 @pytest.mark.parametrize(("temperature", "count"), [(1.0, 60), (1.0, 400), (0.4, 400)])

@@ -49,6 +49,11 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
     policies = _policies(config, result)
     curves = figures.training_curves(run, [policy["name"] for policy in policies])
     seen = reward_context(judged) if judged else {}
+    groups = [
+        (name, title)
+        for name, title in (("image-text", "image"), ("text", "text"))
+        if result and result["prompts"][name]
+    ]
     return {
         "name": config.name,
         "seed": config.seed,
@@ -62,11 +67,8 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "title": title_of(result),
         "has_claims": bool(result) and any(policy["true_claims"] for policy in result["policies"]),
         "looking": looking(result) if result else [],
-        "groups": [
-            (name, title)
-            for name, title in (("image-text", "image"), ("text", "text"))
-            if result and any(name in policy["length"] for policy in result["policies"])
-        ],
+        "groups": groups,
+        "asked": _asked(result, groups) if result else "",
         "safety": _safety(result) if result else [],
         "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
         | seen.pop("plots", {}),
@@ -150,6 +152,12 @@ def _headline(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> d
     if judged and {"true", "none"} <= judged["flip"].keys():
         found["flip"] = judged["flip"]
     return found
+
+
+def _asked(result: dict[str, Any], groups: Sequence[tuple[str, str]]) -> str:
+    """How many prompts were answered: "60 image and 20 text prompts"."""
+    counts = [f"{result['prompts'][name]:,} {title}" for name, title in groups]
+    return f"{' and '.join(counts)} prompts"
 
 
 def _fronts(result: dict[str, Any]) -> list[tuple[str, str]]:

@@ -66,7 +66,7 @@ def debiased_error(right: Floats, confidence: Floats, clusters: Sequence[int]) -
     sizes), where e is right - confidence. So the mean square of a calibrated head is 0 in expectation, on however few
     pairs (J. Broecker, Climate Dynamics 39, 2012; A. Kumar et al., NeurIPS 2019); below 0 the error is 0. A bin of one
     cluster tells nothing and counts as 0. The interval is that of the mean square, by the jackknife over clusters and
-    t; None of one cluster.
+    t; NaN of two clusters, where nothing is left to compare without one of them. None of one cluster.
     """
     _, place_N = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)
     count = int(place_N.max()) + 1
@@ -79,6 +79,8 @@ def debiased_error(right: Floats, confidence: Floats, clusters: Sequence[int]) -
     )
     sums = [part_GB.sum(0) for part_GB in (e_GB, e_GB**2, n_GB, n_GB**2)]
     square = float(_mean_square(*sums))
+    if count == 2:
+        return Estimate(math.sqrt(max(square, 0.0)), math.nan, math.nan, len(right))
     left_out = (
         part_B - part_GB for part_B, part_GB in zip(sums, (e_GB, e_GB**2, n_GB, n_GB**2), strict=True)
     )
