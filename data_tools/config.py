@@ -191,15 +191,18 @@ def validate_nested(row: Any, model: type[ConfigT]) -> ConfigT:
         return model.model_validate(row)
     except ValidationError as error:
         # `explain` puts these lines behind the path of the field
-        raise PydanticCustomError("nested", "{lines}", {"lines": explain(error, model)}) from None
+        raise PydanticCustomError("nested", "{lines}", {"lines": explain(error, model, root="")}) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], most: int | None = None) -> list[str]:
-    """One line a mistake, each with the path of the key, at most `most` of them."""
+def explain(
+    error: ValidationError, model: type[BaseModel], most: int | None = None, root: str = "the file"
+) -> list[str]:
+    """One line a mistake, each with the path of the key, at most `most` of them; a mistake of `model` as a whole is one
+    of `root`."""
     lines = []
     for item in error.errors(include_url=False)[:most]:
         loc = [str(part) for part in item["loc"]]
-        path = ".".join(loc) or "the file"
+        path = ".".join(loc) or root
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, loc[:-1])
             near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
@@ -210,7 +213,8 @@ def explain(error: ValidationError, model: type[BaseModel], most: int | None = N
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; it has no default")
         elif item["type"] == "nested":
-            lines += [f"{path}.{line}" for line in item["ctx"]["lines"]]
+            # a nested mistake of the whole section has no path of its own
+            lines += [f"{path}{line if line[0] == ':' else f'.{line}'}" for line in item["ctx"]["lines"]]
         else:
             got = item.get("input")
             shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) or got is None else ""

@@ -13,6 +13,7 @@ from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.load import choose_device, load_vlm
 from mmrlhf.models.vlm import VLM, decode
+from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import console
 
@@ -29,9 +30,10 @@ def converse(
     such as "helpfulness=0.7,factuality=0.3", are told to a policy that was trained to read them.
 
     Raises:
-        UserError: no such model or image, an image that can't be read, weights for a model that reads none, or weights
-            of an objective that it doesn't know.
+        UserError: no such model or image, a reward model in place of a policy, an image that can't be read, weights for
+            a model that reads none, or weights of an objective that it doesn't know.
     """
+    check_policy(model)
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such image file")
     refs = (ImageRef(path=str(image)),) if image else ()

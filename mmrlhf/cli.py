@@ -1,5 +1,5 @@
-"""The command line. Exit codes: 0 done (or saved and stopped by SIGTERM), 1 our fault, 2 the user's, 130 Ctrl-C, also
-where it was saved first: what stands behind `&&` isn't done then."""
+"""The command line. Exit codes: 0 done, 1 our fault, 2 the user's, 130 Ctrl-C and 143 SIGTERM, also where the run was
+saved first: what stands behind `&&` isn't done then."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def _main(arguments: list[str] | None) -> int:
         return 2
     except Stopped as stop:
         _tell(f"{stop}; the same command with --resume goes on")
-        return 130 if stop.interrupted else 0
+        return 130 if stop.interrupted else 143
     except RunError as error:
         _tell(f"error: {error}")
         return 1

@@ -24,11 +24,11 @@ from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.vlm import VLM, hidden_states, in_float32
 from mmrlhf.rewards import gate as gates
 from mmrlhf.rewards import heads as files
-from mmrlhf.rewards.card import FORMAT, RewardCard, read_card, write_card
+from mmrlhf.rewards.card import CARD, FORMAT, RewardCard, read_card, write_card
 from mmrlhf.rewards.heads import Heads, RatingScale
 from mmrlhf.types import Rewards, Row, TokenBatch
 
-HEADS, CARD = "reward_heads.safetensors", "reward.json"
+HEADS = "reward_heads.safetensors"
 
 
 class NonFiniteReward(RunError):

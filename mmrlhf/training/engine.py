@@ -38,7 +38,7 @@ from mmrlhf.training.checkpoint import (
 )
 from mmrlhf.training.metrics import Means, MetricsWriter
 from mmrlhf.training.optimizer import make_optimizer
-from mmrlhf.training.processes import everyones, sum_gradients
+from mmrlhf.training.processes import check_launched, everyones, launched_processes, sum_gradients
 from mmrlhf.training.sharding import (
     forget_unused,
     gathered,
@@ -131,13 +131,25 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
     Processes wait for the main one while it builds data or evaluates, which may take hours.
 
     Raises:
-        UserError: the launcher asks for FSDP or DeepSpeed by accelerate's own plug-ins, which would be ignored here.
+        UserError: the launcher asks for FSDP or DeepSpeed by accelerate's own plug-ins, which would be ignored here; or
+            it started processes that can't work together.
     """
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patient])
+    # on CPUs accelerate takes up a launcher's processes only where it is asked for CPUs
+    cpu = not torch.accelerator.is_available()
+    try:
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[patient])
+    except ValueError as error:
+        # torch and accelerate miss what a launcher would have set, such as MASTER_ADDR
+        if launched_processes() is None:
+            raise
+        raise UserError(
+            f"the launcher's processes can't be joined: {error} (docs/processes.md)"
+        ) from error
+    check_launched(accelerator)
     kind = accelerator.distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise UserError(
