@@ -335,7 +335,9 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         state = read_state(folder)
-        if state and (changed := changed_settings(state, made_of)):
+        # what chooses among checkpoints may change while the stage is at work
+        free = () if state.get("done") else (f"{name.split('/')[0]}.best_by",)
+        if state and (changed := changed_settings(state, made_of, free)):
             raise UserError(
                 f"{folder}: was made with other settings ({changed}). Give the run another name (--set name=...), or "
                 "--restart to delete it and begin anew."
@@ -374,6 +376,8 @@ class Run:
         section = self._section(kind)
         settings = section.model_dump(mode="json", exclude={"model", *ROUNDING_ONLY})
         if variant:
+            if section.alarms.action != "slow":
+                del settings["alarms"]  # they tell of numbers, or stop the run, and change none
             # the other variants don't decide this one's numbers
             settings["variants"] = [v for v in settings["variants"] if v["name"] == variant]
             settings["objectives"] = [

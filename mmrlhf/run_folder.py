@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,14 @@ def manifest_hash(data: str | Path) -> str | None:
         return None
 
 
-def changed_settings(state: dict[str, Any], made_of: dict[str, Any]) -> str:
-    """The settings in which a stage that is there differs from what it would be made of now; empty where it
-    doesn't."""
+def changed_settings(state: dict[str, Any], made_of: dict[str, Any], but: Collection[str] = ()) -> str:
+    """The settings in which a stage that is there differs from what it would be made of now, but for some; empty where
+    it doesn't."""
     if state["fingerprint"] == fingerprint(made_of):
         return ""
-    keys = differences(state["made_of"], made_of)
+    keys = [key for key in differences(state["made_of"], made_of) if key not in but]
+    if not keys and but:
+        return ""
     return ", ".join(key for key in keys[:SHOWN] if key != EARLIER) or "an earlier stage"
 
 

@@ -18,6 +18,7 @@ from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
 from mmrlhf.config.grounding import GroundingConfig
+from mmrlhf.config.metric_names import ppo_metrics, reward_metrics, sft_metrics, wrong_metric
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import (
@@ -86,6 +87,7 @@ class RunConfig(Config):
         mistakes = [
             *self._missing_sections(),
             *self._wrong_models(),
+            *self._wrong_metrics(),
             *(self._wrong_objectives() or (*self._wrong_scalarizers(), *self._wrong_wishes())),
         ]
         if mistakes:
@@ -112,6 +114,18 @@ class RunConfig(Config):
                 for item in error.errors():
                     message = item["msg"].removeprefix("Value error, ")
                     yield _mistake(f"with the run's model: {message}", name, "model", *item["loc"])
+
+    def _wrong_metrics(self) -> Iterator[InitErrorDetails]:
+        """A best_by that names no metric of its stage would choose nothing, and be found out once all is trained."""
+        names = {
+            "sft": sft_metrics(),
+            "reward": reward_metrics(self.reward) if self.reward else [],
+            "ppo": ppo_metrics(self.ppo, self.objectives) if self.ppo else [],
+        }
+        for stage, known in names.items():
+            section: StageConfig | None = getattr(self, stage)
+            if section and section.best_by and (wrong := wrong_metric(section.best_by, known)):
+                yield _mistake(wrong, stage, "best_by")
 
     def _wrong_objectives(self) -> list[InitErrorDetails]:
         """Objectives of which PPO couldn't tell one from the other, or that are none."""

@@ -16,7 +16,9 @@ from mmrlhf.rewards.scalarizers.base import Weight
 class SftConfig(StageConfig):
     """Supervised fine-tuning; the loss is on answers only."""
 
-    epochs: float = Field(1.0, gt=0, description="passes over the demonstrations")
+    epochs: float = Field(
+        1.0, gt=0, description="passes over the demonstrations, rounded up to whole steps: none is left out"
+    )
     batch_size: Positive = Field(32, description="rows of one update, over all processes")
     learn_from: list[Literal["demonstration", "preference"]] = Field(
         ["demonstration"],
@@ -70,7 +72,11 @@ class RewardConfig(StageConfig):
         description="ensemble of so many heads for each objective on the one backbone, each with a bootstrap of the "
         "data; their deviation says how unsure a reward is",
     )
-    epochs: float = Field(1.0, gt=0, description="passes over the preference records")
+    epochs: float = Field(
+        1.0,
+        gt=0,
+        description="passes over the preference records, rounded up to whole steps: none is left out",
+    )
     batch_size: Positive = Field(32, description="records (pairs) of one update, over all processes")
     center: float = Field(
         0.001, ge=0, description="weight of the squared sum of a pair's rewards, which keeps rewards near 0"

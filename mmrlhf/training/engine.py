@@ -36,7 +36,7 @@ from mmrlhf.training.checkpoint import (
     save_checkpoint,
     weights_at,
 )
-from mmrlhf.training.metrics import Means, MetricsWriter
+from mmrlhf.training.metrics import Means, MetricsWriter, read_metrics
 from mmrlhf.training.optimizer import make_optimizer
 from mmrlhf.training.processes import check_launched, everyones, launched_processes, sum_gradients
 from mmrlhf.training.sharding import (
@@ -146,9 +146,7 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
         # torch and accelerate miss what a launcher would have set, such as MASTER_ADDR
         if launched_processes() is None:
             raise
-        raise UserError(
-            f"the launcher's processes can't be joined: {error} (docs/processes.md)"
-        ) from error
+        raise UserError(f"the launcher's processes can't be joined: {error} (docs/processes.md)") from error
     check_launched(accelerator)
     kind = accelerator.distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
@@ -209,7 +207,7 @@ class Engine:
         if saved:
             restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
-            best.load_state_dict(saved.best, self.folder / "checkpoints")
+            self._load_best(best, saved)
         optimizer = self._optimizer(stage, saved)
         start = saved.step if saved else 0
         saved = None  # its tensors needn't stay in memory for the whole run
@@ -245,8 +243,25 @@ class Engine:
         if writer:
             writer.close()
         stage.gathered = contextlib.nullcontext
-        if best.step is not None and main:
-            console.print(f"{stage.name}: the best by {stage.best_by} is step {best.step}", style="dim")
+        if stage.best_by and main:
+            chosen = f"the best by {stage.best_by} is step {best.step}"
+            none = (
+                f"no step had the metric {best.by}, so best_by chooses nothing; the model is the last step's"
+            )
+            console.print(
+                f"{stage.name}: {none if best.step is None else chosen}",
+                style="yellow" if best.step is None else "dim",
+                markup=False,
+            )
+
+    def _load_best(self, best: Best, saved: Checkpoint) -> None:
+        """Takes back which checkpoint is the best; looks for it anew where another metric chooses now."""
+        folder = self.folder / "checkpoints"
+        if saved.best.get("by", best.asked) == best.asked:
+            best.load_state_dict(saved.best, folder)
+            return
+        rows = read_metrics(self.folder / "metrics.jsonl")
+        best.replay([row for row in rows if row["step"] <= saved.step], folder, self.config.checkpoint_every)
 
     def weights(self, stage: Stage) -> dict[str, Tensor]:
         """What training has made of the trained weights: those of the best checkpoint where a metric chooses it, else

@@ -27,7 +27,13 @@ from mmrlhf.types import Outcomes
 T = TypeVar("T")
 BUCKET = 2**24  # elements that are summed in one call
 # where launchers write how many processes they started: torchrun and accelerate the first, mpirun and srun the others
-WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+WORLD_SIZES = (
+    "WORLD_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "SLURM_STEP_NUM_TASKS",
+)
 
 
 def check_launched(accelerator: Accelerator) -> None:
