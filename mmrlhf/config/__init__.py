@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from data_tools.build import DataConfig
 from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
-from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
+from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.metric_names import ppo_metrics, reward_metrics, sft_metrics, wrong_metric
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture
@@ -30,8 +30,8 @@ from mmrlhf.config.stages import (
     SftConfig,
 )
 from mmrlhf.rewards.objectives import ObjectiveBase
-from mmrlhf.rewards.scalarizers import ScalarizerBase
-from mmrlhf.rewards.scalarizers.asking import wish
+from mmrlhf.rewards.scalarizers import PreferenceConditioned, ScalarizerBase
+from mmrlhf.rewards.scalarizers.asking import read_asks, wish
 
 __all__ = [
     "BEFORE_PPO",
@@ -88,6 +88,7 @@ class RunConfig(Config):
             *self._missing_sections(),
             *self._wrong_models(),
             *self._wrong_metrics(),
+            *self._idle_settings(),
             *(self._wrong_objectives() or (*self._wrong_scalarizers(), *self._wrong_wishes())),
         ]
         if mistakes:
@@ -103,6 +104,28 @@ class RunConfig(Config):
             )
         if self.evaluate:
             yield _mistake("needs a reward section, or ppo.objectives: they judge every answer", "evaluate")
+
+    def _idle_settings(self) -> Iterator[InitErrorDetails]:
+        """Settings of the evaluation that nothing reads under the other sections."""
+        if not self.evaluate:
+            return
+        if self.reward is None and set_otherwise(self.evaluate, "pairs"):
+            yield _mistake(
+                "does nothing without a reward section: pairs are scored by the reward model; leave it out",
+                *("evaluate", "pairs"),
+            )
+        stage = self.ppo or StageConfig()
+        asked = any(
+            isinstance(variant.scalarizer, PreferenceConditioned)
+            for variant in getattr(stage, "variants", ())
+        )
+        # a policy of another run may read weights too
+        if self.evaluate.weights and not asked and not read_asks((stage.model or self.model).path):
+            yield _mistake(
+                "does nothing where no variant reads weights; give one the scalarizer preference_conditioned, or leave "
+                "it out",
+                *("evaluate", "weights"),
+            )
 
     def _wrong_models(self) -> Iterator[InitErrorDetails]:
         """A stage's settings may be well by themselves and still not fit those of the run."""

@@ -16,6 +16,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
+def set_otherwise(section: Config, *names: str) -> list[str]:
+    """Those of a section's settings that somebody set to something else than their default. A config that a run wrote
+    holds all defaults too, so that a default that is written out says nothing."""
+    fields = type(section).model_fields
+    return [
+        name
+        for name in names
+        if name in section.model_fields_set
+        and getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    ]
+
+
 class LoraSettings(Config):
     """Low-rank adapters on linear layers: of the language model and, where they are asked for, of what sees."""
 
@@ -95,6 +107,15 @@ class OptimConfig(Config):
     betas: tuple[Decay, Decay] = Field((0.9, 0.95), description="AdamW's moment decays")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+
+    @model_validator(mode="after")
+    def _check(self) -> OptimConfig:
+        if self.schedule == "constant" and set_otherwise(self, "final"):
+            raise ValueError(
+                "final: does nothing with schedule: constant, whose rate stays at its peak; set schedule to linear or "
+                "cosine, or leave final out"
+            )
+        return self
 
 
 class StageConfig(Config):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
-from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.config.base import Positive, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture, Mixing
 from mmrlhf.rewards.scalarizers.base import Weight
@@ -134,6 +134,32 @@ class RewardConfig(StageConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _does_something(self) -> RewardConfig:
+        """Refuses settings that nothing reads under the others."""
+        weights, terms = self.weights, self.grounding
+        compares = weights.pair > 0 or weights.ranking > 0
+        centred = compares and set(self.objectives) - set(self.cost_heads)
+        off = "does nothing where"
+        mistakes = {
+            f"margin_scale: {off} weights.pair is 0: margins are of comparisons": self.margin_scale
+            and not weights.pair,
+            f"rating_loss: {off} weights.rating is 0": set_otherwise(self, "rating_loss")
+            and not weights.rating,
+            f"center: {off} weights.pair and weights.ranking are 0, or all objectives are cost heads": (
+                set_otherwise(self, "center") and self.center and not centred
+            ),
+            f"grounding.flips: {off} weights.pair and weights.ranking are 0": terms.flips and not compares,
+            f"grounding.image_conditional: {off} weights.pair and weights.ranking are 0": (
+                terms.image_conditional.weight and not compares
+            ),
+            "gate: weighs several objectives, and there is one, which always counts whole": self.gate
+            and len(self.objectives) == 1,
+        }
+        if wrong := [message for message, applies in mistakes.items() if applies]:
+            raise ValueError("; ".join(wrong) + ". Leave it out, or change the other setting")
+        return self
+
 
 class EvaluateConfig(Config):
     """What the report measures."""
@@ -183,3 +209,12 @@ class EngineConfig(Config):
         8.0, ge=0, description="host memory for those that no longer fit on the device"
     )
     tensorboard: bool = Field(True, description="write TensorBoard files beside metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> EngineConfig:
+        if not self.vision_cache_gb and set_otherwise(self, "vision_cache_host_gb"):
+            raise ValueError(
+                "vision_cache_host_gb: does nothing where vision_cache_gb is 0, which keeps no image features; set "
+                "vision_cache_gb above 0, or leave vision_cache_host_gb out"
+            )
+        return self

@@ -1,5 +1,5 @@
-"""Answers that `max_answer_tokens` cuts: how many there are, and what was judged between answers of which the cut leaves
-the same tokens. Such a judgement teaches nothing, so it is left out and counted.
+"""Answers that `max_answer_tokens` cuts: how many there are, and what was judged between answers of which the cut
+leaves the same tokens. Such a judgement teaches nothing, so it is left out and counted.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class CutAnswers:
     """Counts what a limit on answers does to each step, and tells of it once."""
 
     def __init__(self, vlm: VLM, what: str, most: int, end: str = "") -> None:
-        """`what` says whose answers they are, `most` is `max_answer_tokens`; `end` goes behind the names of the metrics."""
+        """`what` says whose answers they are, `most` is `max_answer_tokens`; `end` goes behind the metrics' names."""
         self.vlm, self.what, self.most, self.end = vlm, what, most, end
         self._told = False
         self._cut, self._answers, self._same, self._choices = 0, 0, 0, 0

@@ -145,7 +145,7 @@ def open_kinds(folder: str, split: str, kinds: Sequence[Kind]) -> tuple[list[Rec
     Raises:
         UserError: the split holds no record of a kind.
     """
-    sets = [open_records(folder, split, kind=kind) for kind in kinds]
+    sets = [open_records(folder, split, kind=kind) for kind in dict.fromkeys(kinds)]
     told = (zip(part.strata, part.repeats, strict=True) for part in sets)
     return sets, Labels(Label(*stratum, repeat) for part in told for stratum, repeat in part)
 
@@ -199,7 +199,7 @@ class Refusals:
 
     def _advice(self) -> str:
         why, remedy = self._last
-        return f"the last: {why}. Way out: {remedy}; max_refused is the share that may be left out"
+        return f"the last: {why}. {remedy[0].upper()}{remedy[1:]}; max_refused is the share that may be left out"
 
     def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         """The counts of all processes, each of which must call it, as JSON values."""

@@ -273,7 +273,7 @@ def test_a_full_disk_a_stop_and_ctrl_c(tell: Tell, monkeypatch: pytest.MonkeyPat
         (RunError("the loss is nan"), 1, "error: the loss is nan"),
         (
             Stopped("ppo is saved at step 3 of 6"),
-            0,
+            143,
             "ppo is saved at step 3 of 6; the same command with --resume goes on",
         ),
         # what stands behind && must not begin
