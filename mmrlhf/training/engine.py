@@ -148,6 +148,8 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
             raise
         raise UserError(f"the launcher's processes can't be joined: {error} (docs/processes.md)") from error
     check_launched(accelerator)
+    if config.shard and accelerator.num_processes == 1:
+        console.print("engine.shard: does nothing on one process, which holds all weights", style="yellow")
     kind = accelerator.distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise UserError(
@@ -218,6 +220,12 @@ class Engine:
             )
         stage.begin(self.folder, start)
         main = self.accelerator.is_main_process
+        if main and stage.best_by and stage.num_steps <= self.config.checkpoint_every:
+            console.print(
+                f"{stage.name}: best_by has one checkpoint to choose from; set engine.checkpoint_every below the "
+                f"{stage.num_steps} steps",
+                style="yellow",
+            )
         writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
             bar(start)

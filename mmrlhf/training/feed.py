@@ -101,6 +101,17 @@ class Feed:
         return [shown.epoch for position in positions for shown in self.slot(position)]
 
 
+def tell_repeats(name: str, feed: Feed, batch_size: int, accelerator: Accelerator) -> None:
+    """Tells of batches that are larger than an epoch, so that a stage shows more than its epochs."""
+    if batch_size > len(feed) and accelerator.is_main_process:
+        console.print(
+            f"{name}: each batch of {batch_size} shows the {len(feed)} records of an epoch more than once; with a "
+            "batch_size of no more than that it wouldn't",
+            style="yellow",
+            markup=False,
+        )
+
+
 def planned(layout: Layout, strata: Sequence[Stratum], width: int = 1) -> dict[str, Planned]:
     """A layout's strata by name, each with its source; a draw of one shows `width` records."""
     return {
@@ -199,7 +210,9 @@ class Refusals:
 
     def _advice(self) -> str:
         why, remedy = self._last
-        return f"the last: {why}. {remedy[0].upper()}{remedy[1:]}; max_refused is the share that may be left out"
+        return (
+            f"the last: {why}. {remedy[0].upper()}{remedy[1:]}; max_refused is the share that may be left out"
+        )
 
     def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:
         """The counts of all processes, each of which must call it, as JSON values."""

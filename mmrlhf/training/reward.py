@@ -20,7 +20,7 @@ from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.terminal import console
 from mmrlhf.training.cut_answers import CutAnswers, SameAnswers, check_room, is_cut, without_same
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Refusals
+from mmrlhf.training.feed import Refusals, tell_repeats
 from mmrlhf.training.grounding import GroundedBatch, Grounding, Unit, check_blind
 from mmrlhf.training.mixing import AdaptiveFeed
 from mmrlhf.training.processes import everyones, total
@@ -67,8 +67,8 @@ class RewardStage(Stage):
         self.grounding.check()
         self.module: Any = self.reward_model if self.grounding.branch is None else self.grounding.branch
         self.feed = self.data.feed
-        self.mixing = self._mixing()
         self.num_steps = self.feed.steps(config.epochs, config.batch_size)
+        self.mixing = self._mixing()
         self.refusals = Refusals(config.max_refused)
         check_room(vlm, config.max_answer_tokens)
         self.cuts = CutAnswers(vlm, "preferences", config.max_answer_tokens)
@@ -79,6 +79,11 @@ class RewardStage(Stage):
         rule = self.config.mixture
         if not isinstance(rule, AdaptiveMixture):
             return None
+        if rule.every >= self.num_steps:
+            raise UserError(
+                f"reward.mixture.every: nothing is measured in the {self.num_steps} steps of the stage; set every "
+                "below that, more epochs, or the mixture to fixed"
+            )
         check_blind(self.vlm, "mixture: must be fixed")
         sample = self.data.measured()
         return AdaptiveFeed(
@@ -86,6 +91,7 @@ class RewardStage(Stage):
         )
 
     def begin(self, folder: Path, step: int) -> None:
+        tell_repeats(self.name, self.feed, self.config.batch_size, self.accelerator)
         if self.mixing:
             self.mixing.begin(folder, step)
 

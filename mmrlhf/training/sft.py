@@ -19,7 +19,7 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
 from mmrlhf.training.cut_answers import CutAnswers, check_room
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Feed, Refusals, open_feed
+from mmrlhf.training.feed import Feed, Refusals, open_feed, tell_repeats
 from mmrlhf.training.processes import total
 from mmrlhf.types import Row, Sums
 
@@ -68,6 +68,9 @@ class SftStage(Stage):
         self.demonstrations = DemonstrationRows(vlm, config, config.learn_from, data, seed)
         self.refusals = self.demonstrations.refusals
         self.num_steps = self.demonstrations.feed.steps(config.epochs, config.batch_size)
+
+    def begin(self, folder: Path, step: int) -> None:
+        tell_repeats(self.name, self.demonstrations.feed, self.config.batch_size, self.accelerator)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return weight_groups(self.module, self.optim)

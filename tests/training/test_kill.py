@@ -33,7 +33,7 @@ CONFIG = {
         ]
     },
     "sft": {"batch_size": 8, "max_answer_tokens": 12, "optim": {"lr": 1e-4}},
-    "reward": {"objectives": ["helpfulness", "factuality"], "batch_size": 8, "max_answer_tokens": 12},
+    "reward": {"objectives": ["helpfulness", "factuality"], "batch_size": 8, "max_answer_tokens": 32},
     "ppo": {
         "steps": STEPS,
         "batch_size": 6,
