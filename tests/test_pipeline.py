@@ -73,7 +73,13 @@ def opened(path: Path, *overrides: str, restart: bool = False) -> Run:
         ("ppo.variants=[{name: balanced, scalarizer: worst_case}]", "ppo/balanced", "ppo.variants"),
         ("reward.optim.lr=0.5", "reward", "reward.optim.lr"),
         ("reward.model={dtype: float32}", "reward", "model.dtype"),
+        ("ppo.objectives=[{type: length, name: brief, target: 3}]", "ppo/balanced", "ppo.objectives"),
+        ("reward.max_answer_tokens=40", "reward", "reward.max_answer_tokens"),
+        ("sft=null", "reward", "an earlier stage"),
+        ("reward.model.path=tiny", "reward", "an earlier stage"),
         ("sft.optim.lr=0.5", "sft", "sft.optim.lr"),
+        ("model.lora={r: 4}", "sft", "model.lora"),
+        ("model.freeze_projector=false", "sft", "model.freeze_projector"),
         ("seed=3", "sft", "seed"),
     ],
 )

@@ -227,7 +227,9 @@ def _check_path(path: str) -> None:
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory")
+            inside = folder / "model"
+            hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else ""
+            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory{hint}")
     elif folder.exists():
         raise UserError(f"model {path}: is a file; a model is a directory with config.json and *.safetensors")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1:
