@@ -89,6 +89,6 @@ def wrong_metric(best_by: str, names: Sequence[str]) -> str:
     name = best_by.removeprefix("-")
     if any(name == known or (known[-1] == "*" and name.startswith(known[:-1])) for known in names):
         return ""
-    near = difflib.get_close_matches(name, names, n=1)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"there is no metric {name!r}.{hint} There are {', '.join(sorted(names))}"
