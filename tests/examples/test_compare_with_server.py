@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.http_server import as_json, serving
+from http_server import as_json, serving
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
