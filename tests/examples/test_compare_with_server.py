@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from http_server import as_json, serving
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
