@@ -74,6 +74,7 @@ def opened(path: Path, *overrides: str, restart: bool = False) -> Run:
         ("reward.optim.lr=0.5", "reward", "reward.optim.lr"),
         ("reward.model={dtype: float32}", "reward", "model.dtype"),
         ("ppo.objectives=[{type: length, name: brief, target: 3}]", "ppo/balanced", "ppo.objectives"),
+        ("ppo.alarms={action: slow}", "ppo/balanced", "ppo.alarms"),  # which changes the learning rate
         ("reward.max_answer_tokens=40", "reward", "reward.max_answer_tokens"),
         ("sft=null", "reward", "an earlier stage"),
         ("reward.model.path=tiny", "reward", "an earlier stage"),
@@ -109,7 +110,13 @@ def test_nor_is_anything_trained_on_them(made: Path) -> None:
 
 
 def test_what_decides_no_number_may_change(made: Path) -> None:
-    run = opened(made, "evaluate.prompts=2", "engine.checkpoint_every=7", "engine.keep_checkpoints=1")
+    run = opened(
+        made,
+        "evaluate.prompts=2",
+        "engine.checkpoint_every=7",
+        "engine.keep_checkpoints=1",
+        "ppo.alarms={kl: 3, action: stop}",
+    )
     folder = run.folder
     assert run.policies() == {
         "sft": str(folder / "sft" / "model"),
