@@ -83,6 +83,7 @@ def audit(
     from data_tools.audits.page import write_reports
     from data_tools.audits.thresholds import broken, parse_threshold
     from data_tools.errors import UserError
+    from data_tools.lock import locked
 
     names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else []
     if against and names and "contamination" not in names:
@@ -91,10 +92,12 @@ def audit(
         )
     thresholds = [parse_threshold(text, names) for text in fail_on or []]
     options = Options(seed, max_pairs, tuple(against or ()))
-    report = _run(directory, splits or [], names, options)
-    other = _run(compare, [], names, options) if compare else None
-    failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
-    json_file, html_file = write_reports(report, out or free_folder(directory), other, failed)
+    folder = out or free_folder(directory)
+    with locked(folder, "auditing into"):
+        report = _run(directory, splits or [], names, options)
+        other = _run(compare, [], names, options) if compare else None
+        failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
+        json_file, html_file = write_reports(report, folder, other, failed)
     if as_json:
         typer.echo(json_file.read_text(encoding="utf-8"), nl=False)
     else:

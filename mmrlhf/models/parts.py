@@ -158,9 +158,9 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:
-    """Saves for plain transformers, and engines that read the hub's checkpoints: the model, with adapters merged into a
-    copy of the weights they change, and the processor; with LoRA the adapter too, in `adapter/`, for plain peft. Others'
-    adapters beside it are left out."""
+    """Saves for plain transformers and engines that read the hub's checkpoints: the model, with adapters merged into a
+    copy of the weights they change, and the processor; with LoRA the adapter too, in `adapter/`, for plain peft.
+    Others' adapters beside it are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     if vlm.has_adapters:
         vlm.model.save_pretrained(directory / "adapter", selected_adapters=[OWN])  # type: ignore[operator]
