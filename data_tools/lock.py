@@ -1,8 +1,8 @@
 """One process at a time writes into a folder.
 
-The lock is the kernel's, on a file beside the folder, and ends with the process, however that ends; across machines, too,
-where the file system has such locks, as NFS does. On one that has none, the file itself is the lock: it names the
-process, and one that is dead on the same machine is passed over.
+The lock is the kernel's, on a file beside the folder, and ends with the process, however that ends; it holds across
+machines where the file system has such locks, as NFS does. On one that has none, the file itself is the lock: it names
+the process, and one that is dead on the same machine is passed over.
 """
 
 from __future__ import annotations
