@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
+from data_tools.printing import say
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
@@ -44,7 +45,7 @@ def converse(
     vlm = load_vlm(ModelConfig(path=model), choose_device())
     turns: list[Message] = []
     if question is not None:
-        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
         return
     if sys.stdin.isatty():
         console.print("Ask away; an empty line ends it.", style="dim")
@@ -55,7 +56,7 @@ def converse(
             return
         if not line.strip():
             return
-        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
 
 
 def _wanted(model: str, weights: str | None) -> dict[str, float] | None:

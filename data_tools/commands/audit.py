@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from data_tools.commands.work import bars
+from data_tools.printing import PlainConsole, say, styled
 
 if TYPE_CHECKING:
     from data_tools.audits.base import Options
@@ -99,12 +100,12 @@ def audit(
         failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
         json_file, html_file = write_reports(report, folder, other, failed)
     if as_json:
-        typer.echo(json_file.read_text(encoding="utf-8"), nl=False)
+        say(json_file.read_text(encoding="utf-8").rstrip("\n"))
     else:
         _show(report, other)
-        typer.echo(f"Report: {html_file}")
+        say(f"Report: {html_file}")
     for line in failed:
-        typer.echo(f"failed: {line}", err=True)
+        say(f"failed: {line}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -131,14 +132,12 @@ def _run(directory: Path, splits: list[str], only: list[str], options: Options) 
 
 
 def _show(report: Report, other: Report | None) -> None:
-    from rich.console import Console
-
     from data_tools.audits.page import summary
 
-    console = Console()
+    console = PlainConsole()
     console.print(summary(report, other))
     for result in report.results:
         if not result.findings:
-            console.print(f"[bold]{result.title}.[/bold]", result.says, highlight=False)
+            console.print(styled(f"{result.title}.", "bold"), result.says)
         for note in result.notes:
-            console.print(f"[bold]{result.title}.[/bold]", f"{note.rstrip('.')}.", highlight=False)
+            console.print(styled(f"{result.title}.", "bold"), f"{note.rstrip('.')}.")
