@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def converse(
         UserError: no such model or image, an image that can't be read, weights for a model that reads none, or weights
             of an objective that it doesn't know.
     """
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: needs a number from 0 on")
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such image file")
     refs = (ImageRef(path=str(image)),) if image else ()

@@ -158,8 +158,14 @@ def _bounds(metadata: Sequence[Any]) -> list[str]:
     for item in metadata:
         for inner in getattr(item, "metadata", ()):  # Annotated[int, Field(ge=1)]
             found += _bounds([inner])
-        found += [f"{sign} {getattr(item, key):g}" for key, sign in SIGNS.items() if hasattr(item, key)]
+        found += [
+            f"{sign} {_number(getattr(item, key))}" for key, sign in SIGNS.items() if hasattr(item, key)
+        ]
     return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _default(info: FieldInfo) -> str:
