@@ -28,7 +28,7 @@ from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.parts import save_vlm
-from mmrlhf.preflight import check_data
+from mmrlhf.preflight import check_data, check_models
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
 from mmrlhf.run_folder import (
@@ -102,6 +102,8 @@ class Run:
         if self._data_ready:
             return
         self._data_ready = True
+        if not (Path(self.data_folder) / MANIFEST).is_file():
+            check_models(self.config)  # a build may take hours
         if isinstance(self.config.data, DataConfig):
             if self.accelerator.is_main_process:
                 self._build(self.config.data, keep)

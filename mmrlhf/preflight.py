@@ -9,6 +9,19 @@ from pathlib import Path
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
 from mmrlhf.config import RewardConfig, RunConfig
+from mmrlhf.models.load import check_path
+
+
+def check_models(config: RunConfig) -> None:
+    """Sees that the models that a run starts from are there, which is else noticed once the data is built.
+
+    Raises:
+        UserError: one isn't.
+    """
+    stages = [stage for stage in (config.sft, config.reward, config.ppo) if stage is not None]
+    for stage in stages:
+        if stage is config.sft or not config.starts_from_sft(stage):
+            check_path(config.stage_model(stage).path)
 
 
 def check_data(config: RunConfig, data: Path) -> list[str]:

@@ -45,7 +45,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
-    _check_path(path)
+    check_path(path)
     check_hashes(Path(path), lambda name: not name.startswith("adapter/"))
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
@@ -203,7 +203,14 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
     images.size = {"shortest_edge": low, "longest_edge": high}
 
 
-def _check_path(path: str) -> None:
+def check_path(path: str) -> None:
+    """Sees that a path may be a model's: "tiny", a folder with a config, or the form of a hub id.
+
+    Raises:
+        UserError: it isn't.
+    """
+    if path == "tiny":
+        return
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
