@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from data_tools.commands import audit, build, check, convert, export, preview
-from data_tools.printing import PlainConsole, say
+from data_tools.printing import PlainConsole, mute_libraries, say
 
 app = typer.Typer(
     name="data",
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     from data_tools.errors import RunError, UserError
 
+    mute_libraries()
     try:
         app(arguments)
     except (UserError, RunError) as error:

@@ -7,8 +7,11 @@ writes them, such as \\u001b.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -30,6 +33,17 @@ def visible(text: str) -> str:
 def say(text: object, err: bool = False) -> None:
     """Prints a line, on stderr where `err`."""
     print(visible(str(text)), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def mute_libraries() -> None:
+    """Keeps warnings and log lines of libraries off the terminal, in this process and those that it starts: they speak
+    to programmers. `python -W default` or PYTHONWARNINGS=default brings warnings back."""
+    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger("mmrlhf").setLevel(logging.WARNING)
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"
 
 
 class PlainConsole(Console):

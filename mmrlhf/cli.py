@@ -13,7 +13,7 @@ import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
-from data_tools.printing import say
+from data_tools.printing import mute_libraries, say
 from mmrlhf.cli_evaluate import app as evaluate_app
 from mmrlhf.cli_shared import (
     ConfigFile,
@@ -205,6 +205,7 @@ def show_config(
 
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs the command line and turns what goes wrong into a message and an exit code."""
+    mute_libraries()
     sys.exit(_main(arguments))
 
 

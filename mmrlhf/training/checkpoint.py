@@ -1,7 +1,7 @@
 """Checkpoints: safetensors and JSON only, whole or not there at all.
 
 A checkpoint is written into a temporary folder, synced, and renamed; `state.json`, with the hash of every other file,
-is written last. A damaged or half-copied one is skipped with a warning, and the one before it is used. It holds the
+is written last. A damaged or half-copied one is told of and skipped, and the one before it is used. It holds the
 metrics up to its step, too, from which those of the stage are restored where they were changed.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor
 from data_tools.atomic import put_folder
 from data_tools.errors import UserError
 from mmrlhf.file_hashes import hash_file
+from mmrlhf.terminal import console
 
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError)
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -82,12 +82,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; warns of damaged ones that it passes over. None where there is none."""
-    for path in reversed(_by_step(folder)):
+    """The newest whole checkpoint; tells of damaged ones that it passes over. None where there is none."""
+    paths = _by_step(folder)
+    for number, path in reversed(list(enumerate(paths))):
         try:
             return _load(path)
         except DAMAGE as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
+            then = "the one before it is used" if number else "there is none before it"
+            console.print(f"checkpoint {path} is damaged ({error}); {then}", style="yellow", soft_wrap=True)
     return None
 
 

@@ -36,7 +36,7 @@ from mmrlhf.training.checkpoint import (
     save_checkpoint,
     weights_at,
 )
-from mmrlhf.training.metrics import Means, MetricsWriter
+from mmrlhf.training.metrics import Means, MetricsWriter, read_metrics
 from mmrlhf.training.optimizer import make_optimizer
 from mmrlhf.training.processes import everyones, sum_gradients
 from mmrlhf.training.sharding import (
@@ -258,11 +258,18 @@ class Engine:
         return optimizer
 
     def _writer(self, start: int, records: dict[str, str]) -> MetricsWriter:
+        if not start and (lost := len(read_metrics(self.folder / "metrics.jsonl"))):
+            console.print(
+                f"{self.folder}: holds no checkpoint, so its {lost} steps are done anew",
+                style="yellow",
+                soft_wrap=True,
+            )
         writer = MetricsWriter(self.folder, start, self.config.tensorboard, records)
         for path in writer.restored:
             console.print(
                 f"{path}: wasn't as the run had written it up to step {start}; it is restored from the checkpoint",
                 style="yellow",
+                soft_wrap=True,
             )
         return writer
 

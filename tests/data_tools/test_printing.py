@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,30 @@ def test_nothing_is_printed_past_it() -> None:
                 ):
                     found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name}")
     assert found == []
+
+
+NOISY = """
+import logging, sys, warnings
+from data_tools.printing import mute_libraries
+mute_libraries()
+logging.getLogger("bitsandbytes.backends").warning("noise of a logger")
+warnings.warn("noise of a warning")
+logging.getLogger("mmrlhf.serving").warning("ours")
+logging.getLogger("library").error("an error")
+import subprocess
+subprocess.run([sys.executable, "-c", "import warnings; warnings.warn('noise of a child')"])
+"""
+
+
+@pytest.mark.parametrize(("asked", "heard"), [((), 0), (("-W", "default"), 2)])
+def test_libraries_are_not_heard(asked: tuple[str, ...], heard: int) -> None:
+    """But for errors, and where somebody asks to hear them."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    if asked:
+        environment["PYTHONWARNINGS"] = "default"
+    told = subprocess.run(
+        [sys.executable, *asked, "-c", NOISY], capture_output=True, text=True, env=environment, check=True
+    ).stderr
+    assert sum("noise" in line and "Warning" in line for line in told.splitlines()) == heard
+    assert "noise of a logger" not in told
+    assert [line for line in told.splitlines() if line in ("ours", "an error")] == ["ours", "an error"]

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -294,6 +295,10 @@ def test_metrics_that_were_deleted_are_restored_and_whole_ones_kept(
     train(Toy(), tmp_path)
     assert [path.read_text() for path in files] == whole
     assert capfd.readouterr().err.count("restored") == 2
+    shutil.rmtree(tmp_path / "checkpoints")
+    train(Toy(), tmp_path)
+    assert f"{tmp_path}: holds no checkpoint, so its {STEPS} steps are done anew" in capfd.readouterr().err
+    assert files[0].read_text() == whole[0]
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
