@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
+from data_tools.printing import say
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
@@ -34,6 +36,8 @@ def converse(
             a model that reads none, or weights of an objective that it doesn't know.
     """
     check_policy(model)
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: needs a number from 0 on")
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such image file")
     refs = (ImageRef(path=str(image)),) if image else ()
@@ -46,7 +50,7 @@ def converse(
     vlm = load_vlm(ModelConfig(path=model), choose_device())
     turns: list[Message] = []
     if question is not None:
-        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
         return
     if sys.stdin.isatty():
         console.print("Ask away; an empty line ends it.", style="dim")
@@ -57,7 +61,7 @@ def converse(
             return
         if not line.strip():
             return
-        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
 
 
 def _wanted(model: str, weights: str | None) -> dict[str, float] | None:

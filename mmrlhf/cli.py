@@ -7,12 +7,13 @@ import errno
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
+from data_tools.printing import mute_libraries, say
 from mmrlhf.cli_evaluate import app as evaluate_app
 from mmrlhf.cli_shared import (
     ConfigFile,
@@ -84,7 +85,7 @@ def _add_stage(name: str, about: str) -> None:
         getattr(run, name)()
         if run.accelerator.is_main_process:
             for made in run.stage_names(name):
-                typer.echo(f"{run.folder / made / 'model'}")
+                say(run.folder / made / "model")
 
 
 for _name, _about in STAGES.items():
@@ -144,7 +145,7 @@ def serve_reward(
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")
     ] = None,
 ) -> None:
-    """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf[serve].
+    """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf\\[serve].
 
     Examples:
 
@@ -204,6 +205,7 @@ def show_config(
 
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs the command line and turns what goes wrong into a message and an exit code."""
+    mute_libraries()
     sys.exit(_main(arguments))
 
 
@@ -244,15 +246,15 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _bug(error: BaseException) -> int:
-    traceback.print_exception(error)
+    _tell("".join(traceback.format_exception(error)))
     _tell(
         f"This is a fault in mmrlhf, not in your input: {type(error).__name__}. Please report it with the lines above."
     )
     return 1
 
 
-def _tell(message: Any) -> None:
-    print(message, file=sys.stderr)
+def _tell(message: object) -> None:
+    say(message, err=True)
 
 
 if __name__ == "__main__":

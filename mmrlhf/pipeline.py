@@ -11,6 +11,7 @@ runs/NAME/config.yaml
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from accelerate import Accelerator
 
 from data_tools.build import Advice, DataConfig, build
 from data_tools.errors import UserError
+from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.load import check_model
@@ -34,6 +36,7 @@ from mmrlhf.rewards.scalarizers.asking import save_asks
 from mmrlhf.run_folder import (
     EARLIER,
     changed_settings,
+    check_metrics,
     make_folder,
     manifest_hash,
     read_state,
@@ -212,18 +215,14 @@ class Run:
         self._section("evaluate")
         reward_path = self._reward_path()
         policies = self.policies()
+        out = self.folder / "evaluate"
         if self.accelerator.is_main_process:
-            # not before: a config that didn't make these models is refused above
-            save_config(self.config)
-            evaluate_tradeoffs(
-                policies,
-                reward_path,
-                self.data_folder,
-                self.config,
-                self.folder / "evaluate",
-                self.accelerator.device,
-            )
-            write_report(self.folder, self.config)
+            with self._held(out, "evaluating into"):
+                # not before: a config that didn't make these models is refused above
+                save_config(self.config)
+                device = self.accelerator.device
+                evaluate_tradeoffs(policies, reward_path, self.data_folder, self.config, out, device)
+                write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         return self.folder / "report.html"
 
@@ -240,8 +239,9 @@ class Run:
         folder = out or self.folder / "evaluate"
         page = folder / "reward.html"
         if self.accelerator.is_main_process:
-            judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
-            page = page if out else write_report(self.folder, self.config)
+            with self._held(folder, "evaluating into"):
+                judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
+                page = page if out else write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         return judged, page
 
@@ -283,6 +283,7 @@ class Run:
                 f"{folder}: was made with other settings ({changed}). Undo the change, give the run another name "
                 f"(--set name=...), or train it anew: mmrlhf {name.split('/')[0]} --restart"
             )
+        check_metrics(folder, state)
         return folder / "model"
 
     def _check_models(self, *kinds: str) -> None:
@@ -326,8 +327,16 @@ class Run:
         fresh.load_state_dict(state)
         return fresh
 
+    def _held(self, folder: Path, doing: str) -> contextlib.AbstractContextManager[None]:
+        """Keeps other runs out of a folder while it lasts."""
+        return locked(folder, doing) if self.accelerator.is_main_process else contextlib.nullcontext()
+
     def _stage(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         """Trains a stage, or keeps it where it is done with the same settings."""
+        with self._held(self.folder / name, "training"):
+            self._train_or_keep(name, train)
+
+    def _train_or_keep(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         folder = self.folder / name
         made_of = self._made_of(name)
         main = self.accelerator.is_main_process
@@ -343,6 +352,7 @@ class Run:
                 "--restart to delete it and begin anew."
             )
         if state.get("done"):
+            check_metrics(folder, state)
             if main:
                 console.print(f"{name}: kept, it is done", style="dim")
             return

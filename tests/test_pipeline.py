@@ -1,7 +1,9 @@
 """A run in its folder: what it refuses to mix, what it knows before it trains, and what a report calls which model."""
 
 import dataclasses
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from data_tools.build import DataConfig, build
 from data_tools.config import load_config
 from data_tools.errors import UserError
 from data_tools.images import encode_png
+from data_tools.lock import locked
 from data_tools.schema import (
     Comparison,
     ImageRef,
@@ -107,6 +110,49 @@ def test_nor_is_anything_trained_on_them(made: Path) -> None:
     for train, stage in runs:
         with pytest.raises(UserError, match=rf"/r/{stage}: was made with other settings"):
             train()
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs a command on a copy of the finished run once `harm` was done to its folder: its code and what it said."""
+
+    def run(command: list[str], harm: Callable[[Path], object], capfd: pytest.CaptureFixture[str]) -> Any:
+        shutil.copytree(made.parent / "runs", tmp_path / "runs")
+        harm(tmp_path / "runs" / "r")
+        capfd.readouterr()
+        code = _main([*command, "--config", str(made), "--set", f"output_dir={tmp_path / 'runs'}"])
+        return code, capfd.readouterr().err
+
+    return run
+
+
+def add_a_digit(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "words"),
+    [
+        (["sft"], "sft/metrics.jsonl", "isn't as the stage wrote it; copy it back from the newest of"),
+        (["evaluate", "tradeoffs"], "reward/metrics.jsonl", "isn't as the stage wrote it"),
+        (["evaluate", "tradeoffs"], "ppo/balanced/model/config.json", "isn't as it was saved"),
+        (["evaluate", "reward"], "reward/model/reward.json", "isn't as it was saved"),
+    ],
+)
+def test_files_of_a_stage_that_were_changed_are_noticed(
+    copied: Any, capfd: pytest.CaptureFixture[str], command: list[str], file: str, words: str
+) -> None:
+    code, err = copied(command, lambda run: add_a_digit(run / file), capfd)
+    assert (code, f"{Path(file).name}: {words}" in err) == (2, True), err
+
+
+def test_a_stage_at_work_keeps_others_out(copied: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        code, err = copied(
+            ["ppo"], lambda run: stack.enter_context(locked(run / "ppo/balanced", "training")), capfd
+        )
+    assert code == 2
+    assert f"ppo/balanced: another process is training it (process {os.getpid()} on" in err
 
 
 def test_what_decides_no_number_may_change(made: Path) -> None:

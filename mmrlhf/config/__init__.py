@@ -16,7 +16,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from data_tools.build import DataConfig
 from data_tools.config import Config, validate_nested
 from data_tools.errors import UserError
-from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig, set_otherwise
+from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, Seed, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.metric_names import ppo_metrics, reward_metrics, sft_metrics, wrong_metric
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture
@@ -71,7 +71,7 @@ class RunConfig(Config):
         description="the run's folder is output_dir/name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
     )
     output_dir: str = Field("runs", description="where run folders are made")
-    seed: int = Field(0, ge=0, description="seeds the order of the data, new weights and sampling")
+    seed: Seed = Field(0, description="seeds the order of the data, new weights and sampling")
     model: ModelConfig = ModelConfig()
     data: Annotated[DataConfig | str, BeforeValidator(_read_data)] = Field(
         description="how to build the data set, or the folder of one that is built"

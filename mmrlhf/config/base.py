@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     import torch
 
 Positive = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+Epochs = Annotated[float, Field(gt=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -125,7 +128,7 @@ class StageConfig(Config):
         None, description="what this stage sets otherwise in the run's model; all the rest is as there"
     )
     optim: OptimConfig = OptimConfig()
-    micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
+    micro_batch_size: BatchSize = Field(8, description="rows of one forward and backward on one process")
     micro_batch_tokens: Positive | None = Field(
         None,
         description="padded tokens of one forward, image tokens included; nothing: only micro_batch_size counts",

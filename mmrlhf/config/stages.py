@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
-from mmrlhf.config.base import Positive, StageConfig, set_otherwise
+from mmrlhf.config.base import BatchSize, Epochs, Positive, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture, Mixing
 from mmrlhf.rewards.scalarizers.base import Weight
@@ -16,10 +16,10 @@ from mmrlhf.rewards.scalarizers.base import Weight
 class SftConfig(StageConfig):
     """Supervised fine-tuning; the loss is on answers only."""
 
-    epochs: float = Field(
-        1.0, gt=0, description="passes over the demonstrations, rounded up to whole steps: none is left out"
+    epochs: Epochs = Field(
+        1.0, description="passes over the demonstrations, rounded up to whole steps: none is left out"
     )
-    batch_size: Positive = Field(32, description="rows of one update, over all processes")
+    batch_size: BatchSize = Field(32, description="rows of one update, over all processes")
     learn_from: list[Literal["demonstration", "preference"]] = Field(
         ["demonstration"],
         min_length=1,
@@ -72,12 +72,10 @@ class RewardConfig(StageConfig):
         description="ensemble of so many heads for each objective on the one backbone, each with a bootstrap of the "
         "data; their deviation says how unsure a reward is",
     )
-    epochs: float = Field(
-        1.0,
-        gt=0,
-        description="passes over the preference records, rounded up to whole steps: none is left out",
+    epochs: Epochs = Field(
+        1.0, description="passes over the preference records, rounded up to whole steps: none is left out"
     )
-    batch_size: Positive = Field(32, description="records (pairs) of one update, over all processes")
+    batch_size: BatchSize = Field(32, description="records (pairs) of one update, over all processes")
     center: float = Field(
         0.001, ge=0, description="weight of the squared sum of a pair's rewards, which keeps rewards near 0"
     )
@@ -174,7 +172,7 @@ class EvaluateConfig(Config):
         description="more weights, by objective, at which a preference-conditioned policy is measured, beside all "
         "alike and each objective alone",
     )
-    batch_size: Positive = Field(64, description="prompts of one generation batch")
+    batch_size: BatchSize = Field(64, description="prompts of one generation batch")
 
     @field_validator("split")
     @classmethod

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import add_lora, freeze
 from mmrlhf.models.prefix import differs, why_rows
@@ -38,12 +39,14 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     """Loads a model directory, a hub id or the bundled "tiny" through transformers' Auto classes.
 
     Raises:
-        UserError: the path is no model directory, not a vision-language model, or lacks a chat template.
+        UserError: the path is no model directory, not a vision-language model, lacks a chat template, or a file of it
+            isn't as it was saved.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
     _check_path(path)
+    check_hashes(Path(path), lambda name: not name.startswith("adapter/"))
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
@@ -224,6 +227,13 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
 
 
 def _check_path(path: str) -> None:
+    """Sees that a path may be a model's: "tiny", a folder with a config, or the form of a hub id.
+
+    Raises:
+        UserError: it isn't.
+    """
+    if path == "tiny":
+        return
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

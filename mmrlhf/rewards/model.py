@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import RunError, UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.adapters import base_fingerprint
 from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.load import load_vlm
@@ -200,6 +201,7 @@ def read_files(directory: Path) -> tuple[RewardCard, dict[str, Tensor]]:
     Raises:
         UserError: not a reward model's folder, or damaged.
     """
+    check_hashes(directory, lambda name: name in (CARD, HEADS))
     try:
         card, form = read_card(directory / CARD)
         tensors = load_file(directory / HEADS)

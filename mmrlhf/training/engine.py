@@ -211,7 +211,7 @@ class Engine:
             stage.load_state_dict(saved.stage)
             self._load_best(best, saved)
         optimizer = self._optimizer(stage, saved)
-        start = saved.step if saved else 0
+        start, records = (saved.step, saved.records) if saved else (0, {})
         saved = None  # its tensors needn't stay in memory for the whole run
         if len(starts := set(everyones(self.accelerator, start))) > 1:
             raise UserError(
@@ -226,7 +226,7 @@ class Engine:
                 f"{stage.num_steps} steps",
                 style="yellow",
             )
-        writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
+        writer = self._writer(start, records) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
             bar(start)
             for step in range(start, stage.num_steps):
@@ -237,13 +237,13 @@ class Engine:
                     writer.write(step + 1, metrics, time.perf_counter() - began)
                 bar(step + 1, stage.note(metrics))
                 best.add(metrics)
-                self._watch(stage, optimizer, step, metrics)
+                self._watch(stage, optimizer, step, metrics, writer)
                 stopping = self._stopping()
                 due = (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps
                 if due:
                     best.checkpoint(step + 1)
                 if due or stopping:
-                    self._save(stage, optimizer, step + 1)
+                    self._save(stage, optimizer, step + 1, writer)
                 if stopping:
                     raise Stopped(
                         f"{stage.name} is saved at step {step + 1} of {stage.num_steps}", self._interrupted
@@ -292,13 +292,34 @@ class Engine:
             optimizer.load_state_dict(sharded_like(optimizer, saved.optimizer))
         return optimizer
 
+    def _writer(self, start: int, records: dict[str, str]) -> MetricsWriter:
+        if not start and (lost := len(read_metrics(self.folder / "metrics.jsonl"))):
+            console.print(
+                f"{self.folder}: holds no checkpoint, so its {lost} steps are done anew",
+                style="yellow",
+                soft_wrap=True,
+            )
+        writer = MetricsWriter(self.folder, start, self.config.tensorboard, records)
+        for path in writer.restored:
+            console.print(
+                f"{path}: wasn't as the run had written it up to step {start}; it is restored from the checkpoint",
+                style="yellow",
+                soft_wrap=True,
+            )
+        return writer
+
     def _watch(
-        self, stage: Stage, optimizer: torch.optim.Optimizer, step: int, metrics: dict[str, float]
+        self,
+        stage: Stage,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        metrics: dict[str, float],
+        writer: MetricsWriter | None,
     ) -> None:
         try:
             messages = stage.watch(metrics)
         except RunError:
-            self._save(stage, optimizer, step + 1)
+            self._save(stage, optimizer, step + 1, writer)
             raise
         if self.accelerator.is_main_process:
             for message in messages:
@@ -357,10 +378,13 @@ class Engine:
         """How many more forwards and backwards another process has to do: sharded, all must do as many."""
         return max(everyones(self.accelerator, own)) - own if self.sharded else 0
 
-    def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def _save(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, step: int, writer: MetricsWriter | None
+    ) -> None:
         main = self.accelerator.is_main_process
+        records = writer.records() if writer else {}
         weights, state = whole(trainable_state(stage.module), main), whole(optimizer.state_dict(), main)
-        checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
+        checkpoint = Checkpoint(step, weights, state, stage.state_dict(), records, self._best.state_dict())
         if main:
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()
