@@ -198,9 +198,9 @@ def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
         longest = max(len(rows[i].answer_ids) for i in members)
         prefix = len(rows[members[0]].prompt.input_ids)
         most = len(members)
-        if vlm.window is not None:
-            # such layers count what they see back along the row, so all of it must be in sight
-            most = max(1, min(most, (vlm.window - prefix) // max(1, longest)))
+        if vlm.shared_tokens is not None:
+            # its layers count what they see back along the row, so all of it must be in sight
+            most = max(1, min(most, (vlm.shared_tokens - prefix) // max(1, longest)))
         size = answers_a_row(prefix, longest, most, width)
         groups += [members[i : i + size] for i in range(0, len(members), size)]
     return groups

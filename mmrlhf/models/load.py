@@ -14,7 +14,7 @@ from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import add_lora, freeze
-from mmrlhf.models.prefix import differs, why_rows
+from mmrlhf.models.prefix import differs, most_shared_tokens, why_rows
 from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
 from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
@@ -83,6 +83,8 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     vlm.model.eval()
     vlm.rows_because = why_rows(vlm) or differs(vlm)
     vlm.shares_prefix = not vlm.rows_because
+    if vlm.shares_prefix:
+        vlm.shared_tokens = most_shared_tokens(vlm)
     return vlm
 
 

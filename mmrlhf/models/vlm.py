@@ -48,6 +48,7 @@ class VLM:
     logit_factor: float = 1.0  # of the head's output; `load.py` finds it
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
+    shared_tokens: int | None = None  # the most tokens of such a row; None: any number
     rows_because: str = ""  # why they may not
     vision: CachedVision | None = None  # image features that are kept (`vision_cache.py`)
     adapter: str = OWN  # the one it reads with, where the model holds some (`adapters.py`)

@@ -10,10 +10,12 @@ from families_cross import build_mllama
 from families_gemma import build_gemma3, build_gemma3_wide, build_paligemma
 from families_more import (
     build_aya_vision,
+    build_cohere2_narrow,
     build_cohere2_vision,
     build_idefics2,
     build_llava_pixtral,
     build_mistral3,
+    build_mistral3_window,
     build_ovis2,
 )
 from families_odd import (
@@ -21,6 +23,7 @@ from families_odd import (
     build_glm4v_moe,
     build_lfm2_vl,
     build_llama4,
+    build_llama4_chunks,
     build_perception_lm,
 )
 from families_qwen import build_glm4v, build_qwen2_5_vl, build_qwen3_5, build_qwen3_vl
@@ -63,6 +66,9 @@ MORE = {
 # with tests of their own
 OTHERS = {
     "gemma3_wide": build_gemma3_wide,
+    "cohere2_narrow": build_cohere2_narrow,
+    "llama4_chunks": build_llama4_chunks,
+    "mistral3_window": build_mistral3_window,
     "paligemma": build_paligemma,
     "mllama": build_mllama,
 }
