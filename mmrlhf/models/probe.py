@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from data_tools.errors import UserError
@@ -25,7 +25,7 @@ from mmrlhf.types import EncodedPrompt, Row
 ASK = "What is it, and what is it for?"
 ANSWER, OTHER = "A picture.", "Nothing at all."
 WIDE, TALL = (64, 48), (28, 84)
-_found: dict[str, tuple[int, bool] | str] = {}  # by a family's settings: what fits it, or what is wrong
+_found: dict[str, tuple[int, str] | str] = {}  # by a family's settings: what fits it, or what is wrong
 
 
 @torch.no_grad()
@@ -76,13 +76,13 @@ def check_rows(vlm: VLM) -> None:
     if key not in _found:
         wrong: list[str] = []
         # PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding for tiles,
-        # and MiniCPM-V lays all patches of a forward into one row
+        # MiniCPM-V lays all patches of a forward into one row, and Molmo 2 numbers those of a processor's call
         for kind, one_by_one in ((0, False), (1, False), (0, True)):
             found = _whats_wrong(
                 dataclasses.replace(vlm, answer_type=kind, one_by_one=one_by_one, shares_prefix=False)
             )
             if not found:
-                _found[key] = kind, one_by_one
+                _found[key] = kind, wrong[0] if one_by_one else ""
                 break
             wrong.append(found)
         else:
@@ -90,7 +90,8 @@ def check_rows(vlm: VLM) -> None:
     result = _found[key]
     if isinstance(result, str):
         raise UserError(f"model {vlm.path}: {type(core).__name__} can't be trained here: {result}")
-    vlm.answer_type, vlm.one_by_one = result
+    vlm.answer_type, vlm.apart_because = result
+    vlm.one_by_one = bool(vlm.apart_because)
 
 
 @torch.no_grad()
@@ -110,10 +111,10 @@ def _whats_wrong(vlm: VLM) -> str:
         return f"its forward fails on a batch ({type(error).__name__}: {error})"
 
 
-def probe_prompts(vlm: VLM) -> list[EncodedPrompt]:
+def probe_prompts(vlm: VLM, negative: bool = False) -> list[EncodedPrompt]:
     """One of a picture; and, where the processor takes such prompts, one of another shape, one of text alone and one of
-    two pictures."""
-    wide, tall = picture(WIDE), picture(TALL)
+    two pictures. `negative`: the same prompts with the negatives of the pictures."""
+    wide, tall = picture(WIDE, negative), picture(TALL, negative)
     prompts = [encode_prompt(vlm, _record(0, ASK, images=(wide,)))]
     others = (((0, ASK), (tall,)), ((ASK,), ()), ((0, " or ", 1, "?"), (tall, wide)))
     for parts, images in others:
@@ -133,10 +134,11 @@ def _processed(vlm: VLM, text: str) -> dict[str, Tensor]:
     return process(vlm, _record(0, text, images=(image,)), [read_image(image)])
 
 
-def picture(size: tuple[int, int]) -> ImageRef:
+def picture(size: tuple[int, int], negative: bool = False) -> ImageRef:
     """A small picture of many greys."""
     buffer = io.BytesIO()
-    Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, "PNG")
+    greys = Image.linear_gradient("L").resize(size)
+    (ImageOps.invert(greys) if negative else greys).convert("RGB").save(buffer, "PNG")
     return ImageRef.of_bytes(buffer.getvalue())
 
 
@@ -180,6 +182,27 @@ def _mixes(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> str:
             if seen and not _same_positions(seen[0], i, seen[-1]):
                 # HunYuan-VL counts pictures over the batch
                 return "rows of a batch change each other's positions"
+    return _sees_others(vlm, rows, probe_prompts(vlm, negative=True), together)
+
+
+def _sees_others(
+    vlm: VLM, rows: Sequence[Row], negatives: Sequence[EncodedPrompt], before: Sequence[Tensor]
+) -> str:
+    """A row moves with its picture alone. One picture is changed at a time, and all shapes stay, so that rounding,
+    which may be large in half precision, is the same before and after."""
+    for i, row in enumerate(rows):
+        other = negatives[max(0, i - 1)]  # the first prompt comes twice
+        if not row.prompt.vision or not torch.equal(other.input_ids, row.prompt.input_ids):
+            continue
+        changed = Row(other, row.answer_ids)
+        alone, moved_alone = _rows(vlm, [row])[0], _rows(vlm, [changed])[0]
+        far = distance(moved_alone, alone)
+        after = _rows(vlm, [changed if j == i else same for j, same in enumerate(rows)])
+        moved = [distance(one, other) for one, other in zip(after, before, strict=True)]
+        if moved[i] < 0.5 * far:
+            return "a row of a batch doesn't see its picture"
+        if max([0.0, *moved[:i], *moved[i + 1 :]]) > bound(vlm, 1e-6, 1e-3) + 0.02 * far:
+            return "a row of a batch sees another's picture"
     return ""
 
 

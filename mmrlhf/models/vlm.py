@@ -45,6 +45,7 @@ class VLM:
     token_fields: frozenset[str] = frozenset()  # what the processor gives for each token; `probe.py` finds it
     answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
     one_by_one: bool = False  # each prompt's pictures are encoded alone; `probe.py` finds it
+    apart_because: str = ""  # why they are
     logit_factor: float = 1.0  # of the head's output; `load.py` finds it
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)

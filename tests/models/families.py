@@ -5,6 +5,7 @@ Each family brings its own processor, chat template and way of laying out pixels
 
 from __future__ import annotations
 
+from families_apart import build_molmo2
 from families_common import train_tokenizer
 from families_cross import build_mllama
 from families_gemma import build_gemma3, build_gemma3_wide, build_paligemma
@@ -67,6 +68,7 @@ MORE = {
 OTHERS = {
     "gemma3_wide": build_gemma3_wide,
     "cohere2_narrow": build_cohere2_narrow,
+    "molmo2": build_molmo2,
     "llama4_chunks": build_llama4_chunks,
     "mistral3_window": build_mistral3_window,
     "paligemma": build_paligemma,

@@ -10,7 +10,6 @@ from families import BUILDERS
 from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT, plain_logprobs, record
 
 from mmrlhf.config import ModelConfig
-from mmrlhf.models import prefix
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches, padded_tokens
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.masks import allowed
@@ -133,7 +132,7 @@ def test_a_family_that_hands_over_masks_of_its_making_is_bounded_by_its_window(
     checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its windows count the answers between: seen at load, so that rows beyond the window stay single."""
-    monkeypatch.setattr(prefix, "masks_for", lambda layout, configs: contextlib.nullcontext())
+    monkeypatch.setattr("mmrlhf.models.prefix.masks_for", lambda layout, configs: contextlib.nullcontext())
     wide = load_vlm(ModelConfig(path=checkpoint("gemma3_wide")))
     assert (wide.rows_because, wide.window, wide.shared_tokens) == ("", 400, 400)
 
