@@ -32,8 +32,9 @@ class RunModels:
         vlm = load_vlm(settings, self.accelerator.device, trainable)
         if vlm.rows_because:
             self._say(f"{settings.path}: answers to one prompt are read one by one, since {vlm.rows_because}")
-        if vlm.one_by_one:
-            self._say(f"{settings.path}: pictures are encoded one prompt at a time, since {vlm.apart_because}")
+        if vlm.apart_because:
+            what = "pictures are encoded" if vlm.one_by_one else "positions are counted"
+            self._say(f"{settings.path}: {what} one prompt at a time, since {vlm.apart_because}")
         return vlm
 
     def keep_features(self, models: dict[str, VLM | None], alone: bool = False) -> None:

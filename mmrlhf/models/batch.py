@@ -192,7 +192,7 @@ def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
     same: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         same.setdefault(id(row.prompt), []).append(i)
-    width = vlm.core.get_output_embeddings().weight.shape[1]
+    width = vlm.head.weight.shape[1]
     groups = []
     for members in same.values():
         longest = max(len(rows[i].answer_ids) for i in members)
@@ -283,7 +283,8 @@ def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict
         fields = [prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)) for prompt in prompts]
         inputs[name] = torch.stack([pad(row, vlm.answer_type) for row in fields])
     for name in sorted({name for prompt in prompts for name in prompt.vision}):
-        value = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
+        # some are made for some pictures only, such as those that are large enough to be tiled
+        value = _concat([prompt.vision[name] for prompt in prompts if name in prompt.vision])
         # not every tower turns what its processor gives (Llama 4's: bfloat16) into its own precision
         inputs[name] = value.to(vlm.core.dtype) if value.is_floating_point() else value
     return inputs

@@ -8,30 +8,19 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import ERRORS, collate_prompts
-from mmrlhf.models.parts import add_lora, freeze
+from mmrlhf.models.parts import add_lora, find_head, freeze
+from mmrlhf.models.placeholders import named_placeholders, placeholder_texts
 from mmrlhf.models.prefix import differs, most_shared_tokens, why_rows
 from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
 from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
 SHUT_OUT = -1e30  # logits below are a mask's
-PLACEHOLDER_NAMES = (
-    "image_token",
-    "video_token",
-    "audio_token",
-    "fake_image_token",
-    "global_image_tag",
-    "global_image_token",
-    "start_image_token",
-    "end_image_token",
-    "boi_token",
-    "eoi_token",
-)
 
 
 def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable: bool = False) -> VLM:
@@ -169,7 +158,7 @@ def check_logits(vlm: VLM) -> None:
 def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float:
     """What a family multiplies its head's output with: of the numbers in its config and their inverses, since each
     family calls it by another name, the one that fits best. 1 in most."""
-    raw = vlm.core.get_output_embeddings()(hidden).float()[..., taken]
+    raw = vlm.head(hidden).float()[..., taken]
     text = vlm.core.config.get_text_config()
     if cap := getattr(text, "final_logit_softcapping", None):
         own = cap * torch.atanh((own / cap).clamp(-0.999, 0.999))
@@ -216,7 +205,7 @@ def _check_path(path: str) -> None:
 def describe(model: Any, processor: Any, path: str) -> VLM:
     """A VLM record around a loaded model and processor: reads the family's tokens and chat template."""
     tokenizer = processor.tokenizer
-    if model.get_output_embeddings() is None:
+    if find_head(model) is None:
         raise UserError(
             f"model {path}: {type(model).__name__} has no head over its vocabulary, so it has no log-probs"
         )
@@ -248,7 +237,9 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
     if written and (written[0] in ends or tokenizer.decode(written[0]) in _special_texts(tokenizer)):
         end_id = written[0]
     bos = tokenizer.bos_token
-    placeholders = _placeholders(model, processor)
+    size = find_head(model).weight.shape[0]
+    # what lies outside the head can't be sampled
+    placeholders = tuple(sorted(i for i in named_placeholders(model, processor) if i < size))
     return VLM(
         model=model,
         processor=processor,
@@ -257,7 +248,7 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         end_id=end_id,
         end_ids=tuple(dict.fromkeys([end_id, *ends])),
         placeholder_ids=placeholders,
-        special_tokens=tuple(sorted(_special_texts(tokenizer) | _placeholder_texts(processor))),
+        special_tokens=tuple(sorted(_special_texts(tokenizer) | placeholder_texts(processor))),
         answer_lead=lead,
         template_adds_bos=bool(bos and prompt.startswith(bos)),
         window=_window(model),
@@ -280,21 +271,3 @@ def _special_texts(tokenizer: Any) -> set[str]:
     """Every special token that text could be read as: those with a name, and the others, such as role markers."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return set(tokenizer.all_special_tokens) | {str(token) for token in added if token.special}
-
-
-def _placeholder_texts(processor: Any) -> set[str]:
-    found = [
-        getattr(owner, name, None) for owner in (processor, processor.tokenizer) for name in PLACEHOLDER_NAMES
-    ]
-    return {str(text) for text in found if text}
-
-
-def _placeholders(model: nn.Module, processor: Any) -> tuple[int, ...]:
-    config: Any = model.config
-    kinds = ("image_token", "video_token", "audio_token", "vision_start_token", "vision_end_token")
-    ids = {getattr(config, f"{kind}_{end}", None) for kind in kinds for end in ("id", "index")}
-    ids |= {processor.tokenizer.convert_tokens_to_ids(text) for text in _placeholder_texts(processor)}
-    ids.discard(processor.tokenizer.unk_token_id)
-    size = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
-    # what lies outside the head can't be sampled
-    return tuple(sorted(i for i in ids if isinstance(i, int) and 0 <= i < size))

@@ -73,6 +73,13 @@ def _loose(trunk: Any) -> nn.ModuleDict | None:
     return nn.ModuleDict(found) if trunk.get_input_embeddings() in found.values() else None
 
 
+def find_head(model: Any) -> Any:
+    """The layer over a model's vocabulary, which may be its language model's (Nemotron); None where it has none."""
+    head = model.get_output_embeddings()
+    inner = getattr(model, "language_model", None)
+    return inner.get_output_embeddings() if head is None and hasattr(inner, "get_output_embeddings") else head
+
+
 def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
     """Marks what is trained: nothing (None), or all but what the config freezes."""
     model.requires_grad_(config is not None)
@@ -144,7 +151,7 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
     """The names of the linear layers of each part. What lies in a projector inside a tower is the projector's; what is
     for sound is no part."""
     parts = parts_of(model, path)
-    head = model.get_output_embeddings()
+    head = find_head(model)
     owner = {module: "vision" for tower in parts.towers for module in tower.modules()}
     owner |= {module: "projector" for projector in parts.projectors for module in projector.modules()}
     owner |= dict.fromkeys(parts.language.modules(), "language")
