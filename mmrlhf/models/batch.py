@@ -51,7 +51,7 @@ def encode_prompt(
     """The record's prompt with the family's chat template; `images` replaces the record's own (an empty list: none).
 
     Raises:
-        PromptTooLong: over `max_tokens` tokens, image tokens included.
+        PromptTooLong: over `max_tokens` tokens, image tokens included, or over what the model reads.
         ImageError: an image can't be read.
         UserError: the family's processor doesn't take such a prompt (some take none without an image).
     """
@@ -59,13 +59,22 @@ def encode_prompt(
         images = [_picture(record, index) for index in range(len(record.images))]
     encoded = process(vlm, record, images)
     ids = encoded["input_ids"][0]
-    if max_tokens is not None and len(ids) > max_tokens:
-        raise PromptTooLong(
-            f"record {record.id}: a prompt of {len(ids)} tokens is over the limit of {max_tokens}"
-        )
+    if reason := _too_long(vlm, len(ids), max_tokens):
+        raise PromptTooLong(f"record {record.id}: a prompt of {len(ids)} tokens is over {reason}")
     fields = {k: v[0] for k, v in encoded.items() if k in vlm.token_fields}
     vision = {k: v for k, v in encoded.items() if k not in TEXT_KEYS and k not in fields} if images else {}
     return EncodedPrompt(record, ids, fields, vision)
+
+
+def _too_long(vlm: VLM, tokens: int, limit: int | None) -> str:
+    """What a prompt of so many tokens is longer than; empty where it isn't."""
+    if vlm.context is not None and tokens + max(1, vlm.answer_room) > vlm.context:
+        room = f" with the {vlm.answer_room} of an answer" if vlm.answer_room else ""
+        return f"what the model reads: {vlm.context:,} tokens{room}"
+    if limit is None or tokens <= limit:
+        return ""
+    most = "" if vlm.context is None else f" (the model reads {vlm.context - max(1, vlm.answer_room):,})"
+    return f"the limit of {limit}{most}"
 
 
 def encode_told(

@@ -13,6 +13,9 @@ from torch import Tensor
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import ERRORS, collate_prompts
+from mmrlhf.models.context import read_context
+from mmrlhf.models.deadline import TookTooLong, deadline
+from mmrlhf.models.model_files import check_files
 from mmrlhf.models.parts import add_lora, find_head, freeze
 from mmrlhf.models.placeholders import named_placeholders, placeholder_texts
 from mmrlhf.models.prefix import differs, most_shared_tokens, why_rows
@@ -20,6 +23,7 @@ from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
 from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
+TEMPLATE_SECONDS = 20  # a template takes milliseconds
 SHUT_OUT = -1e30  # logits below are a mask's
 
 
@@ -32,16 +36,23 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
-    _check_path(path)
+    check_files(path)
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
     try:
         processor = AutoProcessor.from_pretrained(path, **common)
         model, loading = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, attn_implementation=attention, output_loading_info=True, **common
+            path,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            use_safetensors=True,  # nothing is unpickled
+            **common,
         )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ImportError, SafetensorError, MemoryError, ArithmeticError, *ERRORS) as error:
         raise UserError(
             f"model {config.path}: transformers can't load it as an image-text-to-text model: {error}"
         ) from error
@@ -50,6 +61,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
         raise UserError(
             f"model {config.path}: {len(missing)} of its weights are not in its files, such as {missing[0]}"
         )
+    _check_kind(model, config.path)
     _check_processor(processor, config.path)
     _check_vocabulary(model, processor, config.path)
     limit_pixels(processor, config)
@@ -91,6 +103,20 @@ def choose_device(name: str | None = None) -> torch.device:
     if device.type == "cuda" and not there:
         raise UserError(f"--device {name}: no GPU was found")
     return device
+
+
+def _check_kind(model: Any, path: str) -> None:
+    """Sees that prompt and answer are one row, with a head over words."""
+    name = type(model).__name__
+    if any(
+        getattr(part, "is_encoder_decoder", False) for part in (model.config, model.config.get_text_config())
+    ):
+        raise UserError(
+            f"model {path}: {name} is an encoder-decoder, which reads an answer apart from its prompt; models are "
+            "trained here that read both in one row"
+        )
+    if find_head(model) is None:
+        raise UserError(f"model {path}: {name} has no head over its vocabulary, so it has no log-probs")
 
 
 def _check_processor(processor: Any, path: str) -> None:
@@ -136,6 +162,9 @@ def check_logits(vlm: VLM) -> None:
     try:
         own = vlm.core(**inputs, use_cache=False).logits.float()
         hidden, _ = run_trunk(vlm, **inputs, use_cache=False)
+        if own.shape[-1] < vlm.head.weight.shape[0]:
+            vlm.vocabulary = own.shape[-1]  # Inkling's head has more rows than tokens
+            vlm.placeholder_ids = tuple(i for i in vlm.placeholder_ids if i < vlm.vocabulary)
         shut = (own < SHUT_OUT).all(1)[0]
         vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
         vlm.pad_id = _padding(vlm.pad_id, vlm.end_id, vlm.placeholder_ids)
@@ -158,7 +187,7 @@ def check_logits(vlm: VLM) -> None:
 def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float:
     """What a family multiplies its head's output with: of the numbers in its config and their inverses, since each
     family calls it by another name, the one that fits best. 1 in most."""
-    raw = vlm.head(hidden).float()[..., taken]
+    raw = vlm.head(hidden).float()[..., : vlm.vocabulary][..., taken]
     text = vlm.core.config.get_text_config()
     if cap := getattr(text, "final_logit_softcapping", None):
         own = cap * torch.atanh((own / cap).clamp(-0.999, 0.999))
@@ -191,24 +220,9 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
     images.size = {"shortest_edge": low, "longest_edge": high}
 
 
-def _check_path(path: str) -> None:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory")
-    elif folder.exists():
-        raise UserError(f"model {path}: is a file; a model is a directory with config.json and *.safetensors")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise UserError(f"model {path}: no such directory (nor a hub id of the form owner/name, nor 'tiny')")
-
-
 def describe(model: Any, processor: Any, path: str) -> VLM:
     """A VLM record around a loaded model and processor: reads the family's tokens and chat template."""
     tokenizer = processor.tokenizer
-    if find_head(model) is None:
-        raise UserError(
-            f"model {path}: {type(model).__name__} has no head over its vocabulary, so it has no log-probs"
-        )
     ends = model.generation_config.eos_token_id if hasattr(model, "generation_config") else None
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else (ends[0] if ends else None)
@@ -218,9 +232,14 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
     probe = [{"role": "user", "content": [{"type": "text", "text": "Q"}]}]
     reply = [*probe, {"role": "assistant", "content": [{"type": "text", "text": "ANSWER"}]}]
     try:
-        prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
-        whole = processor.apply_chat_template(reply, tokenize=False)
-    except (TemplateError, *ERRORS) as error:
+        with deadline(TEMPLATE_SECONDS):
+            prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
+            whole = processor.apply_chat_template(reply, tokenize=False)
+    except TookTooLong:
+        raise UserError(
+            f"model {path}: its chat template takes more than {TEMPLATE_SECONDS} s for a question and its answer"
+        ) from None
+    except (TemplateError, MemoryError, ArithmeticError, *ERRORS) as error:
         raise UserError(
             f"model {path}: its chat template fails on a question and its answer: {error}"
         ) from error
@@ -252,6 +271,7 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         answer_lead=lead,
         template_adds_bos=bool(bos and prompt.startswith(bos)),
         window=_window(model),
+        context=read_context(model.config),
     )
 
 

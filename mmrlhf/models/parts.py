@@ -113,11 +113,13 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
             )
         chosen += linears
     known = sorted({name.rsplit(".", 1)[-1] for name in chosen})
-    chosen = [name for name in chosen if lora.targets is None or name.rsplit(".", 1)[-1] in lora.targets]
-    if not chosen:
-        raise UserError(
-            f"model {path}: lora.targets {lora.targets} names no linear layer; there are {', '.join(known)}"
-        )
+    if lora.targets is not None:
+        if unknown := [target for target in lora.targets if target not in known]:
+            raise UserError(
+                f"model {path}: lora.targets names no linear layer {', '.join(unknown)} in {' and '.join(lora.parts)} "
+                f"(there are {', '.join(known)})"
+            )
+        chosen = [name for name in chosen if name.rsplit(".", 1)[-1] in lora.targets]
 
     def adapted(names: list[str]) -> Any:
         settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=names)

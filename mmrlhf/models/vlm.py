@@ -50,6 +50,9 @@ class VLM:
     counts_apart: bool = False  # each prompt's positions are counted alone; `probe.py` finds it
     apart_because: str = ""  # why one of the two
     logit_factor: float = 1.0  # of the head's output; `load.py` finds it
+    vocabulary: int | None = None  # how many of the head's outputs are tokens; None: all. `load.py` finds it
+    context: int | None = None  # how many tokens it reads, prompt and answer together; None: nobody tells
+    answer_room: int = 0  # how many of them are kept for an answer
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
     shared_tokens: int | None = None  # the most tokens of such a row; None: any number
@@ -192,7 +195,7 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
 
     Some families scale them, or cap them softly, behind their head; `load.check_logits` sees that no other does more.
     """
-    logits = vlm.head(hidden_BTD).float()
+    logits = vlm.head(hidden_BTD).float()[..., : vlm.vocabulary]
     if vlm.logit_factor != 1:
         logits = logits * vlm.logit_factor
     if cap := getattr(vlm.core.config.get_text_config(), "final_logit_softcapping", None):

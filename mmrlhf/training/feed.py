@@ -185,8 +185,8 @@ class Refusals:
 
     def _advice(self) -> str:
         return (
-            f"the last: {self._last}. Raise max_prompt_tokens, set model.max_pixels so that an image takes fewer "
-            "tokens, or mend the data; max_refused is the share that may be left out"
+            f"the last: {self._last}. Raise max_prompt_tokens (up to what the model reads), set model.max_pixels so "
+            "that an image takes fewer tokens, or mend the data; max_refused is the share that may be left out"
         )
 
     def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:

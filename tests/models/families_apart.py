@@ -47,3 +47,42 @@ def build_molmo2(folder: Path) -> None:
         frame_end_token_id=ids["<frame_end>"],
     )
     save(Molmo2ForConditionalGeneration, config, processor, folder)
+
+
+def build_hunyuan_vl(folder: Path) -> None:
+    """A position in the number of its picture, which is counted over a batch."""
+    from transformers import (
+        HunYuanVLConfig,
+        HunYuanVLForConditionalGeneration,
+        HunYuanVLImageProcessor,
+        HunYuanVLProcessor,
+    )
+
+    marks = {"image_token": "<img>", "image_start_token": "<img_start>", "image_end_token": "<img_end>"}
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *marks.values()]
+    tokenizer = train_tokenizer(names, **ENDS, extra_special_tokens=marks)
+    ids = dict(zip(names, tokenizer.convert_tokens_to_ids(names), strict=True))
+    processor = HunYuanVLProcessor(
+        HunYuanVLImageProcessor(size={"shortest_edge": 32 * 32, "longest_edge": 64 * 64}),
+        tokenizer,
+        chat_template=chatml("<img_start><img><img_end>"),
+    )
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 1, 1]}
+    config = HunYuanVLConfig(
+        text_config=language(tokenizer, rope_parameters=rope, head_dim=8),
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "out_hidden_size": 32,
+            "max_image_size": 64,
+            "min_image_size": 32,
+            "img_max_token_num": 16,
+        },
+        image_token_id=ids["<img>"],
+        im_start_id=ids["<img_start>"],
+        im_end_id=ids["<img_end>"],
+        im_newline_id=ids["<img>"],
+    )
+    save(HunYuanVLForConditionalGeneration, config, processor, folder)
