@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -48,14 +49,30 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
             attn_implementation=attention,
             output_loading_info=True,
             use_safetensors=True,  # nothing is unpickled
+            ignore_mismatched_sizes=True,  # they are told below, by name
             **common,
         )
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ImportError, SafetensorError, MemoryError, ArithmeticError, *ERRORS) as error:
+    except (
+        OSError,
+        ImportError,
+        SafetensorError,
+        StrictDataclassError,
+        MemoryError,
+        OverflowError,
+        *ERRORS,
+    ) as error:
+        reason = " ".join(str(error).split())  # some are told in a paragraph
         raise UserError(
-            f"model {config.path}: transformers can't load it as an image-text-to-text model: {error}"
+            f"model {config.path}: transformers can't load it as an image-text-to-text model: {reason}"
         ) from error
+    if odd := sorted(loading["mismatched_keys"]):
+        name, theirs, ours = odd[0]
+        raise UserError(
+            f"model {config.path}: {len(odd)} of its weights have another shape than its config says, such as {name} "
+            f"({tuple(theirs)}, not {tuple(ours)})"
+        )
     if missing := sorted(loading["missing_keys"]):
         # transformers would go on with random numbers in their place
         raise UserError(

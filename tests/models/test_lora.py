@@ -158,10 +158,14 @@ def test_lora_on_chosen_layers(checkpoint) -> None:
     """The vision tower has a q_proj too."""
     vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2, targets=["q_proj"]))
     assert len(trainable_state(vlm.model)) == 2 * 6
-    with pytest.raises(
-        UserError, match=r"names no linear layer; there are down_proj, gate_proj, k_proj, o_proj"
-    ):
-        trained("tiny", checkpoint, lora=LoraSettings(targets=["query"]))
+    # fc1 is the tower's, and the head takes no adapter
+    for wrong in (["query"], ["q_proj", "v_prj", "fc1", "lm_head"]):
+        unknown = ", ".join(name for name in wrong if name != "q_proj")
+        with pytest.raises(
+            UserError,
+            match=rf"names no linear layer {unknown} in language \(there are down_proj, gate_proj, k_proj, o_proj",
+        ):
+            trained("tiny", checkpoint, lora=LoraSettings(targets=wrong))
 
 
 def test_a_saved_adapter_is_the_same_file_in_every_process(checkpoint, tmp_path: Path) -> None:
