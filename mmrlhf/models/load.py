@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.models.adapter_files import adapter_state
 from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.context import read_context
 from mmrlhf.models.deadline import TookTooLong, deadline
@@ -91,6 +92,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     check_logits(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
+        adapter_state(vlm)  # what can't be read back is told before it is trained
     if trainable and config.gradient_checkpointing:
         # its name until and after transformers 5.22
         enable = (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models.adapter_files import MARK, save_adapter
 from mmrlhf.models.adapters import OWN
 from mmrlhf.models.lora_linear import fuse_adapters
 
@@ -159,10 +160,22 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
     owner |= dict.fromkeys(parts.language.modules(), "language")
     found: dict[str, list[str]] = {"language": [], "projector": [], "vision": []}
     for name, module in model.named_modules():
-        # a subclass may give back more than a linear layer does (Llama 4's router)
-        if type(module) is nn.Linear and module in owner and module is not head and "audio" not in name:
+        # a subclass may give back more than a linear layer does (Llama 4's router), and an indexer only chooses which
+        # tokens are looked at, through which no gradient goes
+        skipped = "audio" in name or "indexer" in name
+        if type(module) is nn.Linear and module in owner and module is not head and not skipped:
             found[owner[module]].append(name)
     return found
+
+
+def left_without_adapters(model: nn.Module, path: str) -> str:
+    """The language model's matrices that LoRA leaves as they are, since they are no linear layers (routed experts);
+    by their last two names, empty where there are none."""
+    language = parts_of(model, path).language
+    stacked = {
+        ".".join(name.split(".")[-2:]) for name, value in language.named_parameters() if value.dim() > 2
+    }
+    return ", ".join(sorted(name for name in stacked if MARK not in f".{name}"))
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:
@@ -170,7 +183,7 @@ def save_vlm(vlm: VLM, directory: Path) -> None:
     processor; with LoRA the adapter too, in `adapter/`, for plain peft. Others' adapters beside it are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     if vlm.has_adapters:
-        vlm.model.save_pretrained(directory / "adapter", selected_adapters=[OWN])  # type: ignore[operator]
+        save_adapter(vlm, directory / "adapter")
         vlm.core.save_pretrained(directory, state_dict=merged_state(vlm))
     else:
         vlm.core.save_pretrained(directory)
