@@ -5,7 +5,7 @@ Each family brings its own processor, chat template and way of laying out pixels
 
 from __future__ import annotations
 
-from families_apart import build_molmo2
+from families_apart import build_hunyuan_vl, build_molmo2
 from families_common import train_tokenizer
 from families_cross import build_mllama
 from families_gemma import build_gemma3, build_gemma3_wide, build_paligemma
@@ -35,6 +35,7 @@ from families_tiles import (
     build_llava_onevision,
     build_smolvlm,
 )
+from families_windows import build_exaone4_5, build_granite4_vision
 
 __all__ = ["BUILDERS", "MORE", "OTHERS", "train_tokenizer"]
 
@@ -69,6 +70,9 @@ OTHERS = {
     "gemma3_wide": build_gemma3_wide,
     "cohere2_narrow": build_cohere2_narrow,
     "molmo2": build_molmo2,
+    "hunyuan_vl": build_hunyuan_vl,
+    "exaone4_5": build_exaone4_5,
+    "granite4_vision": build_granite4_vision,
     "llama4_chunks": build_llama4_chunks,
     "mistral3_window": build_mistral3_window,
     "paligemma": build_paligemma,

@@ -18,7 +18,7 @@ from mmrlhf.models.prefix import answers_a_row, lay_out
 from mmrlhf.models.vlm import VLM
 from mmrlhf.types import EncodedPrompt, Row
 
-WINDOWED = ["gemma3", "aya_vision", "cohere2_narrow", "llama4_chunks", "mistral3_window"]
+WINDOWED = ["gemma3", "aya_vision", "cohere2_narrow", "llama4_chunks", "mistral3_window", "exaone4_5"]
 LONG_TEXT_ASKED = "Name a colour, and say why it is the one that you like most of all."
 
 
