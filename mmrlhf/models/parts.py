@@ -77,8 +77,10 @@ def _loose(trunk: Any) -> nn.ModuleDict | None:
 def find_head(model: Any) -> Any:
     """The layer over a model's vocabulary, which may be its language model's (Nemotron); None where it has none."""
     head = model.get_output_embeddings()
-    inner = getattr(model, "language_model", None)
-    return inner.get_output_embeddings() if head is None and hasattr(inner, "get_output_embeddings") else head
+    inner: Any = getattr(model, "language_model", None)
+    if head is None and hasattr(inner, "get_output_embeddings"):
+        head = inner.get_output_embeddings()
+    return head
 
 
 def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
