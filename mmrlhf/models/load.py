@@ -13,6 +13,7 @@ from torch import Tensor
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.adapter_files import adapter_state
 from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.context import read_context
@@ -33,12 +34,14 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     """Loads a model directory, a hub id or the bundled "tiny" through transformers' Auto classes.
 
     Raises:
-        UserError: the path is no model directory, not a vision-language model, or lacks a chat template.
+        UserError: the path is no model directory, not a vision-language model, lacks a chat template, or a file of it
+            isn't as it was saved.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
     check_files(path)
+    check_hashes(Path(path), lambda name: not name.startswith("adapter/"))
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
@@ -106,6 +109,30 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     if vlm.shares_prefix:
         vlm.shared_tokens = most_shared_tokens(vlm)
     return vlm
+
+
+def check_model(config: ModelConfig) -> None:
+    """Sees that there is a model of a kind that can be trained here, as far as its config tells; reads no weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+
+    path = str(TINY) if config.path == "tiny" else config.path
+    check_files(path)
+    try:
+        settings = AutoConfig.from_pretrained(
+            path, trust_remote_code=config.trust_remote_code, local_files_only=Path(path).is_dir()
+        )
+    except (OSError, ImportError, StrictDataclassError, *ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"model {config.path}: transformers can't read its config: {reason}") from error
+    if not config.trust_remote_code and type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UserError(
+            f"model {config.path}: is of type {settings.model_type}, of which transformers has no image-text-to-text "
+            "model; name a vision-language model"
+        )
 
 
 def choose_device(name: str | None = None) -> torch.device:
