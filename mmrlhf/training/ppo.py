@@ -35,6 +35,7 @@ from mmrlhf.rl.scoring import scalarize, score_tokens
 from mmrlhf.rl.update import update_loss
 from mmrlhf.tensors import length_mask, masked_sum
 from mmrlhf.training.alarms import Alarms
+from mmrlhf.training.context import fit_context
 from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed, share
 from mmrlhf.training.processes import gather_outcomes, total
@@ -89,6 +90,7 @@ class PpoStage(Stage):
     ) -> None:
         """`reference` is None with LoRA: then it is the policy with its adapters off."""
         assert (reference is None) == vlm.has_adapters
+        fit_context(vlm, config, accelerator)
         self.name, self.seed = f"ppo {variant.name}", seed
         self.vlm, self.reference, self.panel = vlm, reference, panel
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder

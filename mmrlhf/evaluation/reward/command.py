@@ -327,6 +327,7 @@ class _Measured:
 def _measured(
     reward_model: RewardModel, records: Sequence[PreferenceRecord], how: How, mean_of_heads: bool
 ) -> _Measured:
+    reward_model.vlm.answer_room = how.max_answer_tokens or 0
     kept, refused = readable(reward_model.vlm, records, how.max_prompt_tokens)
     text_model = load(how.text_model) if how.text_model else None
     extent = Extent(how.conditions, how.gradients, mean_of_heads, text_model)
