@@ -8,7 +8,9 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
-from mmrlhf.config import RewardConfig, RunConfig
+from data_tools.shards import open_records
+from mmrlhf.config import PpoConfig, RewardConfig, RunConfig
+from mmrlhf.rl.trial import silent_objectives, try_plugins
 
 
 def check_data(config: RunConfig, data: Path) -> list[str]:
@@ -19,23 +21,44 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
     """
     manifest = read_manifest(data)
     mistakes = [*_kinds(config, manifest), *_objectives(config, manifest), *_split(config, manifest)]
+    if not mistakes and config.ppo:
+        mistakes = [*_silent(config.ppo, data), *try_plugins(config.ppo, config.objectives)]
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
     return list(_unjudged(config, manifest))
 
 
+def _silent(config: PpoConfig, data: Path) -> Iterator[str]:
+    """Objectives beside the heads that apply to no prompt."""
+    if config.objectives:
+        sets = [open_records(data, "train", kind=kind) for kind in config.prompts_from]
+        yield from silent_objectives(
+            config.objectives, (each.outline(i) for each in sets for i in range(len(each)))
+        )
+
+
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
-    """Prompts of a kind on which no head learns; judges other than heads may apply to any."""
-    if not (config.ppo and config.reward) or config.ppo.objectives:
+    """Kinds of prompts on which no head learns, where nothing else judges them; and heads that learn on no kind of
+    prompt there is."""
+    if not (config.ppo and config.reward):
         return
     train = [shard for shard in manifest.shards if shard.split == "train"]
-    for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from}):
-        of_kind = [shard for shard in train if shard.modality == modality]
-        if not _learnt(config.reward, of_kind) & set(config.reward.objectives):
+    heads = set(config.reward.objectives)
+    learnt = {
+        modality: heads & _learnt(config.reward, [shard for shard in train if shard.modality == modality])
+        for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from})
+    }
+    for modality, names in learnt.items():
+        if not names and not config.ppo.objectives:
             yield (
-                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so all answers to them "
-                "score 0: they only hold the policy near its reference, and let answers end. Leave them out where that "
-                "isn't meant"
+                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so answers to them are "
+                "left out (the metric unjudged) and teach nothing. Leave such prompts out, which saves their sampling"
+            )
+    for name in config.reward.objectives:
+        if learnt and not any(name in names for names in learnt.values()):
+            yield (
+                f"reward.objectives: {name} isn't judged on any record of modality {' or '.join(learnt)}, which are "
+                "those of ppo.prompts_from, so it doesn't count in PPO"
             )
 
 

@@ -32,7 +32,7 @@ def token_rewards(
     )
     config = PpoConfig.model_validate({"algorithm": {"type": "ppo", "critics": critics}})
     seen = scalarizer.seen(outcomes.rewards(["a", "b"]), config.score_clip)
-    scored = score_tokens(outcomes, seen, *scalarize(scalarizer, seen), config, 0.0)
+    scored = score_tokens(outcomes, scalarizer, seen, scalarize(scalarizer, seen), config, 0.0)
     return scored.rewards_BTK[:, 0].tolist(), scored.weights_BK.tolist()
 
 

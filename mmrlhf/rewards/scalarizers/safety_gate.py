@@ -62,6 +62,10 @@ class SafetyGate(ScalarizerBase):
         score_B = safety_B.where(comes_first_B & rewards.judged_BK[:, s], helpful_B)
         return score_B.masked_fill(~(rewards.judged_BK[:, s] | rewards.judged_BK[:, h]), 0.0)
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        both = [rewards.objectives.index(name) for name in (self.safety, self.helpfulness)]
+        return rewards.judged_BK[:, both].any(-1)
+
     def check(self, objectives: Sequence[str]) -> None:
         check_names([self.safety], objectives, "safety_gate.safety")
         check_names([self.helpfulness], objectives, "safety_gate.helpfulness")
