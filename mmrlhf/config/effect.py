@@ -39,8 +39,8 @@ def _critic(config: PpoConfig) -> Iterator[str]:
     for name in filter(lambda name: changed(config, name), CRITIC):
         if not config.algorithm.has_critic:
             yield (
-                f"{name}: does nothing with algorithm {plugin_name(config.algorithm)}, which has no critic; leave it out, "
-                "or set algorithm.type: ppo"
+                f"{name}: does nothing with algorithm {plugin_name(config.algorithm)}, which has no critic; leave it "
+                "out, or set algorithm.type: ppo"
             )
         elif not config.vf_coef and name != "vf_coef":
             yield f"{name}: does nothing where vf_coef is 0, since the critic isn't trained; set vf_coef above 0"

@@ -34,10 +34,12 @@ class ReinforcePp(AlgorithmBase):
         return self.gamma == 1 and not kl_in_reward
 
     def advantages(self, scored: Scored) -> tuple[Tensor, Tensor | None]:
-        from mmrlhf.rl.advantages import group_mean, rewards_to_go
+        from mmrlhf.rl.advantages import above_group, rewards_to_go
         from mmrlhf.tensors import whiten
 
         to_go_BT = rewards_to_go(scored.rewards_BTK.sum(-1), scored.mask_BT, self.gamma)
         if self.baseline == "group":
-            to_go_BT = to_go_BT - group_mean(scored.scores_B, scored.group_B)[0].unsqueeze(1)
+            above_B, _ = above_group(scored.scores_B, scored.group_B)
+            # the mean of the group, or in groups that are alike the score itself, so that no rounding is left of it
+            to_go_BT = to_go_BT - (scored.scores_B - above_B).unsqueeze(1)
         return whiten(to_go_BT, scored.mask_BT), None
