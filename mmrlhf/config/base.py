@@ -96,6 +96,12 @@ class OptimConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
 
+    @model_validator(mode="after")
+    def _final_is_reached(self) -> OptimConfig:
+        if self.schedule == "constant" and self.final != type(self).model_fields["final"].default:
+            raise ValueError("final: does nothing with schedule constant; set schedule: linear or cosine")
+        return self
+
 
 class StageConfig(Config):
     """What every training stage has."""

@@ -19,6 +19,8 @@ from mmrlhf.rl.kl import ESTIMATORS
 from mmrlhf.tensors import masked_sum, whiten
 from mmrlhf.types import Outcomes, Rewards
 
+AGREE = 1e-5  # log-probs of two forwards that differ by no more than this share of their size (of 1, if it is less)
+
 
 def scalarize(scalarizer: ScalarizerBase, seen: Rewards) -> Tensor:
     """Scores (B,). `seen` are the rewards as the scalarizer combines them (`ScalarizerBase.seen`): bounded before and
@@ -67,7 +69,10 @@ def score_tokens(
     mask_BT = outcomes.mask_BT
     penalty_B = config.missing_eos_penalty * ~outcomes.ended_B
     penalty_B = penalty_B + config.length_penalty * mask_BT.sum(1) / config.max_answer_tokens
-    kl_BT = ESTIMATORS[config.kl_estimator](outcomes.logprobs_BT, outcomes.ref_logprobs_BT, mask_BT)
+    logprobs_BT, ref_BT = outcomes.logprobs_BT, outcomes.ref_logprobs_BT
+    # log-probs that agree but for rounding, as before the first update, are no KL; normalised, it would look like one
+    agree_BT = (logprobs_BT - ref_BT).abs() <= AGREE * logprobs_BT.abs().clamp(min=1)
+    kl_BT = ESTIMATORS[config.kl_estimator](logprobs_BT, ref_BT, mask_BT).masked_fill(agree_BT, 0.0)
     coef = kl_coef if config.kl_in == "reward" else 0.0
     scores_B, weights_BK = scores_B - penalty_B, torch.ones(len(mask_BT), 1)
     if config.algorithm.critic_an_objective:
