@@ -8,8 +8,11 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
+from data_tools.schema import PreferenceRecord
 from data_tools.shards import open_records
 from mmrlhf.config import PpoConfig, RewardConfig, RunConfig
+from mmrlhf.config.effect import changed
+from mmrlhf.rewards.scalarizers import SafetyGate
 from mmrlhf.rl.trial import silent_objectives, try_plugins
 
 
@@ -22,19 +25,31 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
     manifest = read_manifest(data)
     mistakes = [*_kinds(config, manifest), *_objectives(config, manifest), *_split(config, manifest)]
     if not mistakes and config.ppo:
-        mistakes = [*_silent(config.ppo, data), *try_plugins(config.ppo, config.objectives)]
+        mistakes = list(_silent(config.ppo, data))
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
+    if config.ppo and (failed := list(try_plugins(config.ppo, config.objectives))):
+        raise UserError("\n".join(failed))
     return list(_unjudged(config, manifest))
 
 
 def _silent(config: PpoConfig, data: Path) -> Iterator[str]:
-    """Objectives beside the heads that apply to no prompt."""
+    """Objectives beside the heads that apply to no prompt, and flags that none has."""
+    sets = [open_records(data, "train", kind=kind) for kind in config.prompts_from]
+
+    def prompts() -> Iterator[PreferenceRecord]:
+        return (each.outline(i) for each in sets for i in range(len(each)))
+
     if config.objectives:
-        sets = [open_records(data, "train", kind=kind) for kind in config.prompts_from]
-        yield from silent_objectives(
-            config.objectives, (each.outline(i) for each in sets for i in range(len(each)))
-        )
+        yield from silent_objectives(config.objectives, prompts())
+    for variant in config.variants:
+        gate = variant.scalarizer
+        asks = isinstance(gate, SafetyGate) and gate.flag and changed(gate, "flag")
+        if asks and not any(map(gate.flags, prompts())):
+            yield (
+                f"ppo.variants: {variant.name}: flag: no prompt of the train split has {gate.flag} as true in its "
+                "reference or provenance, so none is flagged; name another key, or leave flag out"
+            )
 
 
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:

@@ -310,3 +310,14 @@ def test_an_objective_that_applies_to_no_prompt_is_refused(
     ) as caught:
         checked(data, objectives=asked, prompts_from=["prompt"])
     assert len(re.findall("ppo.objectives", str(caught.value))) == 1
+
+
+def test_a_flag_that_no_prompt_has_is_refused(tmp_path: Path) -> None:
+    objectives = [{"type": "length", "name": name, "target": 5} for name in ("safety", "helpfulness")]
+    data = prompts(tmp_path / "d", harmful=True)
+    for flag in ("harmful", ""):
+        assert checked(data, objectives=objectives, **variants(type="safety_gate", flag=flag)) == []
+    with pytest.raises(
+        UserError, match=r"ppo.variants: v: flag: no prompt of the train split has harmfull as true"
+    ):
+        checked(data, objectives=objectives, **variants(type="safety_gate", flag="harmfull"))

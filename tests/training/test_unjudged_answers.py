@@ -18,6 +18,7 @@ from mmrlhf.rewards.scalarizers import WeightedSum
 from mmrlhf.training.ppo import PpoStage
 
 PLAIN: dict[str, Any] = {
+    "batch_size": 4,
     "heads": False,
     "scalarizer": WeightedSum(),
     "missing_eos_penalty": 0.0,
