@@ -9,8 +9,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+
+from data_tools.printing import PlainConsole, styled
 
 PACKAGES = (
     *(
@@ -32,8 +33,8 @@ def examine() -> bool:
     table = Table("", "check", "found", box=None)
     checks = [_python(), *map(_package, PACKAGES), _device(), _memory(), _disk(), _model()]
     for well, name, found in checks:
-        table.add_row("[green]ok[/]" if well else "[red]no[/]", name, found)
-    Console().print(table)
+        table.add_row(styled("ok", "green") if well else styled("no", "red"), name, found)
+    PlainConsole().print(table)
     return all(well for well, _, _ in checks)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
+from data_tools.printing import say
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -109,7 +110,7 @@ def _recognised(source: str, overrides: list[str]) -> str:
     wanted = apply_overrides({"path": source}, overrides)
     subset, split = (str(wanted[key]) if wanted.get(key) is not None else None for key in ("subset", "split"))
     found = recognise(Path(str(wanted["path"])), subset, split)
-    typer.echo(f"{source}: taken for {found.name}: {found.why}")
+    say(f"{source}: taken for {found.name}: {found.why}")
     return found.name
 
 
@@ -118,4 +119,4 @@ def _tell_labels(source: Source) -> None:
     said = {key: value for key in ("objective", "judge") if (value := getattr(source, key, None))}
     if said:
         names = ", ".join(f"{key} {value!r}" for key, value in said.items())
-        typer.echo(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")
+        say(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from data_tools.printing import say
+
 EPILOG = (
     "Examples:\n\n  mmrlhf data preview data/mix\n\n"
     "  mmrlhf data preview data/mix -o pages/safety.html --samples 200 --split train --source beavertails"
@@ -30,4 +32,4 @@ def preview(
     from data_tools.preview import Choice, write_preview
 
     number = write_preview(directory, out, Choice(samples, split, source, seed))
-    typer.echo(f"{out}: {number:,} samples")
+    say(f"{out}: {number:,} samples")

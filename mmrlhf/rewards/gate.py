@@ -47,8 +47,8 @@ def prompt_ends(batch: TokenBatch) -> Tensor:
 
 
 def weights_of(logits_BK: Tensor, judged_BK: Tensor) -> Tensor:
-    """The gate's weights: a softmax over the objectives that apply to each prompt; rows sum to 1. Where none applies
-    they are the weights over all objectives, and of no consequence: such an answer has no score."""
+    """The gate's weights: a softmax over the objectives that apply to each prompt; rows sum to 1 (where none applies,
+    it is over all)."""
     shut_BK = ~judged_BK & judged_BK.any(1, keepdim=True)
     return logits_BK.masked_fill(shut_BK, float("-inf")).softmax(1)
 
