@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
+from data_tools.paths import expand_path, user_path
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -25,7 +26,9 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="A file or folder of the data set, or its name on the hub (org/name).", metavar="SRC"
+            help="A file or folder of the data set, or its name on the hub (org/name).",
+            metavar="SRC",
+            parser=expand_path,
         ),
     ],
     out: Out,
@@ -42,7 +45,8 @@ def convert(
         typer.Option("--set", help="A setting of the adapter; may be repeated.", metavar="FIELD=VALUE"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", help="The folder that image paths are in.", metavar="DIR")
+        Path | None,
+        typer.Option("--images", help="The folder that image paths are in.", metavar="DIR", parser=user_path),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", help="Read at most so many rows.", metavar="N")
@@ -108,7 +112,7 @@ def _recognised(source: str, overrides: list[str]) -> str:
 
     wanted = apply_overrides({"path": source}, overrides)
     subset, split = (str(wanted[key]) if wanted.get(key) is not None else None for key in ("subset", "split"))
-    found = recognise(Path(str(wanted["path"])), subset, split)
+    found = recognise(user_path(str(wanted["path"])), subset, split)
     typer.echo(f"{source}: taken for {found.name}: {found.why}")
     return found.name
 
