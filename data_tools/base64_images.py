@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from data_tools.images import ImageError
+from data_tools.image_limits import ImageError
 
 _DATA = re.compile(
     r"data:image/[a-z0-9+.-]+(?:;[^;,\s]*)*?;base64,", re.IGNORECASE
