@@ -17,6 +17,11 @@ _MAGIC = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk")
 _SHORTEST = 64  # characters of base64: no image is smaller, and a path that begins with /9j/ may be
 
 
+def is_data_address(text: str) -> bool:
+    """Whether a text begins as a data address does, which holds what it names."""
+    return text.lstrip()[:5].lower() == "data:"
+
+
 def bytes_of(value: object) -> bytes | None:
     """The encoded image that a row's field holds: bytes, base64 text, or either under `bytes`; None where it holds no
     image itself but at most a path.

@@ -13,10 +13,11 @@ from data_tools.image_limits import ImageError, ImageLimits, current_limits
 from data_tools.paths import file_address
 from data_tools.schema import ImageRef
 
-URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
+URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\\s])")  # a scheme; one letter is a Windows drive
 NO_FILE = "no such image file"
 OUTSIDE = "leaves the image folder"
 _BACKSLASHES = "; its path has backslashes, as on Windows: write / in their place"
+_TILDE = re.compile(r"(?:^|/)~[^/]*/")
 _HOME = "; paths in rows aren't expanded: write ~ out"
 
 
@@ -92,7 +93,7 @@ def _missing(path: Path, why: str) -> ImageError:
 
 
 def _hint(name: str) -> str:
-    return _BACKSLASHES if "\\" in name else _HOME if name.startswith("~") else ""
+    return _BACKSLASHES if "\\" in name else _HOME if _TILDE.search(name) else ""
 
 
 def _words(error: Exception) -> str:

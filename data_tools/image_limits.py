@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 from data_tools.errors import UserError
 
+TOO_MANY = re.compile(r"the image has more than [0-9,]+ (pixels|bytes)")  # what settings can let in
 PROGRESSIVE = 100_000_000  # pixels of a progressive JPEG, which takes 6 bytes for each at any scale
 SCALES = (2, 4, 8)  # at which a JPEG can be decoded, as a half, a quarter and an eighth
 

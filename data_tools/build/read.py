@@ -13,7 +13,7 @@ from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.errors import UserError
 from data_tools.image_files import NO_FILE, OUTSIDE
-from data_tools.image_limits import ImageError, image_limits
+from data_tools.image_limits import TOO_MANY, ImageError, image_limits
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
@@ -146,6 +146,11 @@ def _hints(source: Source, counts: Counts) -> list[str]:
     """What may be the matter with a source that has too many bad rows: another format, another folder of images."""
     if not isinstance(source, FileSource):
         return []
+    if any(TOO_MANY.search(reason) for reason in counts.reasons):
+        return [
+            "Larger images are let in by images.max_pixels and images.max_bytes (of convert: --max-pixels, "
+            "--max-bytes)."
+        ]
     if any(words in reason for reason in counts.reasons for words in (NO_FILE, OUTSIDE)):
         roots = source.image_root if isinstance(source.image_root, tuple) else (source.image_root,)
         below = " and ".join(map(str, roots))

@@ -60,6 +60,18 @@ def convert(
             "--max-side", help="Make larger images so many pixels long at their longer side.", metavar="N"
         ),
     ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option("--max-pixels", help="Refuse images of more pixels.", metavar="N")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", help="Refuse image files of more bytes.", metavar="N")
+    ] = None,
+    keep_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--keep-metadata", help="Keep EXIF and other data in images, with where they were taken."
+        ),
+    ] = False,
     executor: ExecutorName = "local",
     workers: Workers = None,
     resume: Resume = False,
@@ -77,7 +89,10 @@ def convert(
         form = _recognised(source, overrides or [])
     row: dict[str, Any] = {"images": images and str(images), "limit": limit}
     row = {"path": source, **{key: value for key, value in row.items() if value is not None}}
-    settings = read_convert_config(form, row, overrides or [], max_rejected, max_side)
+    changes = {"max_side": max_side, "max_pixels": max_pixels, "max_bytes": max_bytes}
+    pictures = {key: value for key, value in changes.items() if value is not None}
+    pictures["keep_metadata"] = keep_metadata
+    settings = read_convert_config(form, row, overrides or [], max_rejected, pictures)
     if auto:
         _tell_labels(settings.source)
     carry_out(run, settings, out, executor, workers, resume, overwrite)
@@ -88,10 +103,10 @@ def read_convert_config(
     row: dict[str, Any],
     overrides: list[str],
     max_rejected: float,
-    max_side: int | None = None,
+    images: dict[str, Any] | None = None,
 ) -> ConvertConfig:
-    """The config of a conversion: an adapter by its name, with settings and changes to them. The source is called as
-    the adapter is, unless they say otherwise.
+    """The config of a conversion: an adapter by its name, with settings and changes to them, and what is done to
+    `images` (`ImageSettings`). The source is called as the adapter is, unless they say otherwise.
 
     Raises:
         UserError: there is no such adapter, or a setting is wrong.
@@ -101,7 +116,7 @@ def read_convert_config(
 
     name = re.sub(r"[^a-z0-9_-]+", "-", form.rpartition(":")[2].lower()).strip("-_")
     source = apply_overrides({"type": form, "name": name, **row}, overrides)
-    settings = {"source": source, "max_rejected": max_rejected, "images": {"max_side": max_side}}
+    settings = {"source": source, "max_rejected": max_rejected, "images": images or {}}
     return parse_config(settings, ConvertConfig, f"--from {form}")
 
 
