@@ -24,6 +24,7 @@ CODES = {
     "same-answers": "two answers that should differ are the same",
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
     "not-supported": "video, audio, tools, or another thing that no record holds",
+    "media-unread": "a field holds a picture that the adapter doesn't read",
     "image-missing": "an image isn't there",
     "image-url": "an image is an address, and nothing is fetched",
     "image-outside": "an image's path leads out of its folder",
