@@ -34,6 +34,7 @@ class LlavaRlhfConfig(FileSource):
     objective: str = Field(default="factuality", min_length=1, description="What the choice was about.")
 
     marks: ClassVar[tuple[str, ...]] = ("conversations", *OUTPUTS, "preference")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         turns = _turns(row)

@@ -122,13 +122,12 @@ def refuse_unread_media(
         raise RowError(
             f"has a {medium} in its field {field}, which no record can hold; {leave}", "not-supported"
         )
-    if field in pictures:
-        others = " and ".join(
-            key for key in pictures if key in row.asked and holds_something(dict.get(row, key))
-        )
+    shown = [
+        key for key in row if key in row.asked and named_medium(key) and holds_something(dict.get(row, key))
+    ]
+    if shown:
         raise RowError(
-            f"has pictures in {others or 'another field'} and in {field}; keep one field, or {leave}",
-            "media-unread",
+            f"has pictures in {shown[0]} and in {field}, and only one field is read; {leave}", "media-unread"
         )
     reads = f"it reads {', '.join(pictures)}" if pictures else "it reads no pictures"
     raise RowError(

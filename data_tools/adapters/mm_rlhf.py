@@ -32,6 +32,7 @@ class MmRlhfConfig(FileSource):
     )
 
     marks: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         if row.get("video") not in (None, ""):  # some tables have both fields in every row

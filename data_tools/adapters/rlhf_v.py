@@ -26,6 +26,7 @@ class RlhfVConfig(FileSource):
     )
 
     marks: ClassVar[tuple[str, ...]] = ("image", "text", "origin_dataset")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         texts = _texts(row)

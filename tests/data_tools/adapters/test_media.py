@@ -50,7 +50,7 @@ def test_every_adapter_refuses_a_picture_that_it_does_not_read(file: str, row: d
         refused = source.adapt({**row, field: value})
         assert isinstance(refused, Rejected), field
         assert refused.code == "media-unread"
-        assert f"its field {field}" in refused.reason
+        assert f"in its field {field}" in refused.reason or f"and in {field}" in refused.reason
         assert refused.row == {**row, field: value}
         ignoring = source.model_copy(update={"ignore_fields": [field]})
         assert isinstance(ignoring.adapt({**row, field: value}), tuple)
@@ -161,7 +161,7 @@ def test_an_adapter_of_the_user() -> None:
     assert isinstance(source.adapt(row), tuple)
     refused = source.adapt({**row, "second_photo": "blue.jpg"})
     assert isinstance(refused, Rejected)
-    assert "has a picture in its field second_photo, which x doesn't read" in refused.reason
+    assert "has pictures in photo and in second_photo" in refused.reason
 
 
 def test_the_command_names_file_row_and_field(tmp_path: Path) -> None:
