@@ -11,7 +11,7 @@ from data_tools.adapters.messages import MessagesConfig
 from data_tools.adapters.mm_rlhf import MmRlhfConfig
 from data_tools.adapters.nlvr import NlvrConfig
 from data_tools.adapters.pku_saferlhf import PkuSafeRlhfConfig
-from data_tools.adapters.prompts import PromptsConfig
+from data_tools.adapters.rl_prompts import RlPromptsConfig
 from data_tools.adapters.rlaif_v import RlaifVConfig
 from data_tools.adapters.rlhf_v import RlhfVConfig
 from data_tools.adapters.sharegpt import ShareGptConfig
@@ -32,7 +32,7 @@ ADAPTERS = (
     MmRlhfConfig,
     NlvrConfig,
     PkuSafeRlhfConfig,
-    PromptsConfig,
+    RlPromptsConfig,
     RlaifVConfig,
     RlhfVConfig,
     ShareGptConfig,

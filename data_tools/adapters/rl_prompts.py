@@ -19,10 +19,10 @@ _ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "resp
 _BESIDE = ("id", "index", "data_source", "ability", "extra_info", "system")
 
 
-class PromptsConfig(OwnRows):
+class RlPromptsConfig(OwnRows):
     """Prompts without answers, with a reference answer or without one."""
 
-    type: Literal["prompts"] = "prompts"
+    type: Literal["rl_prompts"] = "rl_prompts"
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         refuse_tools(row)
