@@ -18,7 +18,7 @@ from data_tools.adapters.base import (
     check_text,
     messages_with_images,
 )
-from data_tools.adapters.media import named_medium, holds_something
+from data_tools.adapters.media import holds_something, named_medium
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.structs import structs
 from data_tools.adapters.templated import refuse_picture_tokens, refuse_templated

@@ -30,19 +30,16 @@ _NAMES: dict[str, Medium] = {
 }
 # of a name whose field says something about a picture, and holds none
 _DESCRIBING = frozenset(
-    "id ids idx index size width height count num number total area category categories class classes type types "
-    "caption captions description descriptions severity resolution hash sha1 sha256 md5 phash format mime mode license "
-    "ratio quality dataset origin has is token tokens info metadata meta topic domain tag tags label labels score scores "
-    "title alt author rights language source text content kind prompt question answer".split()
+    ["id", "ids", "idx", "index", "size", "width", "height", "count", "num", "number", "total", "area", "category", "categories", "class", "classes", "type", "types", "caption", "captions", "description", "descriptions", "severity", "resolution", "hash", "sha1", "sha256", "md5", "phash", "format", "mime", "mode", "license", "ratio", "quality", "dataset", "origin", "has", "is", "token", "tokens", "info", "metadata", "meta", "topic", "domain", "tag", "tags", "label", "labels", "score", "scores", "title", "alt", "author", "rights", "language", "source", "text", "content", "kind", "prompt", "question", "answer"]
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]?|[0-9]+")
 _JOINED = re.compile(
     r"(image|img|picture|photo|video|audio)s?(path|file|name|filename|url|uri|link|list|data|bytes|base64|b64)s?"
 )
 _ENDINGS: dict[str, Medium] = {
-    **dict.fromkeys("png jpg jpeg webp gif bmp tif tiff heic heif avif".split(), "picture"),
-    **dict.fromkeys("mp4 m4v mov avi mkv webm mpg mpeg".split(), "video"),
-    **dict.fromkeys("wav mp3 flac ogg opus m4a aac".split(), "sound"),
+    **dict.fromkeys(["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"], "picture"),
+    **dict.fromkeys(["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg"], "video"),
+    **dict.fromkeys(["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"], "sound"),
 }
 _FILE = re.compile(rf"\.({'|'.join(_ENDINGS)})(\?\S*)?$", re.IGNORECASE)
 _ADDRESS = re.compile(r"data:(image|video|audio)/", re.IGNORECASE)

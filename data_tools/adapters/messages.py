@@ -8,11 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import check_text
 from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
 from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrations, refuse_tools, take_reference
 from data_tools.adapters.row_error import RowError
-from data_tools.adapters.templated import refuse_templated
 from data_tools.schema import PreferenceRecord, Response
 
 EVERY = Field(
