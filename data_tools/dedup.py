@@ -103,8 +103,8 @@ def merge(kept: PreferenceRecord, copy: PreferenceRecord) -> PreferenceRecord:
 
 
 def contradicted(kept: Sequence[dict[str, Any]], copy: dict[str, Any]) -> set[str]:
-    """The objectives on which a copy says the opposite of records of the same content (JSON values of `schema.to_json`):
-    the other answer is better, or a yes is a no.
+    """The objectives on which a copy says the opposite of records of the same content (all as `schema.to_json` gives
+    them): the other answer is better, or a yes is a no.
     """
     said = {verdict for row in kept for verdict in _verdicts(row)}
     return {objective for objective, one, other in _verdicts(copy) if (objective, other, one) in said}

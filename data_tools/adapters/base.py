@@ -74,8 +74,8 @@ class FileSource(Source):
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
     ignore_fields: list[str] = Field(
         default=[],
-        description="Fields that may hold a picture, a video or a sound and are to be left out of the records; a row with "
-        "any other that the adapter doesn't read is refused.",
+        description="Fields that may hold a picture, a video or a sound and are to be left out of the records; a row "
+        "with any other that the adapter doesn't read is refused.",
     )
 
     marks: ClassVar[tuple[str, ...]] = ()
@@ -132,7 +132,7 @@ class FileSource(Source):
     def reading_all_media(
         self, convert: Callable[[dict[str, Any]], MadeT]
     ) -> Callable[[dict[str, Any]], MadeT]:
-        """`convert`, but for rows with a picture, a video or a sound that it didn't ask for: then RowError is raised."""
+        """`convert`, but RowError is raised for rows with a picture, a video or a sound that it didn't ask for."""
 
         def converted(row: dict[str, Any]) -> MadeT:
             watched = Watched(row)

@@ -1,8 +1,8 @@
 """Conversations as people's own rows hold them, as turns; and where in them the pictures stand.
 
-A conversation is a text, a list of messages (`{role, content}` or `{from, value}`), an object of lists, in which
-`datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts; a picture
-is a part, with or without the picture itself, or an `<image>` in a text.
+A conversation is a text, a list of messages (`{role, content}` or `{from, value}`), an object of lists, in which the
+library `datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts; a
+picture is a part, with or without the picture itself, or an `<image>` in a text.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _carried(key: str, value: Any, what: str) -> tuple[Shown, ...]:
     """The pictures that a message has beside its content."""
     if key not in ("image", "images"):
         raise RowError(
-            f"a message of {what} has a {named_medium(key)} in {key}, which isn't read; give it as a part of its content",
+            f"a message of {what} has a {named_medium(key)} in {key}, which isn't read; make it a part of its content",
             "media-unread" if named_medium(key) == "picture" else "not-supported",
         )
     return tuple(Shown(item) for item in (value if isinstance(value, list) else [value]))

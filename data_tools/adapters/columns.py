@@ -1,4 +1,4 @@
-"""Rows of any fields, of which the settings say what is in which: `{type: columns, prompt: question, image: img, ...}`."""
+"""Rows of any fields; the settings say what is in which: `{type: columns, prompt: question, image: img, ...}`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""LLaMA-Factory's rows: `conversations` ({from, value}), `messages` ({role, content}) or Alpaca's `instruction`, `input`;
-with `chosen` and `rejected`, with `kto_tag` or `label`, or with answers to imitate. Each may have `images`.
+"""LLaMA-Factory's rows: `conversations` ({from, value}), `messages` ({role, content}), or `instruction` and `input`.
+
+With `chosen` and `rejected` they are pairs, with `kto_tag` or `label` yes-or-no ratings, else demonstrations. Each may
+have `images`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Pictures, videos and sounds of a row that its adapter doesn't read: such a row is refused, since its record would lack
-them.
+"""Pictures, videos and sounds of a row that its adapter doesn't read: the row is refused, not cut.
 
 It is one mechanism for all adapters, a user's own among them: a row is handed out as a `Watched` dict, which notes the
 fields that are asked for, and `unread_media` then looks through the others. A field holds media by its name (`img`,
-`image_path`, `rejected_images`, `video`), unless the name only describes a picture (`image_width`, `image_id`), or by its
-value (a file name such as `a.png`, a data address, the first bytes of an image).
+`image_path`, `rejected_images`, `video`), unless the name only describes a picture (`image_width`, `image_id`), or by
+its value (a file name such as `a.png`, a data address, the first bytes of an image).
 
 Left out on purpose: words inside a text, such as "see a.png".
 """
@@ -28,16 +27,22 @@ _NAMES: dict[str, Medium] = {
     **dict.fromkeys(("video", "movie", "mp4", "webm"), "video"),
     **dict.fromkeys(("audio", "sound", "speech", "wav", "mp3", "flac", "waveform"), "sound"),
 }
-# of a name whose field says something about a picture, and holds none
-_DESCRIBING = frozenset(
-    ["id", "ids", "idx", "index", "size", "width", "height", "count", "num", "number", "total", "area", "category", "categories", "class", "classes", "type", "types", "caption", "captions", "description", "descriptions", "severity", "resolution", "hash", "sha1", "sha256", "md5", "phash", "format", "mime", "mode", "license", "ratio", "quality", "dataset", "origin", "has", "is", "token", "tokens", "info", "metadata", "meta", "topic", "domain", "tag", "tags", "label", "labels", "score", "scores", "title", "alt", "author", "rights", "language", "source", "text", "content", "kind", "prompt", "question", "answer"]
+# behind such a word, what makes a name one of something about a picture: image_width, image_caption
+_DESCRIBING = re.compile(
+    "ids?|idx|index|size|width|height|count|num|number|total|area|categor(y|ies)|class(es)?|types?|kind|captions?|title|alt"
+    "|descriptions?|severity|resolution|hash|sha1|sha256|md5|phash|format|mime|mode|license|rights|author|ratio|quality"
+    "|dataset|origin|source|tokens?|info|metadata|meta|topic|domain|tags?|labels?|scores?|language|text|content|prompt"
+    "|question|answer"
 )
+_COUNTING = ("num", "number", "count", "n", "total", "has", "is", "with")  # before it: num_images, has_image
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]?|[0-9]+")
 _JOINED = re.compile(
     r"(image|img|picture|photo|video|audio)s?(path|file|name|filename|url|uri|link|list|data|bytes|base64|b64)s?"
 )
 _ENDINGS: dict[str, Medium] = {
-    **dict.fromkeys(["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"], "picture"),
+    **dict.fromkeys(
+        ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"], "picture"
+    ),
     **dict.fromkeys(["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg"], "video"),
     **dict.fromkeys(["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"], "sound"),
 }
@@ -196,15 +201,13 @@ def named_medium(key: Any) -> Medium | None:
     if not isinstance(key, str) or len(key) > 100:
         return None
     words = [word.lower() for word in _WORD.findall(key)]
-    if not _DESCRIBING.isdisjoint(words):
-        return None
-    for word in words:
+    for place, word in enumerate(words):
         joined = _JOINED.fullmatch(word)
-        medium = _NAMES.get(joined[1] if joined else word) or _NAMES.get(
-            word.rstrip("0123456789").removesuffix("s")
-        )
+        plain = word.rstrip("0123456789").removesuffix("s")
+        medium = _NAMES.get(joined[1] if joined else word) or _NAMES.get(plain)
         if medium is not None:
-            return medium
+            described = any(map(_DESCRIBING.fullmatch, words[place + 1 :]))
+            return None if described or not set(_COUNTING).isdisjoint(words[:place]) else medium
     return None
 
 

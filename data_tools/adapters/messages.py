@@ -1,5 +1,5 @@
-"""Rows of `messages` ({role, content}), as OpenAI, TRL and ms-swift have them: demonstrations; with `rejected_response` or
-`rejected_messages` pairs; with a `label` yes-or-no ratings; with a right answer, or ending with the user, prompts.
+"""Rows of `messages` ({role, content}), as OpenAI, TRL and ms-swift have them: demonstrations; with `rejected_response`
+or `rejected_messages` pairs; with a `label` yes-or-no ratings; with a right answer, or ending with the user, prompts.
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ class MessagesConfig(JudgedRows):
         if row.get("rejected_messages") is None:
             return []
         other = with_system(read_turns(row["rejected_messages"], "rejected_messages"), row.get("system"))
-        if other[:-1] != turns[:-1]:
-            if len(other) > 1:
-                raise RowError("messages and rejected_messages don't share a prompt")
+        if len(other) > 1 and other[:-1] != turns[:-1]:
+            raise RowError("messages and rejected_messages don't share a prompt")
         return [answer_text(other[-1:], "the last of rejected_messages")]
 
     @classmethod

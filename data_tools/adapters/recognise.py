@@ -17,8 +17,8 @@ from data_tools.rows.open import all_rows
 from data_tools.source import Rejected
 
 _COLUMNS = (
-    "Rows of any other fields: --from columns --set prompt=FIELD --set chosen=FIELD --set rejected=FIELD --set image=FIELD, "
-    "or an adapter of your own (docs/data.md)"
+    "Rows of any other fields: --from columns --set prompt=FIELD --set chosen=FIELD --set rejected=FIELD "
+    "--set image=FIELD, or an adapter of your own (docs/data.md)"
 )
 _TELLING = 3  # fields: fewer are in many formats
 FIRST = 50  # rows that are looked at

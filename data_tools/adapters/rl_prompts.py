@@ -1,7 +1,7 @@
-"""Prompts to be answered, with the right answer where there is one: the rows of EasyR1 (`problem`, `answer`), verl (`prompt`,
-`reward_model.ground_truth`) and TRL's GRPO (`prompt`, `solution`).
+"""Prompts to be answered, with the right answer where there is one.
 
-The right answer becomes the record's `reference`, under `answer`, which `exact_match` reads.
+EasyR1 has them as `problem`, `answer`, verl as `prompt`, `reward_model.ground_truth`, TRL's GRPO as `prompt`,
+`solution`. The right answer becomes the record's `reference`, under `answer`, which `exact_match` reads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TRL's rows: `prompt`, `chosen`, `rejected`; `prompt`, `completion`, `label` (KTO); `prompt`, `completion` (SFT). Each
 may have `images`.
 
-Texts or lists of messages. The prompt may also be what both answers begin with; as in TRL, it is that wherever the answers
-are whole conversations and the prompt is a text.
+Texts or lists of messages. The prompt may also be what both answers begin with; as in TRL, it is that wherever the
+answers are whole conversations and the prompt is a text.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _margin(row: dict[str, Any]) -> float | None:
 
 
 def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str], list[str]]:
-    """The prompt's turns, the text of the one answer that each of `keys` adds to them, and the fields that are in them."""
+    """The prompt's turns, the text of the one answer that each of `keys` adds, and the fields that are in these."""
     for key in keys:
         if row.get(key) is None:
             raise RowError(f"has no field {key}", "field-missing")
@@ -114,7 +114,7 @@ def _shared(answers: list[list[Turn]]) -> tuple[list[Turn], list[list[Turn]]]:
 
 
 def _split_texts(row: dict[str, Any], texts: dict[str, str]) -> tuple[list[Turn], list[str]]:
-    """The same of plain texts without a prompt: transcripts of a human and an assistant, or texts with a common beginning.
+    """The same of plain texts without a prompt: transcripts of a human and an assistant, or texts that begin alike.
 
     A beginning is taken for the prompt only where no other text of the row may be it.
     """

@@ -237,9 +237,9 @@ def _contradictions(
                     found.setdefault(name, Counter()).update(objectives)
     return [
         f"{copying[name]:,} merged {'copy' if copying[name] == 1 else 'copies'} from {name} "
-        f"{'says' if copying[name] == 1 else 'say'} the opposite of the record of the same prompt and answers "
-        f"({', '.join(f'{objective}: {number:,}' for objective, number in sorted(counts.items()))}); both judgements are "
-        "kept, as judges do disagree"
+        f"{'says' if copying[name] == 1 else 'say'} the opposite of the record with the same prompt and answers "
+        f"({', '.join(f'{objective}: {number:,}' for objective, number in sorted(counts.items()))}); both judgements "
+        "are kept, as judges do disagree"
         for name, counts in sorted(found.items())
     ]
 

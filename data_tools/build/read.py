@@ -134,7 +134,7 @@ class TooManyRejected(UserError):
 
 
 def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
-    """Raises UserError where a source has no rows, TooManyRejected where none of them is good, or too large a share bad."""
+    """Raises UserError where a source has no rows, TooManyRejected where none, or too few of them are good."""
     name = source.name
     if counts.read == 0:
         raise UserError(f"source {name}: gave no rows at all")

@@ -20,7 +20,7 @@ def general(reason: str) -> str:
 class Reasons:
     """How many rows each reason has, and where it was seen first.
 
-    One that was seen in one form only keeps its words; where there are several, they are counted under the `general` one.
+    One that was seen in one form keeps its words; where there are several, they are counted under the `general` one.
     """
 
     def __init__(self) -> None:

@@ -161,8 +161,8 @@ def test_a_build_tells_of_merged_copies_that_contradict_each_other(tmp_path: Pat
     report = build(parse_config({"sources": sources}, DataConfig, "test"), tmp_path / "d")
     assert (report.merged, report.duplicates) == ({"other": 2}, {"other": 1})
     assert report.notes == [
-        "2 merged copies from other say the opposite of the record of the same prompt and answers (helpfulness: 2); both "
-        "judgements are kept, as judges do disagree"
+        "2 merged copies from other say the opposite of the record with the same prompt and answers "
+        "(helpfulness: 2); both judgements are kept, as judges do disagree"
     ]
 
 

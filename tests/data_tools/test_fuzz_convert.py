@@ -93,7 +93,7 @@ SETTINGS = {
         "reference": "meta.right",
     },
     # so that the ids tell the places
-    **dict.fromkeys(("messages", "sharegpt", "llamafactory"), {"answers": "last"}),
+    **{kind: {"answers": "last"} for kind in ("messages", "sharegpt", "llamafactory")},
 }
 
 

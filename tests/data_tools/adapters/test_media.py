@@ -67,20 +67,62 @@ def test_every_adapter_refuses_a_picture_that_it_does_not_read(file: str, row: d
     [
         *(
             (name, "picture")
-            for name in ["image", "images", "Images", "image_path", "imagePath", "image_list", "image_url", "img"]
+            for name in [
+                "image",
+                "images",
+                "Images",
+                "image_path",
+                "imagePath",
+                "image_list",
+                "image_url",
+                "img",
+            ]
         ),
         *(
             (name, "picture")
-            for name in ["imgs", "IMG", "picture", "photos", "rejected_images", "image_0", "image2", "jpg", "png"]
+            for name in [
+                "imgs",
+                "IMG",
+                "picture",
+                "photos",
+                "rejected_images",
+                "image_0",
+                "image2",
+                "jpg",
+                "png",
+            ]
         ),
-        *((name, "picture") for name in ["pixel_values", "imagepaths", "ImageURL", "screenshot", "chosen_image"]),
+        *(
+            (name, "picture")
+            for name in [
+                "prompt_image",
+                "source_images",
+                "pixel_values",
+                "imagepaths",
+                "ImageURL",
+                "screenshot",
+                "chosen_image",
+            ]
+        ),
         *((name, "video") for name in ["video", "videos", "video_path", "VideoFile", "mp4"]),
         *((name, "sound") for name in ["audio", "audios", "speech", "input_audio", "wav"]),
         *(
             (name, None)
-            for name in ["image_id", "image_width", "num_images", "has_image", "image_severity", "image_caption"]
+            for name in [
+                "image_text",
+                "imageSource",
+                "image_id",
+                "image_width",
+                "num_images",
+                "has_image",
+                "image_severity",
+                "image_caption",
+            ]
         ),
-        *((name, None) for name in ["question", "imagine", "category", "origin_dataset", "Visual", "models", "text"]),
+        *(
+            (name, None)
+            for name in ["question", "imagine", "category", "origin_dataset", "Visual", "models", "text"]
+        ),
     ],
 )
 def test_fields_by_their_names(name: str, medium: str | None) -> None:

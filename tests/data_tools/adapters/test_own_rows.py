@@ -253,7 +253,7 @@ def test_pictures_that_messages_carry(content: list[dict[str, Any]]) -> None:
     clip = adapted("messages", {"messages": [{**USER, "video": "a.mp4"}, ANSWER]})
     assert why(clip) == (
         "not-supported",
-        "a message of messages has a video in video, which isn't read; give it as a part of its content",
+        "a message of messages has a video in video, which isn't read; make it a part of its content",
     )
 
 
