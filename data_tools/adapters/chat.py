@@ -1,8 +1,8 @@
 """Conversations as people's own rows hold them, as turns; and where in them the pictures stand.
 
 A conversation is a text, a list of messages (`{role, content}` or `{from, value}`), an object of lists, in which the
-library `datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts; a
-picture is a part, with or without the picture itself, or an `<image>` in a text.
+library `datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts;
+a picture is a part, with or without the picture itself, or an `<image>` in a text.
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ def lay_out(
         ordered[first] = Turn("user", (*([None] * len(given)), *ordered[first].pieces))
     elif sum(piece is None for turn in turns for piece in turn.pieces) != len(given):
         raise RowError("the number of image parts differs from the number of images")
-    rest, shown, messages = list(given), [], []
+    rest, messages = list(given), []
+    shown: list[Any] = []
     for turn in ordered:
         parts = []
         for piece in turn.pieces:

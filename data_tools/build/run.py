@@ -104,8 +104,8 @@ def working(
         except TooManyRejected as error:
             left = leave_beside(work.output, sorted(work.parts.glob(f"*/{FOLDER}")))
             work.remove()
-            said = f"\nEach of the rows, with its reason: {left / ROWS}" if left else ""
-            raise TooManyRejected(f"{error}{said}") from error
+            where = f"\nEach of the rows, with its reason: {left / ROWS}" if left else ""
+            raise TooManyRejected(f"{error}{where}") from error
         except UserError:
             if not work.plan.exists():
                 work.remove()
