@@ -79,6 +79,11 @@ class FileSource(Source):
         default=None,
         description="The folder that image paths are in; null is the path itself, or the file's folder.",
     )
+    judge: str = Field(
+        default="unknown",
+        min_length=1,
+        description="Who judged: the name that labels get where the rows don't say it.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
 
     marks: ClassVar[tuple[str, ...]] = ()

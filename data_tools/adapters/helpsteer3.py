@@ -17,16 +17,20 @@ MOST = 3  # an answer is better by so much at most
 
 
 class HelpSteer3Config(FileSource):
-    """HelpSteer3's preferences: `overall_preference` from -3 to 3, 0 being a tie.
+    """HelpSteer3's preferences: `overall_preference` from -3 (response 1 is much better) to 3 (response 2 is), 0 a tie.
 
-    Which answer a negative one prefers is not verified, and public code reads it both ways: see `negative_prefers`.
+    So the data card and NVIDIA's NeMo-RL read the sign.
     """
 
     type: Literal["helpsteer3"] = "helpsteer3"
     objective: str = Field(default="helpfulness", min_length=1, description="What the people judged.")
     negative_prefers: Literal["response1", "response2"] = Field(
         default="response1",
-        description="The answer that a negative preference holds better; look at a few rows before you rely on it.",
+        description="The answer that a negative preference holds better; response2 for copies with the sign turned.",
+    )
+
+    judge: str = Field(
+        default="human", min_length=1, description="Who judged; single votes are of NAME-1, NAME-2 ..."
     )
 
     marks: ClassVar[tuple[str, ...]] = ("context", "response1", "response2", "overall_preference")
@@ -49,7 +53,7 @@ class HelpSteer3Config(FileSource):
             source=self.name,
             prompt=prompt,
             responses=tuple(map(Response, answers)),
-            comparisons=(self._comparison(value, "human"),),
+            comparisons=(self._comparison(value, self.judge),),
             critiques=self._critiques(judges),
             votes=votes,
             provenance={**told(row, ("domain", "language")), **({"unread": unread} if unread else {})},
@@ -68,23 +72,22 @@ class HelpSteer3Config(FileSource):
         for number, said in enumerate(judges, 1):
             value, why = read_rating(said.get("score"), -MOST, MOST)
             if value is None:
-                unread.append({"judge": _judge(number), "value": plain(said.get("score")), "why": why})
+                unread.append({"judge": self._judge(number), "value": plain(said.get("score")), "why": why})
             else:
-                votes.append(self._comparison(value, _judge(number)))
+                votes.append(self._comparison(value, self._judge(number)))
         return tuple(votes), unread
 
     def _critiques(self, judges: Sequence[dict[str, Any]]) -> tuple[Critique, ...]:
         return tuple(
-            Critique(check_text(said[key], key), response, self.objective, _judge(number))
+            Critique(check_text(said[key], key), response, self.objective, self._judge(number))
             for number, said in enumerate(judges, 1)
             for key, response in (("reasoning", None), ("feedback1", 0), ("feedback2", 1))
             if isinstance(said.get(key), str) and said[key].strip()
         )
 
-
-def _judge(number: int) -> str:
-    """A judge's name within the record: the data don't say who is the same in another one."""
-    return f"human-{number}"
+    def _judge(self, number: int) -> str:
+        """A judge's name within the record: the data don't say who is the same in another one."""
+        return f"{self.judge}-{number}"
 
 
 def _messages(context: Sequence[dict[str, Any]]) -> tuple[Message, ...]:

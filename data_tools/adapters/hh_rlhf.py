@@ -12,7 +12,7 @@ from data_tools.adapters.provenance import others
 from data_tools.schema import Message, Part, PreferenceRecord
 
 _ANSWER = "\n\nAssistant:"
-_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+_TURN = re.compile(r"(?:\A|\n\n)(Human|Hum|Assistant):")  # a few rows have it cut short
 
 
 class HhRlhfConfig(FileSource):
@@ -25,6 +25,8 @@ class HhRlhfConfig(FileSource):
         description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
     )
 
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
+
     marks: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
@@ -32,7 +34,7 @@ class HhRlhfConfig(FileSource):
         other, rejected = _last_answer(row, "rejected")
         if prompt != other:
             raise RowError("chosen and rejected don't share a prompt")
-        responses, comparisons = pair(chosen, rejected, self.objective)
+        responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
@@ -46,7 +48,8 @@ class HhRlhfConfig(FileSource):
     def recognise(cls, row: dict[str, Any]) -> str | None:
         both = [row.get(mark) for mark in cls.marks]
         if all(
-            isinstance(text, str) and text.lstrip().startswith("Human:") and _ANSWER in text for text in both
+            isinstance(text, str) and text.lstrip().startswith(("Human:", "Hum:")) and _ANSWER in text
+            for text in both
         ):
             return "chosen and rejected are transcripts of Human and Assistant"
         return None
@@ -59,6 +62,8 @@ def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
         raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
     if not answer.strip():
         raise RowError(f"the last answer of {key} is empty", "text-empty")
+    if _TURN.search(answer.rstrip()):
+        raise RowError(f"{key} doesn't end with an Assistant turn")
     return before.strip(), answer.strip()
 
 
@@ -70,7 +75,8 @@ def _messages(transcript: str) -> tuple[Message, ...]:
     if lead.strip() or not pieces:
         raise RowError("the prompt doesn't begin with a Human turn")
     turns: list[tuple[str, str]] = []
-    for speaker, text in zip(pieces[::2], pieces[1::2], strict=True):
+    for name, text in zip(pieces[::2], pieces[1::2], strict=True):
+        speaker = "Human" if name == "Hum" else name
         if not text.strip():
             raise RowError("a turn of the prompt is empty", "text-empty")
         if turns and turns[-1][0] == speaker:

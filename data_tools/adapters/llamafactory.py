@@ -59,7 +59,7 @@ class LlamaFactoryConfig(FileSource):
             if MARK in text:
                 raise RowError(f"{key} holds an {MARK} mark")
             answers.append(text)
-        responses, comparisons = pair(answers[0], answers[1], self.objective)
+        responses, comparisons = pair(answers[0], answers[1], self.objective, self.judge)
         images = tuple(take_image(image, self.image_root) for image in take_list(row, "images"))
         return PreferenceRecord(
             id=f"{self.name}-{where}",

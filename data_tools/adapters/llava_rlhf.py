@@ -33,6 +33,8 @@ class LlavaRlhfConfig(FileSource):
     type: Literal["llava_rlhf"] = "llava_rlhf"
     objective: str = Field(default="factuality", min_length=1, description="What the choice was about.")
 
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
+
     marks: ClassVar[tuple[str, ...]] = ("conversations", *OUTPUTS, "preference")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
@@ -51,8 +53,8 @@ class LlavaRlhfConfig(FileSource):
             prompt=messages_with_images(turns, images),
             responses=responses,
             images=images,
-            comparisons=(Comparison(self.objective, better=better, worse=1 - better),),
-            provenance=told(row, ("id",)),
+            comparisons=(Comparison(self.objective, better=better, worse=1 - better, judge=self.judge),),
+            provenance=told(row, ("id", "hallucination")),
         )
 
 

@@ -31,15 +31,19 @@ class MmRlhfConfig(FileSource):
         default="helpfulness", min_length=1, description="What the choice was about: the answer as a whole."
     )
 
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
+
     marks: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         if row.get("video") not in (None, ""):  # some tables have both fields in every row
             raise RowError("shows a video, which is not supported", "not-supported")
-        responses, comparisons = pair(take_text(row, "chosen"), take_text(row, "rejected"), self.objective)
+        responses, comparisons = pair(
+            take_text(row, "chosen"), take_text(row, "rejected"), self.objective, self.judge
+        )
         asked = take_text(row, "prompt")
         critiques = tuple(
-            Critique(check_text(row[key], key), response=index, objective=self.objective)
+            Critique(check_text(row[key], key), index, self.objective, self.judge)
             for index, key in enumerate(REASONS)
             if row.get(key) not in (None, "")
         )

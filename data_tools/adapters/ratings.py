@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from data_tools.adapters.base import FileSource, RowError, check_text, model_name
-from data_tools.adapters.provenance import plain
+from data_tools.adapters.provenance import plain, told
 from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Rating, Response
 
+WORDS = ("Rationale", "Rationale For Rating")  # what an annotation says beside its rating
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
@@ -84,6 +85,9 @@ class Sheet:
     critiques: list[Critique] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)  # completions without an answer
     unread: list[dict[str, Any]] = field(default_factory=list)  # ratings that are none
+    details: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what else an annotation says, such as a type
 
     def answers(
         self, completions: Sequence[dict[str, Any]], models: object = None
@@ -127,7 +131,7 @@ class Sheet:
         self, response: int, annotations: object, aspects: Collection[str], low: float, high: float
     ) -> None:
         """Adds what `{aspect: {"Rating": ..., "Rationale": ...}}` says of a response: a rating and the words, of each
-        of `aspects`.
+        of `aspects`. What else it says, such as UltraFeedback's `Type`, is a detail for the provenance.
         """
         given = annotations if isinstance(annotations, dict) else {}
         for aspect in aspects:
@@ -135,8 +139,10 @@ class Sheet:
             if not isinstance(said, dict):
                 said = {"Rating": said}
             self.rate(response, aspect, said.get("Rating"), low, high)
-            for key in ("Rationale", "Rationale For Rating"):
+            for key in WORDS:
                 self.criticise(said.get(key), response, self.source.objective_of(aspect))
+            if more := told(said, [key for key in said if key not in ("Rating", *WORDS)]):
+                self.details.append({"response": response, "aspect": aspect, **more})
         for aspect in given:
             if aspect not in aspects and given[aspect] is not None:
                 why = "not an aspect of this format"
@@ -164,7 +170,7 @@ class Sheet:
         """
         if not self.ratings:
             raise RowError("no response has a rating that can be read", "no-preference")
-        notes = {"left_out": self.left_out, "unread": self.unread}
+        notes = {"left_out": self.left_out, "unread": self.unread, "annotations": self.details}
         return PreferenceRecord(
             id=f"{self.source.name}-{where}",
             source=self.source.name,

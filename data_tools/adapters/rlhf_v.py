@@ -25,6 +25,8 @@ class RlhfVConfig(FileSource):
         default="factuality", min_length=1, description="What was corrected: what isn't in the picture."
     )
 
+    judge: str = Field(default="human", min_length=1, description="Who corrected.")
+
     marks: ClassVar[tuple[str, ...]] = ("image", "text", "origin_dataset")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
@@ -33,6 +35,7 @@ class RlhfVConfig(FileSource):
             take_text(texts, "chosen", "chosen of text"),
             take_text(texts, "rejected", "rejected of text"),
             self.objective,
+            judge=self.judge,
             models=(None, author(row)),
         )
         asked = take_text(texts, "question", "question of text")
@@ -43,7 +46,7 @@ class RlhfVConfig(FileSource):
             asked,
             responses=responses,
             comparisons=comparisons,
-            corrections=(Correction(self.objective, corrected=0, original=1),),
+            corrections=(Correction(self.objective, corrected=0, original=1, judge=self.judge),),
             provenance=origin(row),
         )
 

@@ -61,10 +61,10 @@ class TrlConfig(FileSource):
             prompt, (completion,) = _split(row, ("completion",))
             responses = (Response(completion),)
             value = float(row["label"])
-            ratings = (Rating(self.objective, response=0, value=value, low=0.0, high=1.0, kind="binary"),)
+            ratings = (Rating(self.objective, 0, value, 0.0, 1.0, self.judge, "binary"),)
         else:
             prompt, (chosen, rejected) = _split(row, ("chosen", "rejected"))
-            responses, (comparison,) = pair(chosen, rejected, self.objective)
+            responses, (comparison,) = pair(chosen, rejected, self.objective, self.judge)
             comparisons = (dataclasses.replace(comparison, margin=_margin(row)),)
         given = take_list(row, "images") or ([row["image"]] if row.get("image") is not None else [])
         images = tuple(take_image(image, self.image_root) for image in given)
