@@ -23,7 +23,8 @@ CODES = {
     "text-damaged": "a text can't be stored as UTF-8",
     "same-answers": "two answers that should differ are the same",
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
-    "not-supported": "video, audio, tools, or another thing that no record holds",
+    "not-supported": "tools, or another thing that no record holds",
+    "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
     "image-missing": "an image isn't there",
     "image-url": "an image is an address, and nothing is fetched",
     "image-outside": "an image's path leads out of its folder",
@@ -34,6 +35,8 @@ CODES = {
     "id-twice": "another row of the source has the same id",
     "schema": "the record would break another rule of the schema",
 }
+
+APART = ("other-modality",)  # codes of rows that are sound, and yet no record
 
 
 @dataclass(frozen=True)

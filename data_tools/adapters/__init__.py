@@ -7,6 +7,7 @@ from data_tools.adapters.hh_rlhf import HhRlhfConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig
 from data_tools.adapters.llava_rlhf import LlavaRlhfConfig
 from data_tools.adapters.mm_rlhf import MmRlhfConfig
+from data_tools.adapters.mm_rlhf_ratings import MmRlhfRatingsConfig
 from data_tools.adapters.nlvr import NlvrConfig
 from data_tools.adapters.pku_saferlhf import PkuSafeRlhfConfig
 from data_tools.adapters.rlaif_v import RlaifVConfig
@@ -24,6 +25,7 @@ ADAPTERS = (
     LlamaFactoryConfig,
     LlavaRlhfConfig,
     MmRlhfConfig,
+    MmRlhfRatingsConfig,
     NlvrConfig,
     PkuSafeRlhfConfig,
     RlaifVConfig,

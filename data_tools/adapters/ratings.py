@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from data_tools.adapters.base import FileSource, RowError, check_text, model_name
 from data_tools.adapters.provenance import plain, told
-from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Rating, Response
+from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Ranking, Rating, Response
 
 WORDS = ("Rationale", "Rationale For Rating")  # what an annotation says beside its rating
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -82,6 +82,7 @@ class Sheet:
     source: RatedSource
     responses: list[Response] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
+    rankings: list[Ranking] = field(default_factory=list)
     critiques: list[Critique] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)  # completions without an answer
     unread: list[dict[str, Any]] = field(default_factory=list)  # ratings that are none
@@ -166,9 +167,9 @@ class Sheet:
         """The record of all that was added.
 
         Raises:
-            RowError: nothing was rated.
+            RowError: nothing was rated or ranked.
         """
-        if not self.ratings:
+        if not self.ratings and not self.rankings:
             raise RowError("no response has a rating that can be read", "no-preference")
         notes = {"left_out": self.left_out, "unread": self.unread, "annotations": self.details}
         return PreferenceRecord(
@@ -178,6 +179,7 @@ class Sheet:
             responses=tuple(self.responses),
             images=tuple(images),
             ratings=tuple(self.ratings),
+            rankings=tuple(self.rankings),
             critiques=tuple(self.critiques),
             provenance={**provenance, **{key: note for key, note in notes.items() if note}},
         )

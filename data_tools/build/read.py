@@ -17,7 +17,7 @@ from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
 from data_tools.schema import PreferenceRecord, to_json
-from data_tools.source import Rejected, Source
+from data_tools.source import APART, Rejected, Source
 
 PackedT = TypeVar("PackedT")
 
@@ -36,7 +36,8 @@ class ReadTask:
 @dataclass
 class Counts:
     """Of a part, or of a source: the rows read, those of them that are quarantined, and the records of the others; by
-    reason how many rows, and where the first one is.
+    reason how many rows, and where the first one is. `apart` are those of the quarantined rows that aren't malformed
+    (`data_tools.source.APART`).
     """
 
     read: int = 0
@@ -44,12 +45,14 @@ class Counts:
     records: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     firsts: dict[str, str] = field(default_factory=dict)
+    apart: int = 0
 
     def add(self, other: Counts) -> None:
         """Adds those of a part that comes later."""
         self.read += other.read
         self.quarantined += other.quarantined
         self.records += other.records
+        self.apart += other.apart
         for reason, number in other.reasons.items():
             self.reasons[reason] = self.reasons.get(reason, 0) + number
             self.firsts.setdefault(reason, other.firsts[reason])
@@ -99,6 +102,7 @@ def read_rows(
             if isinstance(packed, Rejected):
                 quarantine.add(packed)
                 counts.quarantined += 1
+                counts.apart += packed.code in APART
             else:
                 for one in packed:
                     add(one, counts.read)
@@ -131,14 +135,18 @@ def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
     name = source.name
     if counts.read == 0:
         raise UserError(f"source {name}: gave no rows at all")
-    if counts.quarantined < counts.read and counts.quarantined <= most * counts.read:
+    judged, bad = counts.read - counts.apart, counts.quarantined - counts.apart
+    if counts.quarantined < counts.read and bad <= most * judged:
         return
     told = sorted(counts.reasons.items(), key=lambda item: -item[1])
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
-    raise UserError(
-        f"source {name}: {counts.quarantined} of {counts.read} rows are malformed, more than max_rejected = "
-        f"{most:g} allows:\n" + "\n".join([*lines[:10], *_hints(source, counts)])
-    )
+    what = f"{bad} of {judged} rows are malformed, more than max_rejected = {most:g} allows"
+    if counts.apart:
+        what += f", beside {counts.apart} of a modality that no record holds"
+    if counts.quarantined == counts.read:
+        what = f"{counts.read} of {counts.read} rows are malformed"
+        what += " or of a modality that no record holds" if counts.apart else ""
+    raise UserError(f"source {name}: {what}:\n" + "\n".join([*lines[:10], *_hints(source, counts)]))
 
 
 def _hints(source: Source, counts: Counts) -> list[str]:

@@ -21,6 +21,7 @@ JUDGES = {
     "llamafactory": "unknown",
     "llava_rlhf": "human",
     "mm_rlhf": "human",
+    "mm_rlhf_ratings": "human",
     "nlvr": "human",
     "pku_saferlhf": "human",
     "rlaif_v": "model",
