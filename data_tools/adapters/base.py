@@ -72,7 +72,8 @@ class FileSource(Source):
     subset: str | None = Field(default=None, description="The subset (config) of a hub data set.")
     split: str | None = Field(
         default=None,
-        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. "
+        description="The split to read of a hub data set, of a DatasetDict's folder, of a JSON object of lists, or of "
+        "a folder whose files' names tell it (train, dev, test ...); all reads every one. "
         "`data convert` leaves the records in it; where a build puts them is the matter of splits.",
     )
     images: Path | None = Field(
