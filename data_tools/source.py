@@ -25,6 +25,7 @@ CODES = {
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
     "not-supported": "tools, or another thing that no record holds",
     "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
+    "two-prompts": "two conversations that differ before their last answers: counted apart from malformed rows",
     "image-missing": "an image isn't there",
     "image-url": "an image is an address, and nothing is fetched",
     "image-outside": "an image's path leads out of its folder",
@@ -36,7 +37,7 @@ CODES = {
     "schema": "the record would break another rule of the schema",
 }
 
-APART = ("other-modality",)  # codes of rows that are sound, and yet no record
+APART = ("other-modality", "two-prompts")  # codes of rows that are sound, and yet no record
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_roles, check_text, take_text
 from data_tools.adapters.provenance import plain, told
-from data_tools.adapters.ratings import read_rating
+from data_tools.adapters.ratings import read_rating, signed_comparison
 from data_tools.adapters.structs import structs, take_structs
 from data_tools.schema import ROLES, Comparison, Critique, Message, Part, PreferenceRecord, Response
 
@@ -61,10 +61,7 @@ class HelpSteer3Config(FileSource):
 
     def _comparison(self, value: float, judge: str) -> Comparison:
         """The judgement that a preference is."""
-        if value == 0:
-            return Comparison(self.objective, better=0, worse=1, tie=True, judge=judge)
-        better = 0 if (value < 0) == (self.negative_prefers == "response1") else 1
-        return Comparison(self.objective, better, 1 - better, margin=abs(value), judge=judge)
+        return signed_comparison(value, self.objective, judge, self.negative_prefers == "response1")
 
     def _votes(self, judges: Sequence[dict[str, Any]]) -> tuple[tuple[Comparison, ...], list[dict[str, Any]]]:
         """Each judge's own choice, and those scores that can't be read."""

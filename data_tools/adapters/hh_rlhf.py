@@ -11,7 +11,7 @@ from data_tools.adapters.base import FileSource, RowError, pair, take_text
 from data_tools.adapters.provenance import others
 from data_tools.schema import Message, Part, PreferenceRecord
 
-_ANSWER = "\n\nAssistant:"
+ANSWER = "\n\nAssistant:"
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Hum|Assistant):")  # a few rows have it cut short
 
 
@@ -38,7 +38,7 @@ class HhRlhfConfig(FileSource):
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=_messages(prompt),
+            prompt=transcript_messages(prompt),
             responses=responses,
             comparisons=comparisons,
             provenance=others(row, self.marks),
@@ -48,7 +48,7 @@ class HhRlhfConfig(FileSource):
     def recognise(cls, row: dict[str, Any]) -> str | None:
         both = [row.get(mark) for mark in cls.marks]
         if all(
-            isinstance(text, str) and text.lstrip().startswith(("Human:", "Hum:")) and _ANSWER in text
+            isinstance(text, str) and text.lstrip().startswith(("Human:", "Hum:")) and ANSWER in text
             for text in both
         ):
             return "chosen and rejected are transcripts of Human and Assistant"
@@ -57,7 +57,7 @@ class HhRlhfConfig(FileSource):
 
 def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
     """The transcript before its last answer, and that answer."""
-    before, mark, answer = take_text(row, key).rpartition(_ANSWER)
+    before, mark, answer = take_text(row, key).rpartition(ANSWER)
     if not mark:
         raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
     if not answer.strip():
@@ -67,7 +67,7 @@ def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
     return before.strip(), answer.strip()
 
 
-def _messages(transcript: str) -> tuple[Message, ...]:
+def transcript_messages(transcript: str) -> tuple[Message, ...]:
     """The turns of a transcript that must begin and end with the human's; turns in a row of one speaker are
     joined.
     """

@@ -12,17 +12,16 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import (
-    MARK,
     FileSource,
     RowError,
     check_text,
     pair,
-    question,
     take_images,
     take_text,
 )
+from data_tools.adapters.pictured import marked_question
 from data_tools.adapters.provenance import others, told
-from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord
+from data_tools.schema import Critique, PreferenceRecord
 
 REASONS = ("chosen_reason", "rejected_reason")
 KEPT = ("id", "ls_factor")
@@ -78,17 +77,6 @@ def refuse_video(row: dict[str, Any]) -> None:
     """Raises RowError where the row is about a video; some tables have the field in every row, blank in most."""
     if row.get("video") not in (None, "", []):
         raise RowError("shows a video, which no record holds", "other-modality")
-
-
-def marked_question(text: str, images: tuple[ImageRef, ...]) -> tuple[tuple[Message, ...], dict[str, Any]]:
-    """The user's turn, and a note for the provenance where the text has another number of marks than there are images.
-
-    Then the images stand before the text, as MM-RLHF's own training code puts them whatever the marks.
-    """
-    marks = text.count(MARK)
-    if marks in (0, len(images)):
-        return question(text, images), {}
-    return question(check_text(text.replace(MARK, ""), "prompt without its marks"), images), {"marks": marks}
 
 
 def _is_tie(row: dict[str, Any]) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from data_tools.adapters.base import RowError, take_images, take_text
-from data_tools.adapters.mm_rlhf import marked_question, refuse_video
+from data_tools.adapters.mm_rlhf import refuse_video
+from data_tools.adapters.pictured import marked_question
 from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import RatedSource, Sheet, read_rating
 from data_tools.schema import PreferenceRecord, Ranking
@@ -34,8 +35,8 @@ class MmRlhfRatingsConfig(RatedSource):
 
     type: Literal["mm_rlhf_ratings"] = "mm_rlhf_ratings"
     objective: str = Field(default="overall", min_length=1, description="What the final ranking is about.")
-    lowest: float = Field(default=1, description="The lowest rating of the scale (not verified).")
-    highest: float = Field(default=5, description="The highest rating of the scale (not verified).")
+    lowest: float = Field(default=1.0, description="The lowest rating of the scale (not verified).")
+    highest: float = Field(default=5.0, description="The highest rating of the scale (not verified).")
     ranking: Literal["ranks", "order"] = Field(
         default="ranks",
         description="What a final ranking that is a list holds: the rank of each answer, 1 the best; or the answers' "

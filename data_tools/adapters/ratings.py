@@ -15,7 +15,16 @@ from pydantic import Field, field_validator
 
 from data_tools.adapters.base import FileSource, RowError, check_text, model_name
 from data_tools.adapters.provenance import plain, told
-from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Ranking, Rating, Response
+from data_tools.schema import (
+    Comparison,
+    Critique,
+    ImageRef,
+    Message,
+    PreferenceRecord,
+    Ranking,
+    Rating,
+    Response,
+)
 
 WORDS = ("Rationale", "Rationale For Rating")  # what an annotation says beside its rating
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
@@ -36,6 +45,27 @@ def read_rating(value: object, low: float, high: float) -> tuple[float | None, s
     if not low <= value <= high:
         return None, f"not from {low:g} to {high:g}"
     return float(value), ""
+
+
+def signed_comparison(value: float, objective: str, judge: str, negative_is_first: bool = True) -> Comparison:
+    """The comparison of two answers that a number is: 0 a tie, else its size is the margin, and a negative one says
+    that the first is better, unless `negative_is_first` is false.
+    """
+    if value == 0:
+        return Comparison(objective, better=0, worse=1, tie=True, judge=judge)
+    better = 0 if (value < 0) == negative_is_first else 1
+    return Comparison(objective, better, 1 - better, margin=float(abs(value)), judge=judge)
+
+
+def sum_votes(votes: Sequence[Comparison], judge: str) -> Iterator[Comparison]:
+    """What the votes on two answers come to, on each objective in the order of the votes: the answer that more of them
+    chose is better; as many for each, or none for any, is a tie.
+    """
+    for objective in dict.fromkeys(vote.objective for vote in votes):
+        cast = [vote for vote in votes if vote.objective == objective and not vote.tie]
+        ahead = sum(1 if vote.better == 0 else -1 for vote in cast)
+        better = 0 if ahead >= 0 else 1
+        yield Comparison(objective, better, 1 - better, tie=ahead == 0, judge=judge)
 
 
 class RatedSource(FileSource):

@@ -142,10 +142,10 @@ def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
     what = f"{bad} of {judged} rows are malformed, more than max_rejected = {most:g} allows"
     if counts.apart:
-        what += f", beside {counts.apart} of a modality that no record holds"
+        what += f", beside {counts.apart} that no record can hold"
     if counts.quarantined == counts.read:
         what = f"{counts.read} of {counts.read} rows are malformed"
-        what += " or of a modality that no record holds" if counts.apart else ""
+        what += " or what no record can hold" if counts.apart else ""
     raise UserError(f"source {name}: {what}:\n" + "\n".join([*lines[:10], *_hints(source, counts)]))
 
 

@@ -14,6 +14,18 @@ from data_tools.source import Rejected
 
 # by the cards and papers of the sets; the rows of a user's own sets don't say it
 JUDGES = {
+    "align_anything": "unknown",
+    "arena": "human",
+    "argilla": "human",
+    "helpsteer2_preference": "human",
+    "label_studio": "human",
+    "llava_critic": "gpt-4o",
+    "mmpr": "construction",
+    "multipref": "human",
+    "nectar": "gpt-4",
+    "povid": "construction",
+    "skywork_reward": "mixed",
+    "tulu3": "gpt-4o",
     "beavertails_v": "unknown",
     "helpsteer": "human",
     "helpsteer3": "human",

@@ -85,7 +85,7 @@ def test_rows_about_videos_dont_stop_a_conversion(tmp_path: Path) -> None:
     )
     said = " ".join(str(failed.exception).split())
     assert "1 of 6 rows are malformed, more than max_rejected = 0.15 allows" in said
-    assert "beside 1 of a modality that no record holds" in said
+    assert "beside 1 that no record can hold" in said
 
 
 def test_the_main_table() -> None:
