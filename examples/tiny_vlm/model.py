@@ -14,13 +14,16 @@ from tiny_vlm.rows import GRID, QUESTION_KINDS, SPECIAL
 
 PIXELS, PATCH = 48, 16
 VOCABULARY = 768
+# a loop over `message['content']` itself is how servers recognise that a template takes pictures in their places; for
+# any other they put pictures and text together on their own, with a line break between that training never had
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
-    "{% if message['content'] is string %}{% set parts = [{'type': 'text', 'text': message['content']}] %}"
-    "{% else %}{% set parts = message['content'] %}{% endif %}"
     "{% if message['role'] == 'assistant' %}{% generation %}"
-    "{% for part in parts %}{{ part['text'] }}{% endfor %}<end>{% endgeneration %}"
-    "{% else %}{% for part in parts %}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}"
+    "<end>{% endgeneration %}"
+    "{% elif message['content'] is string %}{{ message['content'] }}<end>"
+    "{% else %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}<end>{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )

@@ -20,7 +20,16 @@ from data_tools.scenes.language import (
     true_claims,
     verify_prompt,
 )
-from data_tools.scenes.structure import COLORS, MAX_OBJECTS, PLACES, SHAPES, SIZES, Scene, SceneObject, random_scene
+from data_tools.scenes.structure import (
+    COLORS,
+    MAX_OBJECTS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    Scene,
+    SceneObject,
+    random_scene,
+)
 from data_tools.synth.text_cases import random_case
 
 GRID = 3  # the picture's patches, and image tokens, to a side

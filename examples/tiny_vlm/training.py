@@ -218,5 +218,5 @@ def hidden_states(model, batch: dict[str, Tensor], projected: Tensor) -> Tensor:
     """
     embeds = model.get_input_embeddings()(batch["ids"])
     places = (batch["ids"] == model.config.image_token_id).unsqueeze(-1).expand_as(embeds)
-    embeds = embeds.masked_scatter(places, projected)
+    embeds = embeds.masked_scatter(places, projected.to(embeds.dtype))
     return model.model.language_model(inputs_embeds=embeds).last_hidden_state
