@@ -71,6 +71,7 @@ class ArgillaConfig(AnnotatedSource):
                 {"responses": {key: answered[key] for key in answered if key != self.question}},
                 ("responses",),
             )
+        about |= others(row, ("id", "status"))
         return {**({"about": about} if about else {}), **others(row["fields"], shown)}
 
     def _is_about(self, key: object) -> bool:

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_roles, check_text, take_text
-from data_tools.adapters.provenance import plain, told
+from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import read_rating, signed_comparison
 from data_tools.adapters.structs import structs, take_structs
 from data_tools.schema import ROLES, Comparison, Critique, Message, Part, PreferenceRecord, Response
 
+KEPT = ("domain", "language")
 MOST = 3  # an answer is better by so much at most
 
 
@@ -56,7 +57,11 @@ class HelpSteer3Config(FileSource):
             comparisons=(self._comparison(value, self.judge),),
             critiques=self._critiques(judges),
             votes=votes,
-            provenance={**told(row, ("domain", "language")), **({"unread": unread} if unread else {})},
+            provenance={
+                **told(row, KEPT),
+                **({"unread": unread} if unread else {}),
+                **others(row, (*self.marks, *KEPT, "individual_preference")),
+            },
         )
 
     def _comparison(self, value: float, judge: str) -> Comparison:

@@ -18,12 +18,13 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.adapters.dialogues import shown_messages
-from data_tools.adapters.provenance import told
+from data_tools.adapters.provenance import others, told
 from data_tools.adapters.structs import structs
 from data_tools.adapters.turns import take_turn
 from data_tools.schema import Comparison, PreferenceRecord, Response
 
 OUTPUTS = ("output_1", "output_2")
+KEPT = ("id", "hallucination")
 
 
 class LlavaRlhfConfig(FileSource):
@@ -50,7 +51,7 @@ class LlavaRlhfConfig(FileSource):
             responses=responses,
             images=images,
             comparisons=(Comparison(self.objective, better=better, worse=1 - better, judge=self.judge),),
-            provenance=told(row, ("id", "hallucination")),
+            provenance={**told(row, KEPT), **others(row, (*self.marks, *KEPT, "image"))},
         )
 
 

@@ -8,11 +8,23 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, model_name, take_choice, take_text
-from data_tools.adapters.provenance import plain, told
+from data_tools.adapters.provenance import others, plain, told
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, user
 
 BETTER, SAFER = "better_response_id", "safer_response_id"
 SIDES = (0, 1)
+USED = (
+    "prompt",
+    "prompt_source",
+    BETTER,
+    SAFER,
+    *(
+        f"response_{side}{part}"
+        for side in SIDES
+        for part in ("", "_sha256", "_source", "_harm_category", "_severity_level")
+    ),
+    *(f"is_response_{side}_safe" for side in SIDES),
+)
 OVERALL = "overall"
 JOINT = "human-and-model"  # who said whether an answer is safe, by the data set's paper
 
@@ -59,7 +71,7 @@ class PkuSafeRlhfConfig(FileSource):
             ),
             comparisons=comparisons,
             ratings=ratings,
-            provenance={**told(row, ("prompt_source",)), **_harm(row)},
+            provenance={**told(row, ("prompt_source",)), **_harm(row), **others(row, USED)},
         )
 
     def _comparisons(self, row: dict[str, Any]) -> Iterator[Comparison]:

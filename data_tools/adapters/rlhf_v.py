@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
-from data_tools.adapters.openbmb import author, origin
+from data_tools.adapters.openbmb import ORIGIN, author, origin
 from data_tools.adapters.pictured import pictured
+from data_tools.adapters.provenance import others
 from data_tools.rows.json_value import parse
 from data_tools.schema import Correction, PreferenceRecord
 
@@ -47,7 +48,7 @@ class RlhfVConfig(FileSource):
             responses=responses,
             comparisons=comparisons,
             corrections=(Correction(self.objective, corrected=0, original=1, judge=self.judge),),
-            provenance=origin(row),
+            provenance={**origin(row), **others(row, (*self.marks, *ORIGIN))},
         )
 
 
