@@ -4,6 +4,7 @@ from data_tools.adapters.align_anything import AlignAnythingConfig
 from data_tools.adapters.arena import ArenaConfig
 from data_tools.adapters.argilla import ArgillaConfig
 from data_tools.adapters.beavertails_v import BeavertailsVConfig
+from data_tools.adapters.columns import ColumnsConfig
 from data_tools.adapters.helpsteer import HelpSteerConfig
 from data_tools.adapters.helpsteer2_preference import HelpSteer2PreferenceConfig
 from data_tools.adapters.helpsteer3 import HelpSteer3Config
@@ -12,6 +13,7 @@ from data_tools.adapters.label_studio import LabelStudioConfig
 from data_tools.adapters.llamafactory import LlamaFactoryConfig
 from data_tools.adapters.llava_critic import LlavaCriticConfig
 from data_tools.adapters.llava_rlhf import LlavaRlhfConfig
+from data_tools.adapters.messages import MessagesConfig
 from data_tools.adapters.mm_rlhf import MmRlhfConfig
 from data_tools.adapters.mm_rlhf_ratings import MmRlhfRatingsConfig
 from data_tools.adapters.mmpr import MmprConfig
@@ -20,8 +22,10 @@ from data_tools.adapters.nectar import NectarConfig
 from data_tools.adapters.nlvr import NlvrConfig
 from data_tools.adapters.pku_saferlhf import PkuSafeRlhfConfig
 from data_tools.adapters.povid import PovidConfig
+from data_tools.adapters.rl_prompts import RlPromptsConfig
 from data_tools.adapters.rlaif_v import RlaifVConfig
 from data_tools.adapters.rlhf_v import RlhfVConfig
+from data_tools.adapters.sharegpt import ShareGptConfig
 from data_tools.adapters.skywork_reward import SkyworkRewardConfig
 from data_tools.adapters.spa_vl import SpaVlConfig
 from data_tools.adapters.trl import TrlConfig
@@ -34,6 +38,7 @@ ADAPTERS = (
     ArenaConfig,
     ArgillaConfig,
     BeavertailsVConfig,
+    ColumnsConfig,
     HelpSteer2PreferenceConfig,
     HelpSteer3Config,
     HelpSteerConfig,
@@ -42,6 +47,7 @@ ADAPTERS = (
     LlamaFactoryConfig,
     LlavaCriticConfig,
     LlavaRlhfConfig,
+    MessagesConfig,
     MmprConfig,
     MmRlhfConfig,
     MmRlhfRatingsConfig,
@@ -52,6 +58,8 @@ ADAPTERS = (
     PovidConfig,
     RlaifVConfig,
     RlhfVConfig,
+    RlPromptsConfig,
+    ShareGptConfig,
     SkyworkRewardConfig,
     SpaVlConfig,
     TrlConfig,

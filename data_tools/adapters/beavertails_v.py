@@ -51,6 +51,7 @@ class BeavertailsVConfig(FileSource):
     judge: str = Field(default="unknown", min_length=1, description="Who judged; the rows don't say.")
 
     marks: ClassVar[tuple[str, ...]] = ("question", "image", *PAIR, *CHOICES)
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         names = SINGLE if "response" in row and not any(name in row for name in PAIR) else PAIR

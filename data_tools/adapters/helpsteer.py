@@ -52,7 +52,7 @@ class HelpSteerConfig(RatedSource):
 
     def convert_group(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[Read]:
         """The record of all rows that can be in it, given with the first of them."""
-        reads: list[Read] = [guarded(self._check, row, where) for where, row in rows]
+        reads: list[Read] = [guarded(self.reading_all_media(self._check), row, where) for where, row in rows]
         good = [number for number, read in enumerate(reads) if not isinstance(read, Rejected)]
         if good:
             reads[good[0]] = (self._joined([rows[number] for number in good]),)

@@ -36,6 +36,7 @@ class LlavaRlhfConfig(FileSource):
     judge: str = Field(default="human", min_length=1, description="Who judged.")
 
     marks: ClassVar[tuple[str, ...]] = ("conversations", *OUTPUTS, "preference")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         turns = _turns(row)

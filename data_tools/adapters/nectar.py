@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_text, model_name, take_text
-from data_tools.adapters.hh_rlhf import ANSWER, transcript_messages
+from data_tools.adapters.dialogues import text_messages
 from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import read_rating
 from data_tools.adapters.structs import take_structs
-from data_tools.schema import PreferenceRecord, Ranking, Response, user
+from data_tools.adapters.transcript import ANSWER, TURN, speakers
+from data_tools.schema import PreferenceRecord, Ranking, Response
 
 MOST = 100  # of a rank
 KEPT = ("source", "turns", "num_responses", "good_natured")
@@ -30,10 +31,8 @@ class NectarConfig(FileSource):
     marks: ClassVar[tuple[str, ...]] = ("prompt", "answers")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        asked = take_text(row, "prompt").removesuffix(ANSWER.strip()).strip()
-        prompt = (
-            transcript_messages(asked) if asked.startswith("Human:") else (user(check_text(asked, "prompt")),)
-        )
+        asked = check_text(take_text(row, "prompt").removesuffix(ANSWER.strip()), "prompt")
+        turns = speakers(asked) if TURN.match(asked) else [("user", asked)]
         responses: list[Response] = []
         places: dict[float, list[int]] = {}
         unread = []
@@ -52,7 +51,7 @@ class NectarConfig(FileSource):
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=prompt,
+            prompt=text_messages(turns),
             responses=tuple(responses),
             rankings=(Ranking(self.objective, order, self.judge),),
             provenance={

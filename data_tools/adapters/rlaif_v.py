@@ -31,6 +31,7 @@ class RlaifVConfig(FileSource):
     )
 
     marks: ClassVar[tuple[str, ...]] = ("ds_name", "image", "question", "chosen", "rejected")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         model = author(row)

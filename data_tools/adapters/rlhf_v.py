@@ -29,6 +29,7 @@ class RlhfVConfig(FileSource):
     judge: str = Field(default="human", min_length=1, description="Who corrected.")
 
     marks: ClassVar[tuple[str, ...]] = ("image", "text", "origin_dataset")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         texts = _texts(row)

@@ -26,6 +26,7 @@ class SpaVlConfig(FileSource):
     judge: str = Field(default="model", min_length=1, description="Who judged; the rows don't say.")
 
     marks: ClassVar[tuple[str, ...]] = ("question", "image", "chosen", "rejected")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         responses, comparisons = pair(

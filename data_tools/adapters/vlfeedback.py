@@ -24,6 +24,7 @@ class VlFeedbackConfig(RatedSource):
     judge: str = Field(default="gpt-4v", min_length=1, description="Who rated.")
 
     marks: ClassVar[tuple[str, ...]] = ("prompt", "completions")
+    pictures: ClassVar[tuple[str, ...]] = ("image", "img_path")
     aspects: ClassVar[dict[str, str]] = {
         "Helpfulness": "helpfulness",
         "Ethical Considerations": "safety",

@@ -11,6 +11,7 @@ from typing import TypeVar
 from data_tools.adapters.base import FileSource
 from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
+from data_tools.build.reasons import Reasons
 from data_tools.errors import UserError
 from data_tools.images import NO_FILE, ImageError
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
@@ -53,9 +54,11 @@ class Counts:
         self.quarantined += other.quarantined
         self.records += other.records
         self.apart += other.apart
-        for reason, number in other.reasons.items():
-            self.reasons[reason] = self.reasons.get(reason, 0) + number
-            self.firsts.setdefault(reason, other.firsts[reason])
+        joined = Reasons()
+        for counts in (self, other):
+            for reason, number in counts.reasons.items():
+                joined.add(reason, counts.firsts[reason], number)
+        self.reasons, self.firsts = joined.numbers, joined.firsts
 
     def refuse(self, reason: str, where: str, records: int) -> None:
         """Counts a row as quarantined that was not until now, and its records as none."""
@@ -108,7 +111,7 @@ def read_rows(
                     add(one, counts.read)
                 counts.records += len(packed)
             counts.read += 1
-    counts.reasons, counts.firsts = dict(quarantine.reasons), quarantine.firsts
+    counts.reasons, counts.firsts = quarantine.reasons.numbers, quarantine.reasons.firsts
     return counts
 
 
@@ -130,8 +133,12 @@ def _packed(
     return packed
 
 
+class TooManyRejected(UserError):
+    """A source's rows are refused, so many of them, or all."""
+
+
 def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
-    """Raises UserError where a source has no rows, no good ones, or too large a share of bad ones."""
+    """Raises UserError where a source has no rows, TooManyRejected where none, or too few of them are good."""
     name = source.name
     if counts.read == 0:
         raise UserError(f"source {name}: gave no rows at all")
@@ -140,13 +147,13 @@ def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
         return
     told = sorted(counts.reasons.items(), key=lambda item: -item[1])
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
-    what = f"{bad} of {judged} rows are malformed, more than max_rejected = {most:g} allows"
-    if counts.apart:
-        what += f", beside {counts.apart} that no record can hold"
     if counts.quarantined == counts.read:
-        what = f"{counts.read} of {counts.read} rows are malformed"
-        what += " or what no record can hold" if counts.apart else ""
-    raise UserError(f"source {name}: {what}:\n" + "\n".join([*lines[:10], *_hints(source, counts)]))
+        other = " or what no record can hold" if counts.apart else ""
+        what = f"{counts.read} of {counts.read} rows are malformed{other}, so it gives no record"
+    else:
+        other = f", beside {counts.apart} that no record can hold" if counts.apart else ""
+        what = f"{bad} of {judged} rows are malformed, more than max_rejected = {most:g} allows{other}"
+    raise TooManyRejected(f"source {name}: {what}:\n" + "\n".join([*lines[:10], *_hints(source, counts)]))
 
 
 def _hints(source: Source, counts: Counts) -> list[str]:

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_tools.rows.json_list import list_values
-from data_tools.rows.json_value import BOM, TooMany, parse
+from data_tools.rows.json_list import Doubled, list_values
+from data_tools.rows.json_value import BOM, DoubledKey, TooMany, parse
 from data_tools.rows.piece import Piece
 from data_tools.rows.stream import Damaged, is_gzip, open_bytes
 from data_tools.source import Rejected
@@ -106,11 +106,11 @@ def parse_lines(lines: Iterable[bytes], place: str, first: int = 1) -> Iterator[
         try:
             yield where, parse(line)
         except (ValueError, RecursionError) as error:
-            why = str(error) if isinstance(error, TooMany) else "not valid JSON"
+            why = str(error) if isinstance(error, TooMany | DoubledKey) else "not valid JSON"
             yield Rejected(why, where, "row-unreadable", line.decode("utf-8", "replace"))
 
 
-def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
+def list_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
     """The rows of a JSON list, or of the list named by the piece's `key` in a JSON object.
 
     Raises:
@@ -118,4 +118,9 @@ def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
     """
     place = piece.place if piece.key is None else f"{piece.place}:{piece.key}"
     for number, row in enumerate(list_values(Path(piece.path), piece.key)):
-        yield f"{place}[{number}]", row
+        where = f"{place}[{number}]"
+        yield (
+            Rejected(row.why, where, "row-unreadable", row.value)
+            if isinstance(row, Doubled)
+            else (where, row)
+        )

@@ -14,6 +14,10 @@ from data_tools.source import Rejected
 
 # by the cards and papers of the sets; the rows of a user's own sets don't say it
 JUDGES = {
+    "columns": "unknown",
+    "messages": "unknown",
+    "rl_prompts": "unknown",
+    "sharegpt": "unknown",
     "align_anything": "unknown",
     "arena": "human",
     "argilla": "human",
@@ -68,6 +72,13 @@ def judges(config: FileSource) -> Iterator[str]:
 def test_labels_name_the_judge(path: Path) -> None:
     adapter = owner(path)
     kind = str(adapter.model_fields["type"].default)
+    if not adapter.judged:
+        assert list(judges(adapter(name="x", path=path))) == []
+        with pytest.raises(
+            ValueError, match="judge does nothing, since nothing is judged in rows of this format"
+        ):
+            adapter(name="x", path=path, judge="somebody")
+        return
     for settings, judge in (({}, JUDGES[kind]), ({"judge": "somebody"}, "somebody")):
         told = set(judges(adapter(name="x", path=path, **settings)))
         numbered = {
