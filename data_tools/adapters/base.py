@@ -13,7 +13,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_tools.adapters.media import Watched, refuse_unread_media
 from data_tools.adapters.row_error import RowError
@@ -59,12 +59,18 @@ class FileSource(Source):
     subset: str | None = Field(default=None, description="The subset (config) of a hub data set.")
     split: str | None = Field(
         default=None,
-        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. "
+        description="The split to read of a hub data set, of a DatasetDict's folder, of a JSON object of lists, or of "
+        "a folder whose files' names tell it (train, dev, test ...); all reads every one. "
         "`data convert` leaves the records in it; where a build puts them is the matter of splits.",
     )
     images: Path | None = Field(
         default=None,
         description="The folder that image paths are in; null is the path itself, or the file's folder.",
+    )
+    judge: str = Field(
+        default="unknown",
+        min_length=1,
+        description="Who judged: the name that labels get where the rows don't say it.",
     )
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
     ignore_fields: list[str] = Field(
@@ -80,8 +86,17 @@ class FileSource(Source):
     reads_inside: ClassVar[bool] = (
         False  # whether it sees to pictures in the lists and objects of a row itself
     )
+    judged: ClassVar[bool] = True  # whether its rows have labels, so that `judge` means something
     whole: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> FileSource:
+        if not self.judged and "judge" in self.model_fields_set:
+            raise ValueError(
+                "judge does nothing, since nothing is judged in rows of this format; leave it out"
+            )
+        return self
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
         """A row as its record or records.

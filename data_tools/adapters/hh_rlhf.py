@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
 from data_tools.adapters.provenance import others
-from data_tools.adapters.transcript import ANSWER, is_transcript, speakers
+from data_tools.adapters.transcript import ANSWER, TURN, is_transcript, speakers
 from data_tools.schema import Message, Part, PreferenceRecord
 
 
@@ -21,6 +21,7 @@ class HhRlhfConfig(FileSource):
         min_length=1,
         description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
     )
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
 
     marks: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
@@ -29,7 +30,7 @@ class HhRlhfConfig(FileSource):
         other, rejected = _last_answer(row, "rejected")
         if prompt != other:
             raise RowError("chosen and rejected don't share a prompt")
-        responses, comparisons = pair(chosen, rejected, self.objective)
+        responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
@@ -54,4 +55,6 @@ def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
         raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
     if not answer.strip():
         raise RowError(f"the last answer of {key} is empty", "text-empty")
+    if TURN.search(answer.rstrip()):
+        raise RowError(f"{key} doesn't end with an Assistant turn")
     return before.strip(), answer.strip()

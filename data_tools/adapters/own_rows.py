@@ -29,6 +29,7 @@ class OwnRows(FileSource):
 
     pictures: ClassVar[tuple[str, ...]] = IMAGES
     reads_inside: ClassVar[bool] = True
+    judged: ClassVar[bool] = False
     marked: ClassVar[bool] = True  # an <image> in a text is always the place of an image
 
     def given_images(self, row: dict[str, Any]) -> list[Any]:
@@ -70,7 +71,8 @@ class JudgedRows(OwnRows):
     """Base of those that may have answers that were judged."""
 
     objective: str = Field(default="helpfulness", min_length=1, description="What was judged.")
-    judge: str = Field(default="human", min_length=1, description="Who judged; the rows don't say.")
+
+    judged: ClassVar[bool] = True
 
     def rating(self, value: object, what: str) -> Rating:
         """A yes or no about response 0: true and false, 0 and 1, or a text of these."""

@@ -7,12 +7,12 @@ import re
 from data_tools.adapters.row_error import RowError
 
 ANSWER = "\n\nAssistant:"
-_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
+TURN = re.compile(r"(?:\A|\n\n)(Human|Hum|Assistant):")  # a few rows have it cut short
 
 
 def is_transcript(text: str) -> bool:
     """Whether a text begins with a human's turn and has an answer."""
-    return text.lstrip().startswith("Human:") and ANSWER in text
+    return text.lstrip().startswith(("Human:", "Hum:")) and ANSWER in text
 
 
 def transcript_turns(text: str) -> list[tuple[str, str]] | None:
@@ -26,14 +26,14 @@ def speakers(transcript: str) -> list[tuple[str, str]]:
     """The turns, as (role, text), of a transcript that must begin and end with the human's; turns in a row of one
     speaker are joined.
     """
-    lead, *pieces = _TURN.split(transcript)
+    lead, *pieces = TURN.split(transcript)
     if lead.strip() or not pieces:
         raise RowError("the prompt doesn't begin with a Human turn")
     turns: list[tuple[str, str]] = []
     for speaker, text in zip(pieces[::2], pieces[1::2], strict=True):
         if not text.strip():
             raise RowError("a turn of the prompt is empty", "text-empty")
-        role = "user" if speaker == "Human" else "assistant"
+        role = "assistant" if speaker == "Assistant" else "user"
         if turns and turns[-1][0] == role:
             turns[-1] = (role, f"{turns[-1][1]}\n\n{text.strip()}")
         else:
