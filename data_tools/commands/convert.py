@@ -136,6 +136,6 @@ def _recognised(source: str, overrides: list[str]) -> str:
 def _tell_labels(source: Source) -> None:
     """Prints what the labels will be called where the rows don't say it, which a wrong guess would get wrong."""
     said = {key: value for key in ("objective", "judge") if (value := getattr(source, key, None))}
-    if said:
+    if said and getattr(source, "judged", True):
         names = ", ".join(f"{key} {value!r}" for key, value in said.items())
         say(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")

@@ -12,11 +12,12 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.errors import UserError
-from data_tools.rows.json_value import DECODER, NO_UTF8, Unfit, check_density
+from data_tools.rows.json_value import DECODER, LAX_DECODER, NO_UTF8, DoubledKey, Unfit, check_density
 from data_tools.rows.stream import Damaged, open_bytes
 
 MOST_ROW = 256 * 2**20  # characters of a row; more is no row, but a mistake or an attack
@@ -26,8 +27,18 @@ _SPACES = re.compile(f"[{_SPACE}]*")
 _NUMBER = 32  # characters behind a value in which a number that was cut in two is seen to go on
 
 
+@dataclass(frozen=True)
+class Doubled:
+    """An element of a list in which an object has two fields of one name: why it is refused, and the element with the
+    last of these.
+    """
+
+    why: str
+    value: Any
+
+
 def list_values(path: Path, key: str | None = None) -> Iterator[Any]:
-    """The elements of the list that the file holds, or of the list named `key` in its object.
+    """The elements of the list that the file holds, or of the list named `key` in its object; some may be `Doubled`.
 
     Raises:
         UserError: it isn't valid JSON as a whole; maybe only after some elements were given.
@@ -142,7 +153,7 @@ class _Text:
             self.peek()
             fault: json.JSONDecodeError | None = None
             try:
-                value, end = DECODER.raw_decode(self._text, self._at)
+                value, end = self._decode()
             except json.JSONDecodeError as error:
                 fault, end = error, error.pos
             whole = self._ended or len(self._text) - end > _NUMBER
@@ -155,6 +166,13 @@ class _Text:
             if len(self._text) - self._at > MOST_ROW:
                 raise self._fault(f"a row of more than {MOST_ROW:,} characters", self._at)
             self._fill()
+
+    def _decode(self) -> tuple[Any, int]:
+        try:
+            return DECODER.raw_decode(self._text, self._at)
+        except DoubledKey as error:
+            value, end = LAX_DECODER.raw_decode(self._text, self._at)
+            return Doubled(str(error), value), end
 
     def _fill(self) -> None:
         """Reads about as much again as isn't passed yet, so that a long value isn't parsed too often."""

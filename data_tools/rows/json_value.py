@@ -19,8 +19,14 @@ class TooMany(Unfit):
     """A value holds more values than any row has."""
 
 
+class DoubledKey(Unfit):
+    """An object has two fields of one name, of which readers take one or the other."""
+
+
 def parse(data: bytes) -> Any:
-    """The JSON value; raises ValueError also for NaN and infinity, which aren't JSON, and for too many values."""
+    """The JSON value; raises ValueError also for NaN and infinity, which aren't JSON, for too many values, and for two
+    fields of one name.
+    """
     check_density(data)
     try:
         text = data.removeprefix(BOM).decode("utf-8")
@@ -47,4 +53,15 @@ def _no_constant(name: str) -> Any:
     raise Unfit(f"holds {name}, which isn't JSON; write null in its place")
 
 
-DECODER = json.JSONDecoder(parse_constant=_no_constant)  # one for all: json.loads would make one for each row
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DoubledKey(f"the field {twice[:60]!r} stands twice in one object")
+    return row
+
+
+# one for all: json.loads would make one for each row
+DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_object)
+LAX_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # of two fields of one name it takes the last

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_tools.rows.json_list import list_values
+from data_tools.rows.json_list import Doubled, list_values
 from data_tools.rows.json_value import BOM, parse, why_unread
 from data_tools.rows.piece import Piece
 from data_tools.rows.stream import Damaged, is_gzip, open_bytes
@@ -127,7 +127,7 @@ def parse_lines(lines: Iterable[bytes], place: str, first: int = 1) -> Iterator[
             yield Rejected(why_unread(error), where, "row-unreadable", line.decode("utf-8", "replace"))
 
 
-def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
+def list_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
     """The rows of a JSON list, or of the list named by the piece's `key` in a JSON object.
 
     Raises:
@@ -135,4 +135,9 @@ def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
     """
     place = piece.place if piece.key is None else f"{piece.place}:{piece.key}"
     for number, row in enumerate(list_values(Path(piece.path), piece.key)):
-        yield f"{place}[{number}]", row
+        where = f"{place}[{number}]"
+        yield (
+            Rejected(row.why, where, "row-unreadable", row.value)
+            if isinstance(row, Doubled)
+            else (where, row)
+        )

@@ -224,6 +224,26 @@ def test_a_damaged_gzip_file_gives_the_rows_before(tmp_path: Path) -> None:
         list(all_rows(path))
 
 
+def test_two_fields_of_one_name_are_told(tmp_path: Path) -> None:
+    lines = ['{"a": 1, "b": 2}', '{"a": 1, "b": {"x": 1, "x": 2}}', '{"a": 1, "a": 1}', '{"a": 3}']
+    path = tmp_path / "x"
+    for content, places in (("\n".join(lines), "x:{}"), (f"[{','.join(lines)}]", "x[{}]")):
+        path.write_text(content)
+        first = 1 if places == "x:{}" else 0
+        rows = list(all_rows(path))
+        assert rows[0] == (places.format(first), {"a": 1, "b": 2})
+        assert rows[3] == (places.format(first + 3), {"a": 3})
+        for number, name in ((1, "x"), (2, "a")):
+            refused = rows[number]
+            assert isinstance(refused, Rejected)
+            assert (refused.reason, refused.where, refused.code) == (
+                f"the field '{name}' stands twice in one object",
+                places.format(first + number),
+                "row-unreadable",
+            )
+            assert refused.row  # what stood there
+
+
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_rows_behind_many_blank_lines_keep_their_numbers(pack, tmp_path: Path) -> None:
     path = tmp_path / "x"
