@@ -18,15 +18,10 @@ from pydantic import Field, model_validator
 from data_tools.adapters.media import Watched, refuse_unread_media
 from data_tools.adapters.row_error import RowError
 from data_tools.base64_images import bytes_of, path_of
-from data_tools.images import (
-    ImageError,
-    check_image,
-    decode_image,
-    encode_png,
-    extension,
-    local_path,
-    read_bytes,
-)
+from data_tools.image_files import local_path, read_bytes
+from data_tools.image_kinds import is_known
+from data_tools.image_limits import ImageError
+from data_tools.images import check_image, stored_bytes
 from data_tools.rows.hub import is_hub_name
 from data_tools.rows.open import image_folders, passed_over, pieces, read_rows
 from data_tools.rows.piece import Piece
@@ -311,12 +306,12 @@ def take_image(value: object, root: Path | tuple[Path, ...]) -> ImageRef:
         path = str(_below(check_text(name, "an image path"), root if isinstance(root, tuple) else (root,)))
         data = read_bytes(ImageRef(path=path))
     except ImageError as error:
-        # without the path, to be countable
-        raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
+        why = error.reason
+        raise RowError(why if why.startswith("the image") else f"an image {why}", error.code) from error
     try:
         held = _checked(data)
     except RowError as error:
-        if extension(data) is None and not data.startswith(b"GIF8"):
+        if not is_known(data) or data.startswith(b"BM"):
             error.image = None
         raise
     return replace(held, data=None, path=path) if held.data == data else held
@@ -336,9 +331,9 @@ def _below(name: str, roots: Sequence[Path]) -> Path:
 def _checked(data: bytes) -> ImageRef:
     try:
         found = check_image(data)
-        return ImageRef.of_bytes(data if found.extension else encode_png(decode_image(data)), found.notes)
+        return ImageRef.of_bytes(stored_bytes(data), found.notes)
     except ImageError as error:
-        raise RowError(str(error), error.code, data) from error
+        raise RowError(error.reason, error.code, data) from error
 
 
 def take_images(row: dict[str, Any], key: str, root: Path | tuple[Path, ...]) -> tuple[ImageRef, ...]:

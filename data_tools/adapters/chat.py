@@ -33,7 +33,7 @@ _ROLES = {
 }
 _TOOLS = ("tool", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
 _REFUSED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking")
-_OTHER_PARTS = ("video", "video_url", "audio", "audio_url", "input_audio", "file")
+_OTHER_PARTS = ("video", "video_url", "audio", "audio_url", "input_audio")
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _carried(key: str, value: Any, what: str) -> tuple[Shown, ...]:
     if key not in ("image", "images"):
         raise RowError(
             f"a message of {what} has a {named_medium(key)} in {key}, which isn't read; make it a part of its content",
-            "media-unread" if named_medium(key) == "picture" else "not-supported",
+            "media-unread" if named_medium(key) == "picture" else "other-modality",
         )
     return tuple(Shown(item) for item in (value if isinstance(value, list) else [value]))
 
@@ -170,7 +170,7 @@ def _piece(part: object, what: str) -> str | Shown | None:
         return None if value is None else Shown(value)
     if kind in _OTHER_PARTS:
         raise RowError(
-            f"a message of {what} has a part of type {kind}, which is not supported", "not-supported"
+            f"a message of {what} has a part of type {kind}, which no record can hold", "other-modality"
         )
     raise RowError(f"a part of a message of {what} is neither text nor image")
 
@@ -210,7 +210,8 @@ def lay_out(
         ordered[first] = Turn("user", (*([None] * len(given)), *ordered[first].pieces))
     elif sum(piece is None for turn in turns for piece in turn.pieces) != len(given):
         raise RowError("the number of image parts differs from the number of images")
-    rest, shown, messages = list(given), [], []
+    rest, messages = list(given), []
+    shown: list[Any] = []
     for turn in ordered:
         parts = []
         for piece in turn.pieces:

@@ -122,7 +122,7 @@ def refuse_unread_media(
     leave = "name it in ignore_fields to leave it out"
     if medium != "picture":
         raise RowError(
-            f"has a {medium} in its field {field}, which no record can hold; {leave}", "not-supported"
+            f"has a {medium} in its field {field}, which no record can hold; {leave}", "other-modality"
         )
     shown = [
         key for key in row if key in row.asked and named_medium(key) and holds_something(dict.get(row, key))

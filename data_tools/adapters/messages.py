@@ -13,7 +13,7 @@ from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrations, ref
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord, Response
 
-EVERY = Field(
+EVERY: Any = Field(
     default="every",
     description="Which answers of a conversation are demonstrations: every one, each a record, or the last.",
 )

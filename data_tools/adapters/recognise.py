@@ -50,12 +50,12 @@ def recognise(source: Path, subset: str | None = None, split: str | None = None)
     """
     if (source / MANIFEST).is_file():
         return Recognised("shards", f"a data directory: it has a {MANIFEST}")
-    rows = [
-        item[1] for item in islice(all_rows(source, subset, split), FIRST) if not isinstance(item, Rejected)
-    ]
+    first = list(islice(all_rows(source, subset, split), FIRST))
+    rows = [item[1] for item in first if not isinstance(item, Rejected)]
     if not rows:
+        why = next((f": {item.where} {item.reason}" for item in first if isinstance(item, Rejected)), "")
         raise UserError(
-            f"{source}: its format can't be told, since none of its first {FIRST} rows can be read"
+            f"{source}: its format can't be told, since none of its first {FIRST} rows can be read{why}"
         )
     found = sorted(_candidates(rows), key=lambda item: (item.rows, item.marks), reverse=True)
     if not found or 2 * found[0].rows < len(rows):

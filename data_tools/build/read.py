@@ -13,7 +13,8 @@ from data_tools.adapters.recognise import recognise
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.reasons import Reasons
 from data_tools.errors import UserError
-from data_tools.images import NO_FILE, ImageError
+from data_tools.image_files import NO_FILE, OUTSIDE
+from data_tools.image_limits import TOO_MANY, ImageError, image_limits
 from data_tools.parts.part import COUNTS, PartWriter, whole_folder, write_synced
 from data_tools.resize import ImageSettings, with_small_images
 from data_tools.rows.piece import Piece
@@ -99,7 +100,7 @@ def read_rows(
     """
     name = task.source.name
     counts = Counts()
-    with Quarantine(folder / FOLDER, name) as quarantine:
+    with Quarantine(folder / FOLDER, name) as quarantine, image_limits(task.images.limits):
         for item in task.source.read(task.seed, task.piece):
             packed = item if isinstance(item, Rejected) else _packed(item, task, pack)
             if isinstance(packed, Rejected):
@@ -128,7 +129,7 @@ def _packed(
             # without the record's id or the image's path, so that equal faults are counted as one
             reason, code = str(error).partition(": ")[2] or str(error), "schema"
             if isinstance(error, ImageError):
-                reason, code = reason.rpartition(": ")[2], error.code
+                reason, code = error.reason, error.code
             return Rejected(reason, record.id, code, to_json(record))
     return packed
 
@@ -160,10 +161,15 @@ def _hints(source: Source, counts: Counts) -> list[str]:
     """What may be the matter with a source that has too many bad rows: another format, another folder of images."""
     if not isinstance(source, FileSource):
         return []
-    if any(NO_FILE in reason for reason in counts.reasons):
+    if any(TOO_MANY.search(reason) for reason in counts.reasons):
+        return [
+            "Larger images are let in by images.max_pixels and images.max_bytes (of convert: --max-pixels, "
+            "--max-bytes)."
+        ]
+    if any(words in reason for reason in counts.reasons for words in (NO_FILE, OUTSIDE)):
         roots = source.image_root if isinstance(source.image_root, tuple) else (source.image_root,)
         below = " and ".join(map(str, roots))
-        return [f"Images were looked for below {below}; name their folder: images (--images of convert)."]
+        return [f"Images are read below {below} only; name their folder: images (--images of convert)."]
     if counts.quarantined < counts.read:
         return []
     try:

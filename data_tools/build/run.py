@@ -104,8 +104,8 @@ def working(
         except TooManyRejected as error:
             left = leave_beside(work.output, sorted(work.parts.glob(f"*/{FOLDER}")))
             work.remove()
-            said = f"\nEach of the rows, with its reason: {left / ROWS}" if left else ""
-            raise TooManyRejected(f"{error}{said}") from error
+            where = f"\nEach of the rows, with its reason: {left / ROWS}" if left else ""
+            raise TooManyRejected(f"{error}{where}") from error
         except UserError:
             if not work.plan.exists():
                 work.remove()
@@ -156,14 +156,14 @@ def _write(
     config: DataConfig, plan: Plan, parts: list[str], work: Work, executor: Executor, report: Progress
 ) -> None:
     total = sum(shard.stop - shard.start for shard in plan.shards)
-    seed = config.seed if config.shuffle_responses else None
+    seed, keep = config.seed if config.shuffle_responses else None, config.images.keep_metadata
     tasks, done = [], 0
     for shard in plan.shards:
         told = work.told / f"{shard.name}.json"
         if told.exists():
             done += shard.stop - shard.start
         else:
-            tasks.append(WriteTask(shard, str(work.plan), tuple(parts), str(work.out), str(told), seed))
+            tasks.append(WriteTask(shard, str(work.plan), tuple(parts), str(work.out), str(told), seed, keep))
     report("writing", done, total)
     for records in executor.map(write_shard, tasks):
         done += records

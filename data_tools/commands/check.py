@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from data_tools.paths import user_path
+
 EPILOG = (
     "Examples:\n\n  mmrlhf data check data/mix\n\n"
     "  mmrlhf data check data/mix --decode --workers 8 && echo whole"
@@ -14,7 +16,9 @@ EPILOG = (
 
 
 def check(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
     decode: Annotated[
         bool, typer.Option("--decode", help="See that every image can be decoded, too.")
     ] = False,

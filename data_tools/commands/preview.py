@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from data_tools.paths import user_path
+
 EPILOG = (
     "Examples:\n\n  mmrlhf data preview data/mix\n\n"
     "  mmrlhf data preview data/mix -o pages/safety.html --samples 200 --split train --source beavertails"
@@ -14,10 +16,12 @@ EPILOG = (
 
 
 def preview(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.", metavar="PAGE")] = Path(
-        "preview.html"
-    ),
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The page to write.", metavar="PAGE", parser=user_path)
+    ] = Path("preview.html"),
     samples: Annotated[int, typer.Option(min=1, help="How many records to show.")] = 50,
     split: Annotated[str | None, typer.Option(help="Only of this split.")] = None,
     source: Annotated[str | None, typer.Option(help="Only from this source.")] = None,

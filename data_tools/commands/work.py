@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data_tools.paths import user_path
+
 if TYPE_CHECKING:
     from data_tools.build import BuildReport
     from data_tools.build.config import ConvertConfig, DataConfig
     from data_tools.source import Source
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR", parser=user_path)
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a data set of another config or input, and an unfinished one."),

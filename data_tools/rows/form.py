@@ -14,6 +14,7 @@ from data_tools.rows.piece import Piece
 from data_tools.rows.split import choose_splits
 from data_tools.rows.stream import head, is_gzip
 from data_tools.rows.text import is_list, is_lists, is_object, line_pieces
+from data_tools.rows.unread import what_else
 
 KNOWN = (
     "JSON lines or a JSON list (.json, .jsonl, .ndjson), Parquet, Arrow, WebDataset tars, and all but Parquet and "
@@ -110,6 +111,8 @@ def _text_pieces(path: Path, place: str, begin: bytes, name: str, inside: bool) 
     """The pieces of a file that doesn't begin as any binary form does."""
     if begin.startswith(_POINTER):
         raise UserError(f"{path}: only a Git LFS pointer to the file; fetch the file itself (git lfs pull)")
+    if what := what_else(name, begin):
+        raise UserError(f"{path}: is {what}")
     if name.endswith(_BINARIES):
         raise UserError(
             f"{path}: doesn't begin as its name says, so it is damaged; fetch it again, or remove it"

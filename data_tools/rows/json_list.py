@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.errors import UserError
-from data_tools.rows.json_value import DECODER, LAX_DECODER, DoubledKey, check_density
+from data_tools.rows.json_value import DECODER, LAX_DECODER, NO_UTF8, DoubledKey, Unfit, check_density
 from data_tools.rows.stream import Damaged, open_bytes
 
 MOST_ROW = 256 * 2**20  # characters of a row; more is no row, but a mistake or an attack
 _BLOCK = 2**20
 _SPACE = " \t\n\r"
+_SPACES = re.compile(f"[{_SPACE}]*")
 _NUMBER = 32  # characters behind a value in which a number that was cut in two is seen to go on
 
 
@@ -81,8 +83,11 @@ def _reading(path: Path) -> Iterator[_Text]:
             yield _Text(file)
     except Damaged as error:
         raise UserError(f"{path}: {error}, and a JSON list is only read whole") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {NO_UTF8}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+        known = isinstance(error, Unfit)
+        raise UserError(f"{path}: {error}" if known else f"{path}: not valid JSON: {error}") from error
 
 
 def _elements(text: _Text) -> Iterator[Any]:
@@ -122,10 +127,9 @@ class _Text:
     def peek(self) -> str:
         """The next character that isn't white space; empty at the end."""
         while True:
-            while self._at < len(self._text):
-                if (letter := self._text[self._at]) not in _SPACE:
-                    return letter
-                self._at += 1
+            self._at = _SPACES.match(self._text, self._at).end()  # type: ignore[union-attr]  # it may be empty
+            if self._at < len(self._text):
+                return self._text[self._at]
             if self._ended:
                 return ""
             self._fill()

@@ -15,6 +15,7 @@ from data_tools.adapters import ADAPTERS, hh_rlhf, llamafactory, trl
 from data_tools.adapters.base import FileSource
 from data_tools.errors import UserError
 from data_tools.images import read_bytes, read_image
+from data_tools.rows.json_value import NO_UTF8
 from data_tools.rows.open import all_rows
 from data_tools.schema import Message, Part, PreferenceRecord, from_json, to_json
 from data_tools.source import CODES, Read, Rejected
@@ -350,8 +351,13 @@ def test_readers_take_what_files_hold(tmp_path: Path) -> None:
     rows = list(all_rows(path))
     assert rows == [
         ("x.jsonl:1", {"a": 1}),
-        Rejected("not valid JSON", "x.jsonl:3", "row-unreadable", '{"b": NaN}\n'),
-        Rejected("not valid JSON", "x.jsonl:4", "row-unreadable", "\ufffd\n"),
+        Rejected(
+            "holds NaN, which isn't JSON; write null in its place",
+            "x.jsonl:3",
+            "row-unreadable",
+            '{"b": NaN}\n',
+        ),
+        Rejected(NO_UTF8, "x.jsonl:4", "row-unreadable", "\ufffd\n"),
         Rejected("not valid JSON", "x.jsonl:5", "row-unreadable", "[" * 100_000 + "\n"),
         ("x.jsonl:6", {"c": 2}),
     ]

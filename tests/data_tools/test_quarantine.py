@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from damage import bomb
 from pyarrow import parquet
 from sample_records import png
 from typer.testing import CliRunner
 
 from data_tools.build import quarantine
 from data_tools.build.quarantine import Quarantine
+from data_tools.build.read import Counts
 from data_tools.build.reasons import Reasons
 from data_tools.cli import app
 from data_tools.manifest import read_manifest
@@ -200,21 +200,19 @@ def test_very_many_reasons_are_not_all_told(tmp_path: Path) -> None:
     assert others in " ".join(told.output.split())
 
 
-def test_faults_that_differ_in_a_size_or_a_path_are_one(tmp_path: Path) -> None:
-    for n in range(5):
-        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
-    rows = [pair("q", images=[f"{n}.png"]) for n in range(5)] + [pair("good")]
-    lines(tmp_path / "x.jsonl", rows)
-    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
-    done = CliRunner().invoke(app, [*arguments, "--max-rejected", "0.9", "--workers", "1"])
-    assert done.exit_code == 0, done.exception
-    rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
-    assert list(rejected.values()) == [5]
-    assert "N pixels" in next(iter(rejected))
-    told = [row["reason"] for row in rows_of(tmp_path / "d" / "quarantine")]
-    assert [f"{(9000 + n) * 20_000}" in reason for n, reason in enumerate(told)] == [
-        True
-    ] * 5  # each row's own
+def test_faults_that_differ_in_a_size_are_one_in_all_pieces(tmp_path: Path) -> None:
+    counts = Counts()
+    for piece in range(3):
+        with Quarantine(tmp_path / str(piece), "s") as folder:
+            for side in range(9000 + piece, 9002 + piece):
+                folder.add(Rejected(f"a picture of {side} x 20,000 pixels", f"{piece}:{side}"))
+        counts.add(Counts(2, 2, 0, folder.reasons.numbers, folder.reasons.firsts))
+    assert counts.reasons == {"a picture of N x N pixels": 6}
+    assert counts.firsts == {"a picture of N x N pixels": "0:9000"}
+    assert [row["reason"] for row in rows_of(tmp_path / "2")] == [  # each row's own
+        "a picture of 9002 x 20,000 pixels",
+        "a picture of 9003 x 20,000 pixels",
+    ]
 
 
 def test_reasons_are_grouped_only_where_they_differ() -> None:

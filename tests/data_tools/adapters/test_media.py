@@ -59,7 +59,7 @@ def test_every_adapter_refuses_a_picture_that_it_does_not_read(file: str, row: d
                 assert isinstance(source.adapt({**row, field: nothing}), tuple), (field, nothing)
     clip = source.adapt({**row, "clip": "a.mp4"})
     assert isinstance(clip, Rejected)
-    assert (clip.code, clip.reason.partition(",")[0]) == ("not-supported", "has a video in its field clip")
+    assert (clip.code, clip.reason.partition(",")[0]) == ("other-modality", "has a video in its field clip")
 
 
 @pytest.mark.parametrize(

@@ -249,10 +249,10 @@ def test_pictures_that_messages_carry(content: list[dict[str, Any]]) -> None:
         {"type": "input_audio", "input_audio": {"data": "AAAA"}},
     ):
         heard = adapted("messages", {"messages": [{"role": "user", "content": [part]}, ANSWER]})
-        assert why(heard)[0] == "not-supported"
+        assert why(heard)[0] == "other-modality"
     clip = adapted("messages", {"messages": [{**USER, "video": "a.mp4"}, ANSWER]})
     assert why(clip) == (
-        "not-supported",
+        "other-modality",
         "a message of messages has a video in video, which isn't read; make it a part of its content",
     )
 

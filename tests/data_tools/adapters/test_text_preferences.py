@@ -190,7 +190,7 @@ def test_llamafactory_rows() -> None:
         ("field-missing", "has no field rejected"),
         ("same-answers", "chosen and rejected are the same answer"),
         (
-            "not-supported",
+            "other-modality",
             "has a video in its field videos, which no record can hold; name it in ignore_fields to leave it out",
         ),
     ]
