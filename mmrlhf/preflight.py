@@ -8,8 +8,13 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
-from mmrlhf.config import AdaptiveMixture, RewardConfig, RunConfig
+from data_tools.schema import PreferenceRecord
+from data_tools.shards import open_records
+from mmrlhf.config import AdaptiveMixture, PpoConfig, RewardConfig, RunConfig
+from mmrlhf.config.base import set_otherwise
 from mmrlhf.config.metric_names import MODALITIES, OF_LABELS
+from mmrlhf.rewards.scalarizers import SafetyGate
+from mmrlhf.rl.trial import silent_objectives, try_plugins
 
 
 def check_data(config: RunConfig, data: Path) -> list[str]:
@@ -26,8 +31,12 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
         *_metrics(config, manifest),
         *_split(config, manifest),
     ]
+    if not mistakes and config.ppo:
+        mistakes = list(_silent(config.ppo, data))
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
+    if config.ppo and (failed := list(try_plugins(config.ppo, config.objectives))):
+        raise UserError("\n".join(failed))
     return [*_unlearnt(config, manifest), *_unjudged(config, manifest)]
 
 
@@ -81,18 +90,47 @@ def _metrics(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             yield f"ppo.best_by: no prompt is of modality {needed}, so there is no {name}"
 
 
+def _silent(config: PpoConfig, data: Path) -> Iterator[str]:
+    """Objectives beside the heads that apply to no prompt, and flags that none has."""
+    sets = [open_records(data, "train", kind=kind) for kind in config.prompts_from]
+
+    def prompts() -> Iterator[PreferenceRecord]:
+        return (each.outline(i) for each in sets for i in range(len(each)))
+
+    if config.objectives:
+        yield from silent_objectives(config.objectives, prompts())
+    for variant in config.variants:
+        gate = variant.scalarizer
+        asks = isinstance(gate, SafetyGate) and gate.flag and set_otherwise(gate, "flag")
+        if asks and not any(map(gate.flags, prompts())):
+            yield (
+                f"ppo.variants: {variant.name}: flag: no prompt of the train split has {gate.flag} as true in its "
+                "reference or provenance, so none is flagged; name another key, or leave flag out"
+            )
+
+
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
-    """Prompts of a kind on which no head learns; judges other than heads may apply to any."""
-    if not (config.ppo and config.reward) or config.ppo.objectives:
+    """Kinds of prompts on which no head learns, where nothing else judges them; and heads that learn on no kind of
+    prompt there is."""
+    if not (config.ppo and config.reward):
         return
     train = _train(manifest)
-    for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from}):
-        of_kind = [shard for shard in train if shard.modality == modality]
-        if not _learnt(config.reward, of_kind) & set(config.reward.objectives):
+    heads = set(config.reward.objectives)
+    learnt = {
+        modality: heads & _learnt(config.reward, [shard for shard in train if shard.modality == modality])
+        for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from})
+    }
+    for modality, names in learnt.items():
+        if not names and not config.ppo.objectives:
             yield (
-                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so all answers to them "
-                "score 0: they only hold the policy near its reference, and let answers end. Leave them out where that "
-                "isn't meant"
+                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so answers to them are "
+                "left out (the metric unjudged) and teach nothing. Leave such prompts out, which saves their sampling"
+            )
+    for name in config.reward.objectives:
+        if learnt and not any(name in names for names in learnt.values()):
+            yield (
+                f"reward.objectives: {name} isn't judged on any record of modality {' or '.join(learnt)}, which are "
+                "those of ppo.prompts_from, so it doesn't count in PPO"
             )
 
 

@@ -1,7 +1,7 @@
 """A run in its folder: what it refuses to mix, what it knows before it trains, and what a report calls which model."""
 
-import dataclasses
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -509,7 +509,7 @@ def test_prompts_that_no_objective_applies_to_are_told_of(tmp_path: Path) -> Non
     sections: dict[str, Any] = {"reward": {"objectives": ["safety"]}, "ppo": {"prompts_from": ["prompt"]}}
     (word,) = check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data")
     assert word.startswith(
-        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so all"
+        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so answers"
     )
     sections["ppo"]["objectives"] = [{"type": "length", "name": "brief", "target": 5}]
     assert check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data") == []
