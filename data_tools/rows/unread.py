@@ -73,6 +73,6 @@ def _table(name: str, begin: bytes) -> str | None:
     kind = next((kind for kind in ("CSV", "TSV") if name.endswith(f".{kind.lower()}")), None)
     lines = text.split(b"\n")[:2]
     if kind is None and len(lines) == 2 and not lines[1].startswith((b"{", b"[")):
-        counts = [(what, *(line.count(sign) for line in lines)) for sign, what in _SEPARATORS]
+        counts = [(what, lines[0].count(sign), lines[1].count(sign)) for sign, what in _SEPARATORS]
         kind = next((what for what, first, second in counts if first and first == second), None)
     return kind and f"{kind}, which isn't read; {_DO} (pandas.read_csv, then to_json with lines=True)"

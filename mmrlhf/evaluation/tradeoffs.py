@@ -79,6 +79,7 @@ def evaluate_tradeoffs(
             # PPO and the evaluation hand the prompts of a policy to the reward model, so both must take them; all
             # policies read them alike
             reader = panel.model.vlm if panel.model else vlm
+            reader.answer_room = _stage(config).max_answer_tokens
             records = _readable(reader, prompts, points, _stage(config).max_prompt_tokens)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them

@@ -16,6 +16,7 @@ from PIL import Image
 from test_metadata import MARKS, _chunk, quarters, saved, with_all
 from typer.testing import CliRunner
 
+from data_tools.adapters.base import RowError, take_image
 from data_tools.cli import app
 from data_tools.errors import UserError
 from data_tools.images import decode_image, encode_png
@@ -156,28 +157,40 @@ def test_where_images_may_lie_is_told(tmp_path: Path) -> None:
     (tmp_path / "img" / "a b.png").write_bytes(encode_png(quarters()))
     lost = "Images are read below"
     place = tmp_path / "img" / "a b.png"
-    for number, name in enumerate(
-        (str(place), place.as_uri(), f"file://localhost{place}", f"FILE://{place}")
-    ):
-        rows = write_rows(tmp_path / "rows" / f"{number}.jsonl", [name])
-        told = refusal(rows)
-        assert "an image leaves the image folder" in told
-        assert f"{lost} {tmp_path / 'rows'} only; name their folder: images (--images of convert)" in told
-        run("convert", "--from", "trl", rows, "-o", tmp_path / str(number), "--images", tmp_path / "img")
-        assert len(pictures(tmp_path / str(number))) == 1
-    for name, words in {
-        "..\\img\\a.png": "no such image file; its path has backslashes, as on Windows: write / in their place",
-        "C:\\data\\a.png": "no such image file; its path has backslashes",
-        "~/a.png": "no such image file; paths in rows aren't expanded",
-        "file://server/a.png": "is a file:// address of another machine",
-        "https://x.org/a.png": "is a URL; images are read from local files only",
-        "n" * 5000 + ".png": "an image can't be read (File name too long)",
-        "/" + "n/" * 3000: "an image ",
-        "what: is this": "no such image file",
-    }.items():
-        told = refusal(write_rows(tmp_path / "rows" / "x.jsonl", [name]))
-        assert words in told, name
-        assert "nnnn" not in told
+    rows = write_rows(tmp_path / "rows" / "rows.jsonl", [str(place)])
+    told = refusal(rows)
+    assert "an image leaves the image folder" in told
+    assert f"{lost} {tmp_path / 'rows'} only; name their folder: images (--images of convert)" in told
+    run("convert", "--from", "trl", rows, "-o", tmp_path / "data", "--images", tmp_path / "img")
+    assert len(pictures(tmp_path / "data")) == 1
+    for name in (str(place), place.as_uri(), f"file://localhost{place}", f"FILE://{place}", "a b.png"):
+        assert take_image(name, tmp_path / "img").path == str(place)
+    with pytest.raises(RowError, match="leaves the image folder"):
+        take_image(place.as_uri(), tmp_path / "rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "..\\img\\a.png",
+            "no such image file; its path has backslashes, as on Windows: write / in their place",
+        ),
+        ("C:\\data\\a.png", "no such image file; its path has backslashes"),
+        ("~/a.png", "no such image file; paths in rows aren't expanded"),
+        ("file://server/a.png", "is a file:// address of another machine"),
+        ("https://x.org/a.png", "is a URL; images are read from local files only"),
+        ("n" * 5000 + ".png", "an image can't be read (File name too long)"),
+        ("n/" * 3000, "an image can't be read (File name too long)"),
+        ("what: is this", "no such image file"),
+        ("a\0b.png", "no such image file"),
+    ],
+)
+def test_why_a_path_is_not_read(name: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RowError) as error:
+        take_image(name, tmp_path)
+    assert words in str(error.value)
+    assert "nn" not in str(error.value)
 
 
 def test_formats_of_base64_in_rows(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from damage import bomb
 from pyarrow import parquet
 from sample_records import png
 from typer.testing import CliRunner
@@ -260,3 +261,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert "with its reason" not in str(done.exception)
     assert [path.name for path in (tmp_path / "d.quarantine").iterdir()] == ["notes.txt"]
+
+
+def test_faults_of_pictures_are_counted_whatever_their_size(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
+    lines(tmp_path / "x.jsonl", [pair("q", images=[f"{n}.png"]) for n in range(4)] + [pair("good")])
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
+    assert done.exit_code == 0, done.exception
+    rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
+    assert rejected == {"the image has more than 40,000,000 pixels": 4}

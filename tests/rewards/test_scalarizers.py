@@ -24,7 +24,7 @@ from mmrlhf.rewards.scalarizers import (
     WeightedSum,
     WorstCase,
 )
-from mmrlhf.rl.scoring import scalarize
+from mmrlhf.rl.scoring import slopes
 
 GATE = torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
 
@@ -296,7 +296,7 @@ def test_gradients_by_finite_differences(scalarizer: ScalarizerBase) -> None:
     rewards = replace(rewards_of(values, judged), gate_BK=shares, asked_BK=shares)
     if isinstance(scalarizer, SafetyGate):
         rewards = replace(rewards, asked_BK=None)
-    _, ours = scalarize(scalarizer, scalarizer.seen(rewards, 5.0))
+    ours = slopes(scalarizer, scalarizer.seen(rewards, 5.0))
     step, found = 1e-6, torch.zeros_like(values)
     for k in range(3):
         apart = torch.zeros_like(values)
@@ -313,5 +313,5 @@ def test_the_gradient_by_standardised_rewards_is_their_weight() -> None:
     for over in ("batch", "running", "group"):
         grouped = replace(rewards, group_B=torch.zeros(3, dtype=torch.int64))
         scalarizer = Standardised(over=over, weights={"a": 3.0})
-        _, weights_BK = scalarize(scalarizer, scalarizer.seen(grouped, 9.0))
+        weights_BK = slopes(scalarizer, scalarizer.seen(grouped, 9.0))
         torch.testing.assert_close(weights_BK, torch.tensor([0.75, 0.25]).expand(3, 2))
