@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializationInfo, field_serializer, model_validator
 
-from data_tools.config import Config
+from data_tools.config import Config, PathText
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class LoraSettings(Config):
 class ModelConfig(Config):
     """Which model, and which of its parts are trained."""
 
-    path: str = Field("tiny", description="model directory, hub id, or 'tiny' (the bundled one)")
+    path: PathText = Field("tiny", description="model directory, hub id, or 'tiny' (the bundled one)")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the weights; auto: bfloat16 on a GPU, float32 on a CPU and in full fine-tuning",

@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from data_tools.config import PathText, expand_paths
 from data_tools.errors import UserError
 from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord
@@ -35,7 +36,7 @@ class ClipScore(ObjectiveBase):
     model: str = Field(
         "ViT-B-32", description="a model of open_clip, or hf-hub:owner/name, or local-dir:folder"
     )
-    pretrained: str | None = Field(
+    pretrained: PathText | None = Field(
         DEFAULT,
         description="its weights: a tag that open_clip knows (it downloads them), or a file; hf-hub: and local-dir: "
         "bring their own",
@@ -43,6 +44,12 @@ class ClipScore(ObjectiveBase):
     prefix: str = Field("A photo depicts ", description="what stands in front of the answer")
     batch_size: int = Field(64, ge=1, description="images or texts of one forward")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU, where there is one")
+
+    @field_validator("model")
+    @classmethod
+    def _expand_folder(cls, value: str) -> str:
+        kind, local, folder = value.partition("local-dir:")
+        return f"{local}{expand_paths(folder)}" if local and not kind else value
 
     @model_validator(mode="after")
     def _weights_are_read(self) -> ClipScore:
