@@ -20,7 +20,7 @@ FORBIDDEN = (
 
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8 under a temporary name, syncs it, and renames it to `path`."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
@@ -39,17 +39,51 @@ def new_folder(out: Path) -> Iterator[Path]:
     Raises:
         UserError: `out` exists and isn't an empty folder, or the disk is full or can't be written to.
     """
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out}: exists already; choose another folder with -o")
+    _check_free(out)
     temporary = out.parent / f".{out.name}.{os.getpid()}.tmp"
     try:
         with writing_to(out):
             temporary.mkdir(parents=True)
             yield temporary
-            os.replace(temporary, out)
-            sync_folder(out.parent)
+            _check_free(out)  # once more: another process may have been quicker
+            put_folder(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: exists already; choose another folder with -o")
+
+
+def put_folder(temporary: Path, folder: Path) -> None:
+    """Gives a finished folder its name, in the place of what is there, once all of it is on the disk: after a power cut
+    there is the folder before or this one, with all its files."""
+    sync_tree(temporary)
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(temporary, folder)
+    sync_folder(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_tree(folder: Path) -> None:
+    """Puts every file in a folder and below it on the disk, and their names."""
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            sync_file(Path(path) / name)
+        sync_folder(Path(path))
+
+
+def sync_file(path: Path) -> None:
+    """Puts a file's bytes on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

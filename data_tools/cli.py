@@ -10,6 +10,7 @@ import typer
 
 from data_tools.commands import audit, build, check, convert, export, preview
 from data_tools.paths import user_path
+from data_tools.printing import PlainConsole, mute_libraries, say
 
 app = typer.Typer(
     name="data",
@@ -37,11 +38,9 @@ def stats(
 
     row = compute(directory)
     if as_json:
-        typer.echo(json.dumps(row, indent=1))
+        say(json.dumps(row, indent=1))
     else:
-        from rich.console import Console
-
-        Console().print(table(row))
+        PlainConsole().print(table(row))
 
 
 app.command("build", epilog=build.EPILOG)(build.build)
@@ -59,10 +58,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     from data_tools.errors import RunError, UserError
 
+    mute_libraries()
     try:
         app(arguments)
     except (UserError, RunError) as error:
-        typer.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 

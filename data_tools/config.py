@@ -33,7 +33,9 @@ from pydantic_core import PydanticCustomError
 
 from data_tools.errors import UserError
 from data_tools.inputs import did_you_mean
+from data_tools.numbers import check_numbers
 from data_tools.paths import expand_path
+from data_tools.yaml_values import MOST_VALUES, count_values
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -63,9 +65,10 @@ class Config(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _expand_paths(cls, value: Any, info: ValidationInfo) -> Any:
-        field = cls.model_fields[info.field_name] if info.field_name else None
-        return expand_paths(value) if field and _holds_path(field.annotation) else value
+    def _check_value(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        check_numbers(value, field.annotation, field.metadata)
+        return expand_paths(value) if _holds_path(field.annotation) else value
 
 
 class _Refused(Exception):
@@ -114,11 +117,18 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def _load(text: str, where: str) -> Any:
-    """The value that YAML stands for; raises UserError with `where` and the line."""
+    """The value that YAML stands for; raises UserError with `where` and, where it is one line's, the line."""
     try:
         loader = _Loader(text)
         loader.name = where
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if count_values(node) > MOST_VALUES:
+            raise UserError(
+                f"{where}: its aliases (*) stand for more than {MOST_VALUES:,} values; write out what is meant"
+            )
+        return loader.construct_document(node)
     except _Refused as error:
         raise UserError(f"{where}, line {error.line}: {error}") from None
     # a ValueError, where a tag or the form of a date promises more than the value holds
@@ -219,15 +229,18 @@ def validate_nested(row: Any, model: type[ConfigT]) -> ConfigT:
         return model.model_validate(row)
     except ValidationError as error:
         # `explain` puts these lines behind the path of the field
-        raise PydanticCustomError("nested", "{lines}", {"lines": explain(error, model)}) from None
+        raise PydanticCustomError("nested", "{lines}", {"lines": explain(error, model, root="")}) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], most: int | None = None) -> list[str]:
-    """One line a mistake, each with the path of the key, at most `most` of them."""
+def explain(
+    error: ValidationError, model: type[BaseModel], most: int | None = None, root: str = "the file"
+) -> list[str]:
+    """One line a mistake, each with the path of the key, at most `most` of them; a mistake of `model` as a whole is one
+    of `root`."""
     lines = []
     for item in error.errors(include_url=False)[:most]:
         loc = [str(part) for part in item["loc"]]
-        path = ".".join(loc) or "the file"
+        path = ".".join(loc) or root
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, loc[:-1])
             near = difflib.get_close_matches(loc[-1], known, n=1, cutoff=0.5)
@@ -238,7 +251,8 @@ def explain(error: ValidationError, model: type[BaseModel], most: int | None = N
         elif item["type"] == "missing":
             lines.append(f"{path}: missing; it has no default")
         elif item["type"] == "nested":
-            lines += [f"{path}.{line}" for line in item["ctx"]["lines"]]
+            # a nested mistake of the whole section has no path of its own
+            lines += [f"{path}{line if line[0] == ':' else f'.{line}'}" for line in item["ctx"]["lines"]]
         else:
             got = item.get("input")
             shown = f" (got {got!r})" if isinstance(got, str | int | float | bool) or got is None else ""

@@ -12,7 +12,12 @@ class UserError(Exception):
 
 
 class PromptRefused(UserError):
-    """A prompt that can't be used; training leaves it out, tells of it by name and counts it, up to a bound."""
+    """A prompt that can't be used; training leaves it out, tells of it by name and counts it, up to a bound.
+
+    `remedy` is what to do where there are too many.
+    """
+
+    remedy = "mend the data"
 
 
 class RunError(Exception):

@@ -14,6 +14,8 @@ from data_tools.scenes.structure import PLACES, Scene
 from data_tools.schema import PreferenceRecord
 from data_tools.synth.text_cases import refuses
 
+GOLD = ("factuality", "helpfulness", "safety")  # what it can judge
+
 _WORD = re.compile(r"[a-z0-9']+")
 
 

@@ -33,6 +33,8 @@ from tiny_vlm.model import build, load, train_tokenizer
 from tiny_vlm.rows import RowMaker
 from tiny_vlm.training import Heads, joint, warm_up
 
+from mmrlhf.models.weight_names import named_as_on_hub
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -54,7 +56,7 @@ def main() -> None:
     )
 
     def after() -> dict[str, float]:
-        model.save_pretrained(args.out)
+        model.save_pretrained(args.out, state_dict=named_as_on_hub(model, model.state_dict()))
         processor.save_pretrained(args.out)
         return examine(model, processor, maker, 300)
 

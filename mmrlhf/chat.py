@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.images import ImageError, read_image
+from data_tools.printing import say
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.load import choose_device, load_vlm
 from mmrlhf.models.vlm import VLM, decode
+from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import console
 
@@ -29,9 +32,12 @@ def converse(
     such as "helpfulness=0.7,factuality=0.3", are told to a policy that was trained to read them.
 
     Raises:
-        UserError: no such model or image, an image that can't be read, weights for a model that reads none, or weights
-            of an objective that it doesn't know.
+        UserError: no such model or image, a reward model in place of a policy, an image that can't be read, weights for
+            a model that reads none, or weights of an objective that it doesn't know.
     """
+    check_policy(model)
+    if not math.isfinite(temperature):
+        raise UserError(f"--temperature {temperature}: needs a number from 0 on")
     if image is not None and not image.is_file():
         raise UserError(f"{image}: no such image file")
     refs = (ImageRef(path=str(image)),) if image else ()
@@ -44,7 +50,7 @@ def converse(
     vlm = load_vlm(ModelConfig(path=model), choose_device())
     turns: list[Message] = []
     if question is not None:
-        print(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, question, temperature, max_new_tokens, wanted))
         return
     if sys.stdin.isatty():
         console.print("Ask away; an empty line ends it.", style="dim")
@@ -55,7 +61,7 @@ def converse(
             return
         if not line.strip():
             return
-        print(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+        say(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
 
 
 def _wanted(model: str, weights: str | None) -> dict[str, float] | None:

@@ -1,5 +1,5 @@
-"""The command line. Exit codes: 0 done (or saved and stopped by SIGTERM), 1 our fault, 2 the user's, 130 Ctrl-C, also
-where it was saved first: what stands behind `&&` isn't done then."""
+"""The command line. Exit codes: 0 done, 1 our fault, 2 the user's, 130 Ctrl-C and 143 SIGTERM, also where the run was
+saved first: what stands behind `&&` isn't done then."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import errno
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
 from data_tools.paths import expand_path, user_path
+from data_tools.printing import mute_libraries, say
 from mmrlhf.cli_evaluate import app as evaluate_app
 from mmrlhf.cli_shared import (
     ConfigFile,
@@ -85,7 +86,7 @@ def _add_stage(name: str, about: str) -> None:
         getattr(run, name)()
         if run.accelerator.is_main_process:
             for made in run.stage_names(name):
-                typer.echo(f"{run.folder / made / 'model'}")
+                say(run.folder / made / "model")
 
 
 for _name, _about in STAGES.items():
@@ -151,7 +152,7 @@ def serve_reward(
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")
     ] = None,
 ) -> None:
-    """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf[serve].
+    """Serve a reward model over HTTP (docs/serving.md); needs mmrlhf\\[serve].
 
     Examples:
 
@@ -213,6 +214,7 @@ def show_config(
 
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs the command line and turns what goes wrong into a message and an exit code."""
+    mute_libraries()
     sys.exit(_main(arguments))
 
 
@@ -229,7 +231,7 @@ def _main(arguments: list[str] | None) -> int:
         return 2
     except Stopped as stop:
         _tell(f"{stop}; the same command with --resume goes on")
-        return 130 if stop.interrupted else 0
+        return 130 if stop.interrupted else 143
     except RunError as error:
         _tell(f"error: {error}")
         return 1
@@ -253,15 +255,15 @@ def _main(arguments: list[str] | None) -> int:
 
 
 def _bug(error: BaseException) -> int:
-    traceback.print_exception(error)
+    _tell("".join(traceback.format_exception(error)))
     _tell(
         f"This is a fault in mmrlhf, not in your input: {type(error).__name__}. Please report it with the lines above."
     )
     return 1
 
 
-def _tell(message: Any) -> None:
-    print(message, file=sys.stderr)
+def _tell(message: object) -> None:
+    say(message, err=True)
 
 
 if __name__ == "__main__":

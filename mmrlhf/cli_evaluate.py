@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from data_tools.paths import expand_path, user_path
+from data_tools.printing import PlainConsole
 from mmrlhf.cli_shared import ConfigFile, ConfigOption, Sets, open_run, quiet_libraries, show_summary
 
 app = typer.Typer(no_args_is_help=True, help="Measure policies and reward models.")
@@ -145,11 +146,9 @@ def evaluate_reward(
 
 
 def _show_reward(measured: tuple[dict[str, Any], Path]) -> None:
-    from rich.console import Console
-
     from mmrlhf.evaluation.report import reward_tables
 
-    out, (judged, page) = Console(), measured
+    out, (judged, page) = PlainConsole(), measured
     for table in reward_tables(judged):
         out.print(table)
     out.print(f"Report: {page}", soft_wrap=True)

@@ -10,6 +10,7 @@ import typer
 
 from data_tools.errors import UserError
 from data_tools.paths import user_path
+from data_tools.printing import PlainConsole
 
 if TYPE_CHECKING:
     from mmrlhf.config import RunConfig
@@ -66,11 +67,9 @@ def show_summary(run: Run) -> None:
     """Prints the table that a run's evaluation ends with."""
     import json
 
-    from rich.console import Console
-
     from mmrlhf.evaluation.report import summary_table
 
-    out = Console()
+    out = PlainConsole()
     out.print(summary_table(json.loads((run.folder / "evaluate" / "tradeoffs.json").read_text())))
     out.print(f"Report: {run.folder / 'report.html'}", soft_wrap=True)
 

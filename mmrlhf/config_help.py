@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from data_tools.errors import UserError
+from data_tools.printing import PlainConsole, styled
 from mmrlhf.config import RunConfig
 
 Model = type[BaseModel]
@@ -35,7 +34,7 @@ def print_settings(name: str | None) -> None:
     above, _ = _find(section)
     one = above is not None and key in above.model_fields and key not in _sections(above)
     model, members = (above, dict[str, Model]()) if one else _find(path)
-    console = Console()
+    console = PlainConsole()
     if model:
         console.print(_table(section, model, key) if one else _table(path, model))
     for member, plugin in members.items():
@@ -105,14 +104,14 @@ def _model_in(annotation: Any) -> Model | None:
 def _table(name: str, model: Model, only: str | None = None) -> Table:
     about = _summary(model)
     table = Table("setting", "type", "default", "what it does", box=None, title_justify="left")
-    table.title = escape(f"{name}: {about}" if name else about)
+    table.title = f"{name}: {about}" if name else about
     for key, info in model.model_fields.items():
         if only not in (None, key):
             continue
         more = f"mmrlhf config {f'{name}.' if name else ''}{key}" if key in _sections(model) else ""
-        table.add_row(key, *(escape(text) for text in (_type(info), _default(info), _about(info))))
+        table.add_row(key, _type(info), _default(info), _about(info))
         if more:
-            table.add_row("", "", "", f"[dim]{more}[/]")
+            table.add_row("", "", "", styled(more, "dim"))
     return table
 
 
@@ -159,8 +158,14 @@ def _bounds(metadata: Sequence[Any]) -> list[str]:
     for item in metadata:
         for inner in getattr(item, "metadata", ()):  # Annotated[int, Field(ge=1)]
             found += _bounds([inner])
-        found += [f"{sign} {getattr(item, key):g}" for key, sign in SIGNS.items() if hasattr(item, key)]
+        found += [
+            f"{sign} {_number(getattr(item, key))}" for key, sign in SIGNS.items() if hasattr(item, key)
+        ]
     return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def _default(info: FieldInfo) -> str:

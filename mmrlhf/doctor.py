@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from data_tools.printing import PlainConsole, styled
 
 PACKAGES = (
     *(
@@ -37,8 +37,8 @@ def examine() -> bool:
         *(_device(), _memory(), _disk(), _model()),
     ]
     for well, name, found in checks:
-        table.add_row("[green]ok[/]" if well else "[red]no[/]", name, escape(found))
-    Console().print(table)
+        table.add_row(styled("ok", "green") if well else styled("no", "red"), name, found)
+    PlainConsole().print(table)
     return all(well for well, _, _ in checks)
 
 

@@ -11,6 +11,7 @@ runs/NAME/config.yaml
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable
@@ -23,15 +24,19 @@ from accelerate import Accelerator
 
 from data_tools.build import Advice, DataConfig, build
 from data_tools.errors import UserError
+from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
+from mmrlhf.models.load import check_model
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.preflight import check_data
+from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
 from mmrlhf.run_folder import (
     EARLIER,
     changed_settings,
+    check_metrics,
     make_folder,
     manifest_hash,
     read_state,
@@ -79,6 +84,7 @@ class Run:
 
     def all(self) -> Path | None:
         """Every stage that the config has; the report's path where it evaluates."""
+        self._check_models("sft", "reward", "ppo")
         self.data()
         if self.config.sft:
             self.sft()
@@ -139,6 +145,7 @@ class Run:
     def sft(self) -> None:
         """Supervised fine-tuning of the run's model."""
         config = self._section("sft")
+        self._check_models("sft")
         self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
@@ -156,6 +163,7 @@ class Run:
     def reward(self) -> None:
         """The reward model, from the SFT model where the run has one."""
         config = self._section("reward")
+        self._check_models("reward")
         start = self._start_model(config)
         self.data()
 
@@ -174,8 +182,10 @@ class Run:
     def ppo(self) -> None:
         """One policy for each variant of the config."""
         config = self._section("ppo")
+        self._check_models("ppo")
         reward_path = self._reward_path()
         start = self._start_model(config)
+        self.data()
         for variant, name in zip(config.variants, self.stage_names("ppo"), strict=True):
             self._stage(name, functools.partial(self._ppo, variant, start, reward_path))
 
@@ -205,18 +215,14 @@ class Run:
         self._section("evaluate")
         reward_path = self._reward_path()
         policies = self.policies()
+        out = self.folder / "evaluate"
         if self.accelerator.is_main_process:
-            # not before: a config that didn't make these models is refused above
-            save_config(self.config)
-            evaluate_tradeoffs(
-                policies,
-                reward_path,
-                self.data_folder,
-                self.config,
-                self.folder / "evaluate",
-                self.accelerator.device,
-            )
-            write_report(self.folder, self.config)
+            with self._held(out, "evaluating into"):
+                # not before: a config that didn't make these models is refused above
+                save_config(self.config)
+                device = self.accelerator.device
+                evaluate_tradeoffs(policies, reward_path, self.data_folder, self.config, out, device)
+                write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         return self.folder / "report.html"
 
@@ -233,8 +239,9 @@ class Run:
         folder = out or self.folder / "evaluate"
         page = folder / "reward.html"
         if self.accelerator.is_main_process:
-            judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
-            page = page if out else write_report(self.folder, self.config)
+            with self._held(folder, "evaluating into"):
+                judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
+                page = page if out else write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
         return judged, page
 
@@ -276,7 +283,23 @@ class Run:
                 f"{folder}: was made with other settings ({changed}). Undo the change, give the run another name "
                 f"(--set name=...), or train it anew: mmrlhf {name.split('/')[0]} --restart"
             )
+        check_metrics(folder, state)
         return folder / "model"
+
+    def _check_models(self, *kinds: str) -> None:
+        """Sees that the models which stages of these kinds begin from are there, where no earlier stage makes them;
+        else building the data comes first, which may take hours.
+
+        Raises:
+            UserError: one isn't, or a policy would begin from a reward model.
+        """
+        for kind in kinds:
+            section = getattr(self.config, kind)
+            if section and (kind == "sft" or not self.config.starts_from_sft(section)):
+                settings = self.config.stage_model(section)
+                check_model(settings)
+                if kind != "reward":
+                    check_policy(settings.path)
 
     def _start_model(self, stage: StageConfig) -> ModelConfig:
         """What reward model and PPO start from: the stage's own model if it names one, else the SFT model, else the
@@ -304,8 +327,16 @@ class Run:
         fresh.load_state_dict(state)
         return fresh
 
+    def _held(self, folder: Path, doing: str) -> contextlib.AbstractContextManager[None]:
+        """Keeps other runs out of a folder while it lasts."""
+        return locked(folder, doing) if self.accelerator.is_main_process else contextlib.nullcontext()
+
     def _stage(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         """Trains a stage, or keeps it where it is done with the same settings."""
+        with self._held(self.folder / name, "training"):
+            self._train_or_keep(name, train)
+
+    def _train_or_keep(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         folder = self.folder / name
         made_of = self._made_of(name)
         main = self.accelerator.is_main_process
@@ -313,12 +344,15 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
         self.accelerator.wait_for_everyone()
         state = read_state(folder)
-        if state and (changed := changed_settings(state, made_of)):
+        # what chooses among checkpoints may change while the stage is at work
+        free = () if state.get("done") else (f"{name.split('/')[0]}.best_by",)
+        if state and (changed := changed_settings(state, made_of, free)):
             raise UserError(
                 f"{folder}: was made with other settings ({changed}). Give the run another name (--set name=...), or "
                 "--restart to delete it and begin anew."
             )
         if state.get("done"):
+            check_metrics(folder, state)
             if main:
                 console.print(f"{name}: kept, it is done", style="dim")
             return
@@ -352,6 +386,8 @@ class Run:
         section = self._section(kind)
         settings = section.model_dump(mode="json", exclude={"model", *ROUNDING_ONLY})
         if variant:
+            if section.alarms.action != "slow":
+                del settings["alarms"]  # they tell of numbers, or stop the run, and change none
             # the other variants don't decide this one's numbers
             settings["variants"] = [v for v in settings["variants"] if v["name"] == variant]
             settings["objectives"] = [

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
-from mmrlhf.config import RewardConfig, RunConfig
+from mmrlhf.config import AdaptiveMixture, RewardConfig, RunConfig
+from mmrlhf.config.metric_names import MODALITIES, OF_LABELS
 
 
 def check_data(config: RunConfig, data: Path) -> list[str]:
@@ -18,17 +19,73 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
         UserError: one line a mistake, each with its key and what there is in its place.
     """
     manifest = read_manifest(data)
-    mistakes = [*_kinds(config, manifest), *_objectives(config, manifest), *_split(config, manifest)]
+    mistakes = [
+        *_kinds(config, manifest),
+        *_objectives(config, manifest),
+        *_sources(config, manifest),
+        *_metrics(config, manifest),
+        *_split(config, manifest),
+    ]
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
-    return list(_unjudged(config, manifest))
+    return [*_unlearnt(config, manifest), *_unjudged(config, manifest)]
+
+
+def _unlearnt(config: RunConfig, manifest: Manifest) -> Iterator[str]:
+    """Preferences from which no head learns; the gate may learn from them."""
+    if not (reward := config.reward):
+        return
+    gate = reward.gate.objective if reward.gate else None
+    others: Counter[tuple[str, str]] = Counter()
+    for shard in _train(manifest):
+        teaches = _learnt(reward, [shard]) & set(reward.objectives) or gate in shard.judged
+        if shard.kind == "preference" and not teaches:
+            others[shard.source, _list(shard.judged)] += shard.records
+    for (source, judged), records in sorted(others.items()):
+        yield (
+            f"reward.objectives: no head learns from the {records} training records of {source}, which judge "
+            f"{judged}; they take their share of each batch. Leave the source out where that isn't meant"
+        )
+
+
+def _sources(config: RunConfig, manifest: Manifest) -> Iterator[str]:
+    """An adaptive mixture has shares to change between sources, by what the image tells."""
+    if not (config.reward and isinstance(config.reward.mixture, AdaptiveMixture)):
+        return
+    shards = [shard for shard in _train(manifest) if shard.kind == "preference"]
+    sources = {shard.source for shard in shards}
+    if len(sources) < 2 or not any(shard.modality == "image-text" for shard in shards):
+        yield (
+            "reward.mixture: adaptive changes nothing here: it needs training preferences of two sources or more, some "
+            f"with images; there is {_list(sources)}. Set it to fixed"
+        )
+
+
+def _metrics(config: RunConfig, manifest: Manifest) -> Iterator[str]:
+    """A best_by whose metric hangs on labels, or on a kind of prompts, that the data set doesn't hold."""
+    train = _train(manifest)
+    if config.reward and config.reward.best_by:
+        metric, _, objective = config.reward.best_by.removeprefix("-").partition("/")
+        kinds = [kind for kind, metrics in OF_LABELS.items() if metric in metrics]
+        if kinds and objective not in _labels(train)[kinds[0]]:
+            yield (
+                f"reward.best_by: no training record has a {kinds[0]} label on {objective}, so there is no "
+                f"{metric}/{objective}"
+            )
+    if config.ppo and config.ppo.best_by:
+        name = config.ppo.best_by.removeprefix("-")
+        held = {shard.modality for shard in train if shard.kind in config.ppo.prompts_from}
+        ends = name.rpartition("/")[2]
+        needed = "image-text" if name.startswith("swap_gap/") else ends if ends in MODALITIES else None
+        if needed and needed not in held:
+            yield f"ppo.best_by: no prompt is of modality {needed}, so there is no {name}"
 
 
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     """Prompts of a kind on which no head learns; judges other than heads may apply to any."""
     if not (config.ppo and config.reward) or config.ppo.objectives:
         return
-    train = [shard for shard in manifest.shards if shard.split == "train"]
+    train = _train(manifest)
     for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from}):
         of_kind = [shard for shard in train if shard.modality == modality]
         if not _learnt(config.reward, of_kind) & set(config.reward.objectives):
@@ -44,6 +101,7 @@ def _kinds(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     asked: dict[str, Sequence[str]] = {
         "sft.learn_from": config.sft.learn_from if config.sft else (),
         "ppo.prompts_from": config.ppo.prompts_from if config.ppo else (),
+        "ppo.ptx_coef": ("demonstration",) if config.ppo and config.ppo.ptx_coef else (),
     }
     for key, kinds in asked.items():
         if missing := [kind for kind in kinds if kind not in held]:
@@ -53,7 +111,7 @@ def _kinds(config: RunConfig, manifest: Manifest) -> Iterator[str]:
 def _objectives(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     if not (reward := config.reward):
         return
-    train = [shard for shard in manifest.shards if shard.split == "train"]
+    train = _train(manifest)
     judged = {name for shard in train for name in shard.judged}
     if missing := [name for name in reward.objectives if name not in judged]:
         yield (
@@ -92,22 +150,32 @@ def _cost_heads(reward: RewardConfig, train: Sequence[ShardInfo]) -> Iterator[st
 
 
 def _grounding(reward: RewardConfig, train: Sequence[ShardInfo]) -> Iterator[str]:
-    """Two of the terms are of comparisons alone."""
-    terms = {
-        "length": (reward.grounding.length, train, "training record"),
-        "reweight.weight": (
-            reward.grounding.reweight.weight,
-            [shard for shard in train if shard.modality == "image-text"],
-            "training record with images",
-        ),
+    """Terms of comparisons, which do nothing where there are none."""
+    pictures = [shard for shard in train if shard.modality == "image-text"]
+    terms = reward.grounding
+    compared = {
+        "margin_scale": (reward.margin_scale, train, "training record"),
+        "grounding.length": (terms.length, train, "training record"),
+        "grounding.reweight.weight": (terms.reweight.weight, pictures, "training record with images"),
     }
-    for key, (weight, shards, what) in terms.items():
-        compared = _labels(shards)["pair"] if reward.weights.pair else set()
-        if weight and not compared & set(reward.objectives):
+    for key, (weight, shards, what) in compared.items():
+        if weight and not _compared(reward, shards, "pair") & set(reward.objectives):
             yield (
-                f"reward.grounding.{key}: must be 0, since no {what} compares two responses on a learnt objective with "
-                "a weight (reward.weights.pair) above 0; rankings don't count here"
+                f"reward.{key}: must be 0, since no {what} compares two responses on a learnt objective with a weight "
+                "(reward.weights.pair) above 0; rankings don't count here"
             )
+    conditional = terms.image_conditional
+    asked = set(conditional.objectives or reward.objectives)
+    if conditional.weight and not _compared(reward, pictures, "pair", "ranking") & asked:
+        yield (
+            "reward.grounding.image_conditional.weight: must be 0, since no training record with images compares "
+            f"responses on {_list(asked)} with a weight (reward.weights) above 0"
+        )
+
+
+def _compared(reward: RewardConfig, shards: Sequence[ShardInfo], *kinds: str) -> set[str]:
+    """The objectives of labels of these kinds, as far as they weigh something."""
+    return set().union(*(_labels(shards)[kind] for kind in kinds if getattr(reward.weights, kind)))
 
 
 def _labels(shards: Sequence[ShardInfo]) -> dict[str, set[str]]:
@@ -138,7 +206,10 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     held = _kinds_of(manifest, split)
     if not held:
         splits = {shard.split for shard in manifest.shards}
-        yield f"evaluate.split: there is no split {split!r}; there are {_list(splits)}"
+        yield (
+            f"evaluate.split: there is no split {split!r}; there are {_list(splits)}. Give a source of the data "
+            f"{split!r} among its splits, such as splits: {{train: 0.9, {split}: 0.1}}, and build it anew"
+        )
         return
     asked: set[str] = {"preference"} if config.reward else set()
     asked |= set(config.ppo.prompts_from if config.ppo else ())
@@ -147,6 +218,10 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             f"evaluate.split: the {split} split has no {', '.join(missing)} records; it has {_list(held)}. The "
             "evaluation needs preferences for the reward model, and the kinds of ppo.prompts_from"
         )
+
+
+def _train(manifest: Manifest) -> list[ShardInfo]:
+    return [shard for shard in manifest.shards if shard.split == "train"]
 
 
 def _kinds_of(manifest: Manifest, split: str) -> set[str]:

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from data_tools.atomic import write_text
+from data_tools.atomic import put_folder, write_text
 from data_tools.config import dump_yaml
 from data_tools.errors import UserError
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import RunConfig
+from mmrlhf.file_hashes import hash_file, write_hashes
 
 EARLIER = "after"  # the key under which a stage keeps the fingerprints of those it was made from
+METRICS = "metrics.jsonl"
 SHOWN = 4  # differing settings in a message
 
 
@@ -42,14 +43,14 @@ def save_config(config: RunConfig) -> None:
 
 
 def save_model(folder: Path, save: Callable[[Path], None]) -> None:
-    """`folder/model`, whole or not at all; raises UserError where the disk is full."""
+    """`folder/model` with the hashes of its files, whole or not at all; raises UserError where the disk is full."""
     partial = folder / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
         save(partial)
-        shutil.rmtree(folder / "model", ignore_errors=True)
-        os.replace(partial, folder / "model")
+        write_hashes(partial)
+        put_folder(partial, folder / "model")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         why = getattr(error, "strerror", None) or error
@@ -81,9 +82,31 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def write_state(folder: Path, made_of: dict[str, Any], done: bool) -> None:
-    """Writes a stage's `stage.json`."""
+    """Writes a stage's `stage.json`, with the hash of its metrics once it is done."""
     row = {"done": done, "fingerprint": fingerprint(made_of), "made_of": made_of}
+    if done:
+        row["metrics"] = _hash_of_metrics(folder)
     write_text(folder / "stage.json", json.dumps(row, indent=1))
+
+
+def check_metrics(folder: Path, state: dict[str, Any]) -> None:
+    """Sees that the metrics of a stage that is done are those that it wrote, which reports show.
+
+    Raises:
+        UserError: they aren't.
+    """
+    if state.get("metrics") == _hash_of_metrics(folder) or "metrics" not in state:
+        return
+    raise UserError(
+        f"{folder / METRICS}: isn't as the stage wrote it; copy it back from the newest of {folder}/checkpoints/"
+    )
+
+
+def _hash_of_metrics(folder: Path) -> str | None:
+    try:
+        return hash_file(folder / METRICS)
+    except FileNotFoundError:
+        return None
 
 
 def fingerprint(made_of: dict[str, Any]) -> str:
@@ -99,12 +122,14 @@ def manifest_hash(data: str | Path) -> str | None:
         return None
 
 
-def changed_settings(state: dict[str, Any], made_of: dict[str, Any]) -> str:
-    """The settings in which a stage that is there differs from what it would be made of now; empty where it
-    doesn't."""
+def changed_settings(state: dict[str, Any], made_of: dict[str, Any], but: Collection[str] = ()) -> str:
+    """The settings in which a stage that is there differs from what it would be made of now, but for some; empty where
+    it doesn't."""
     if state["fingerprint"] == fingerprint(made_of):
         return ""
-    keys = differences(state["made_of"], made_of)
+    keys = [key for key in differences(state["made_of"], made_of) if key not in but]
+    if not keys and but:
+        return ""
     return ", ".join(key for key in keys[:SHOWN] if key != EARLIER) or "an earlier stage"
 
 

@@ -7,18 +7,18 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, highlight=False)
+from data_tools.printing import PlainColumn, PlainConsole
+
+console = PlainConsole(stderr=True)
 PLAIN_EVERY_S = 15.0
 
 
@@ -36,12 +36,12 @@ def progress(title: str, total: int, quiet: bool = False) -> Iterator[Bar]:
     elif console.is_terminal:
         columns = (
             SpinnerColumn(),
-            TextColumn("[bold]{task.description:<28}"),
+            PlainColumn("{task.description:<28}", "bold"),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            PlainColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bars:
             task = bars.add_task(title, total=total, note="")
@@ -58,6 +58,6 @@ def _plain(title: str, total: int) -> Bar:
         now = time.monotonic()
         if done >= total or now - last >= PLAIN_EVERY_S:
             last = now
-            console.print(f"{title}: {done}/{total}, {now - began:.0f} s {note}", markup=False)
+            console.print(f"{title}: {done}/{total}, {now - began:.0f} s {note}")
 
     return show

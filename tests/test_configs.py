@@ -315,3 +315,26 @@ def test_the_dtype_of_weights() -> None:
     assert [auto.torch_dtype(cpu), auto.torch_dtype(gpu)] == [torch.float32, torch.bfloat16]
     assert auto.torch_dtype(gpu, full_training=True) == torch.float32
     assert ModelConfig(dtype="bfloat16").torch_dtype(cpu) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ppo.steps=1e23", r"ppo\.steps: is beyond all use; at most 2,147,483,647"),
+        ("ppo.steps=true", r"ppo\.steps: needs a number, not true"),
+        ("ppo.batch_size=1e12", r"ppo\.batch_size: .*less than or equal to 1000000"),
+        ("sft.batch_size=1000001", r"sft\.batch_size: .*less than or equal to 1000000"),
+        ("sft.epochs=1e23", r"sft\.epochs: .*less than or equal to 1000000"),
+        ("sft.optim.lr=true", r"sft\.optim\.lr: needs a number"),
+        ("reward.members=1e23", r"reward\.members: is beyond all use"),
+        ("reward.optim.betas=[0.9, true]", r"reward\.optim\.betas: needs a number"),
+        ("ppo.variants.0.scalarizer={type: weighted_sum, weights: {factuality: true}}", "needs a number"),
+        ("data.sources.0.count=1e12", r"data\.sources\.0\.\w+: "),
+        ("engine.checkpoint_every=.inf", r"engine\.checkpoint_every: "),
+        ("evaluate.temperature=.nan", r"evaluate\.temperature: .*finite"),
+        ("seed=1e23", "seed: is beyond all use"),
+    ],
+)
+def test_numbers_that_nobody_means_are_refused_by_their_key(override: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        load_config("configs/quickstart.yaml", RunConfig, [override])

@@ -23,7 +23,7 @@ MODULES = {
 LEVELS = [
     ["data_tools"],
     [
-        *("mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal"),
+        *("mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal", "mmrlhf.file_hashes"),
         *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rewards.http"),
         *("mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
     ],

@@ -1,6 +1,9 @@
 """A run in its folder: what it refuses to mix, what it knows before it trains, and what a report calls which model."""
 
+import contextlib
+import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from data_tools.build import DataConfig, build
 from data_tools.config import load_config
 from data_tools.errors import UserError
 from data_tools.images import encode_png
+from data_tools.lock import locked
 from data_tools.schema import (
     Comparison,
     ImageRef,
@@ -26,9 +30,11 @@ from data_tools.schema import (
 from data_tools.shards import write_shards
 from mmrlhf.cli import _main
 from mmrlhf.config import RunConfig
+from mmrlhf.config.metric_names import ppo_metrics, reward_metrics, sft_metrics, wrong_metric
 from mmrlhf.pipeline import Run, RunMode
 from mmrlhf.preflight import check_data
-from mmrlhf.run_folder import differences
+from mmrlhf.run_folder import changed_settings, differences, fingerprint
+from mmrlhf.training.metrics import read_metrics
 
 SPLITS = {"train": 0.5, "test": 0.5}
 DATA = {
@@ -42,7 +48,7 @@ CONFIG = {
     "name": "r",
     "data": DATA,
     "sft": {"batch_size": 4, "max_answer_tokens": 8},
-    "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 8},
+    "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 32},
     "ppo": {"steps": 1, "batch_size": 4, "max_answer_tokens": 6},
     "evaluate": {"prompts": 4, "pairs": 4, "samples": 1},
     "engine": {"tensorboard": False, "mixed_precision": "no"},
@@ -70,7 +76,14 @@ def opened(path: Path, *overrides: str, restart: bool = False) -> Run:
         ("ppo.variants=[{name: balanced, scalarizer: worst_case}]", "ppo/balanced", "ppo.variants"),
         ("reward.optim.lr=0.5", "reward", "reward.optim.lr"),
         ("reward.model={dtype: float32}", "reward", "model.dtype"),
+        ("ppo.objectives=[{type: length, name: brief, target: 3}]", "ppo/balanced", "ppo.objectives"),
+        ("ppo.alarms={action: slow}", "ppo/balanced", "ppo.alarms"),  # which changes the learning rate
+        ("reward.max_answer_tokens=40", "reward", "reward.max_answer_tokens"),
+        ("sft=null", "reward", "an earlier stage"),
+        ("reward.model.path=tiny", "reward", "an earlier stage"),
         ("sft.optim.lr=0.5", "sft", "sft.optim.lr"),
+        ("model.lora={r: 4}", "sft", "model.lora"),
+        ("model.freeze_projector=false", "sft", "model.freeze_projector"),
         ("seed=3", "sft", "seed"),
     ],
 )
@@ -99,8 +112,57 @@ def test_nor_is_anything_trained_on_them(made: Path) -> None:
             train()
 
 
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Runs a command on a copy of the finished run once `harm` was done to its folder: its code and what it said."""
+
+    def run(command: list[str], harm: Callable[[Path], object], capfd: pytest.CaptureFixture[str]) -> Any:
+        shutil.copytree(made.parent / "runs", tmp_path / "runs")
+        harm(tmp_path / "runs" / "r")
+        capfd.readouterr()
+        code = _main([*command, "--config", str(made), "--set", f"output_dir={tmp_path / 'runs'}"])
+        return code, capfd.readouterr().err
+
+    return run
+
+
+def add_a_digit(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"0.", b"1.", 1))
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "words"),
+    [
+        (["sft"], "sft/metrics.jsonl", "isn't as the stage wrote it; copy it back from the newest of"),
+        (["evaluate", "tradeoffs"], "reward/metrics.jsonl", "isn't as the stage wrote it"),
+        (["evaluate", "tradeoffs"], "ppo/balanced/model/config.json", "isn't as it was saved"),
+        (["evaluate", "reward"], "reward/model/reward.json", "isn't as it was saved"),
+    ],
+)
+def test_files_of_a_stage_that_were_changed_are_noticed(
+    copied: Any, capfd: pytest.CaptureFixture[str], command: list[str], file: str, words: str
+) -> None:
+    code, err = copied(command, lambda run: add_a_digit(run / file), capfd)
+    assert (code, f"{Path(file).name}: {words}" in err) == (2, True), err
+
+
+def test_a_stage_at_work_keeps_others_out(copied: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    with contextlib.ExitStack() as stack:
+        code, err = copied(
+            ["ppo"], lambda run: stack.enter_context(locked(run / "ppo/balanced", "training")), capfd
+        )
+    assert code == 2
+    assert f"ppo/balanced: another process is training it (process {os.getpid()} on" in err
+
+
 def test_what_decides_no_number_may_change(made: Path) -> None:
-    run = opened(made, "evaluate.prompts=2", "engine.checkpoint_every=7", "engine.keep_checkpoints=1")
+    run = opened(
+        made,
+        "evaluate.prompts=2",
+        "engine.checkpoint_every=7",
+        "engine.keep_checkpoints=1",
+        "ppo.alarms={kl: 3, action: stop}",
+    )
     folder = run.folder
     assert run.policies() == {
         "sft": str(folder / "sft" / "model"),
@@ -124,6 +186,148 @@ def test_data_of_another_config_is_refused_with_advice(made: Path) -> None:
         UserError, match=r"--set name=\.\.\. for another run folder, or --restart to delete it"
     ):
         opened(made, "data.seed=1").sft()
+
+
+RULES: dict[str, Any] = {
+    "name": "rules",
+    "data": {"sources": [{"type": "prompts", "images": 3, "texts": 3, "splits": SPLITS}]},
+    "ppo": {
+        "steps": 1,
+        "batch_size": 2,
+        "max_answer_tokens": 4,
+        "objectives": [{"type": "length", "name": "brief", "target": 3}],
+    },
+    "engine": {"tensorboard": False, "mixed_precision": "no"},
+}
+
+
+def records_of(folder: Path) -> int:
+    return int(json.loads((folder / "data" / "stats.json").read_text())["records"])
+
+
+def test_ppo_alone_builds_its_data_set_and_builds_it_anew(tmp_path: Path) -> None:
+    """With rules for judges and no SFT model nothing is made before it. Another data section is refused, and built
+    where the stage begins anew: a run never says of one data set that it was trained on another."""
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**RULES, "output_dir": str(tmp_path)}))
+    folder = tmp_path / "rules"
+    assert _main(["ppo", str(path)]) == 0
+    assert records_of(folder) == 6
+    larger = ["data.sources.0.images=9", "data.seed=7"]
+    for more in ([], ["ppo.steps=2"], ["ppo.variants=[{name: other}]"]):
+        with pytest.raises(UserError, match=r"holds a data set of another config; .* --restart to delete it"):
+            opened(path, *larger, *more).ppo()
+    assert load_config(folder / "config.yaml", RunConfig).data == load_config(path, RunConfig).data
+    assert records_of(folder) == 6
+    opened(path, *larger, restart=True).ppo()
+    assert records_of(folder) == 12
+    made_of = json.loads((folder / "ppo/balanced/stage.json").read_text())["made_of"]
+    assert (made_of["data"]["seed"], made_of["data"]["sources"][0]["images"]) == (7, 9)
+    assert load_config(folder / "config.yaml", RunConfig).data.seed == 7  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("stage", ["sft", "reward", "ppo"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.path=no/such/model"], "model no/such/model: "),
+        (
+            ["model.path={tmp}/text"],
+            "/text: is of type gpt2, of which transformers has no image-text-to-text",
+        ),
+        (["model.path={tmp}/broken"], "/broken: transformers can't read its config"),
+    ],
+)
+def test_a_model_that_is_none_is_told_before_the_data_are_built(
+    tmp_path: Path, stage: str, overrides: list[str], message: str
+) -> None:
+    for name, config in (("text", {"model_type": "gpt2"}), ("broken", {"model_type": "no such type"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**CONFIG, "output_dir": str(tmp_path)}))
+    only = [f"{name}=null" for name in ("sft", "reward", "ppo", "evaluate") if name not in (stage, "reward")]
+    run = opened(path, *(text.format(tmp=tmp_path) for text in overrides), *only)
+    for start in (run.all, getattr(run, stage)):
+        with pytest.raises(UserError, match=message):
+            start()
+    assert not (run.folder / "data").exists()
+
+
+def test_a_policy_does_not_begin_from_a_reward_model(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = made.parent / "runs" / "r" / "reward" / "model"
+    for stage in ("sft", "ppo"):
+        with pytest.raises(UserError, match=r"is a reward model \(reward\.json lies in it\), not a policy"):
+            getattr(opened(made, f"{stage}.model.path={folder}"), stage)()
+    assert _main(["chat", "--model", str(folder), "What is it?"]) == 2
+    assert "is a reward model" in capsys.readouterr().err
+
+
+def test_every_metric_has_a_name_that_best_by_takes(made: Path) -> None:
+    """What the stages of a run wrote, with more of PPO than its defaults make."""
+    run = opened(
+        made,
+        "ppo.answers_per_prompt=2",
+        "ppo.ptx_coef=0.1",
+        "ppo.kl_in=loss",
+        "ppo.kl_estimator=k3",
+        "ppo.algorithm={type: ppo, critics: per_objective}",
+        "ppo.variants=[{name: more}]",
+    )
+    run.ppo()
+    ppo, reward = run.config.ppo, run.config.reward
+    assert ppo
+    assert reward
+    of_stages = {
+        "sft": sft_metrics(),
+        "reward": reward_metrics(reward),
+        "ppo/more": ppo_metrics(ppo, run.config.objectives),
+    }
+    for stage, known in of_stages.items():
+        rows = read_metrics(run.folder / stage / "metrics.jsonl")
+        wrote = {name for row in rows for name in row} - {"step"}
+        assert {name: wrong_metric(name, known) for name in wrote if wrong_metric(name, known)} == {}
+        assert {"grad_norm", "lr"} <= wrote
+    shutil.rmtree(run.folder / "ppo" / "more")
+
+
+@pytest.mark.parametrize(
+    ("section", "by", "message"),
+    [
+        (
+            "sft",
+            "-los",
+            "sft.best_by: there is no metric 'los'. Did you mean 'loss'? There are cut, grad_norm,",
+        ),
+        ("sft", "accuracy/factuality", "sft.best_by: there is no metric 'accuracy/factuality'"),
+        ("reward", "accuracy", "reward.best_by: there is no metric 'accuracy'. Did you mean 'accuracy/factu"),
+        ("reward", "accuracy/factualty", "Did you mean 'accuracy/factuality'?"),
+        ("reward", "-blind/loss", "reward.best_by: there is no metric 'blind/loss'"),  # its term is off
+        ("ppo", "scores", "ppo.best_by: there is no metric 'scores'. Did you mean 'score'?"),
+        ("ppo", "swap_gap/safety", "Did you mean 'swap_gap/factuality'?"),
+        ("ppo", "-loss/kl", "ppo.best_by: there is no metric 'loss/kl'"),  # the KL is in the reward
+    ],
+)
+def test_a_metric_that_is_not_there_is_known_before_anything_is_built(
+    tmp_path: Path, section: str, by: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    row = {**CONFIG, "output_dir": str(tmp_path), section: {**CONFIG[section], "best_by": by}}  # type: ignore[dict-item]
+    path.write_text(yaml.safe_dump(row))
+    assert _main(["run", str(path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_what_chooses_among_checkpoints_may_change_until_the_stage_is_done() -> None:
+    def state(by: str | None, lr: float = 0.1) -> dict[str, Any]:
+        made_of = {"sft": {"best_by": by, "optim": {"lr": lr}}}
+        return {"made_of": made_of, "fingerprint": fingerprint(made_of)}
+
+    before, free = state("-lr"), ("sft.best_by",)
+    assert changed_settings(before, state("-loss")["made_of"]) == "sft.best_by"
+    assert changed_settings(before, state("-loss")["made_of"], free) == ""
+    assert changed_settings(before, state("-loss", 0.2)["made_of"], free) == "sft.optim.lr"
 
 
 def test_what_a_stage_was_made_of(made: Path) -> None:
@@ -220,7 +424,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             {"reward": {"objectives": ["factuality"]}, "evaluate": {}},
-            "evaluate.split: there is no split 'test'; there are train",
+            "evaluate.split: there is no split 'test'; there are train. Give a source of the data 'test' among its "
+            "splits, such as splits: {train: 0.9, test: 0.1}, and build it anew",
+        ),
+        (
+            {
+                "reward": {"objectives": ["factuality"]},
+                "ppo": {"prompts_from": ["preference"], "ptx_coef": 0.1},
+            },
+            "ppo.ptx_coef: the train split has no demonstration records; it has preference",
+        ),
+        (
+            {"reward": {"objectives": ["factuality"], "best_by": "accuracy_ranking/factuality"}},
+            "reward.best_by: no training record has a ranking label on factuality, so there is no "
+            "accuracy_ranking/factuality",
+        ),
+        (
+            {
+                "reward": {"objectives": ["factuality"]},
+                "ppo": {"prompts_from": ["preference"], "best_by": "-kl/text"},
+            },
+            "ppo.best_by: no prompt is of modality text, so there is no kl/text",
+        ),
+        (
+            {"reward": {"objectives": ["factuality"], "mixture": {"type": "adaptive"}}},
+            "reward.mixture: adaptive changes nothing here: it needs training preferences of two sources or more, "
+            "some with images; there is flip_pairs. Set it to fixed",
         ),
     ],
 )
@@ -284,6 +513,18 @@ def test_prompts_that_no_objective_applies_to_are_told_of(tmp_path: Path) -> Non
     )
     sections["ppo"]["objectives"] = [{"type": "length", "name": "brief", "target": 5}]
     assert check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data") == []
+
+
+def test_preferences_that_no_head_learns_from_are_told_of(tmp_path: Path) -> None:
+    other = dataclasses.replace(LABELLED[0], id="o", source="other")
+    write_shards([*LABELLED, other], tmp_path / "data")
+    config = asked(str(tmp_path / "data"), reward={"objectives": ["safety"]})
+    (word,) = check_data(config, tmp_path / "data")
+    assert word.startswith(
+        "reward.objectives: no head learns from the 1 training records of other, which judge helpfulness; they take"
+    )
+    gated = {"objectives": ["safety", "style"], "gate": {"objective": "helpfulness"}}
+    assert check_data(asked(str(tmp_path / "data"), reward=gated), tmp_path / "data") == []
 
 
 def test_a_rating_teaches_a_head_but_no_gate(tmp_path: Path) -> None:
@@ -381,6 +622,21 @@ LABELLED = [
                 "here",
             ],
         ),
+        (
+            {"objectives": ["truth"], "margin_scale": 0.5},
+            [
+                "reward.margin_scale: must be 0, since no training record compares two responses on a learnt objective "
+                "with a weight (reward.weights.pair) above 0; rankings don't count here",
+            ],
+        ),
+        (
+            {"objectives": ["truth", "helpfulness"], "grounding": {"image_conditional": {"weight": 0.5}}},
+            [
+                "reward.grounding.image_conditional.weight: must be 0, since no training record with images compares "
+                "responses on helpfulness, truth with a weight (reward.weights) above 0",
+            ],
+        ),
+        ({"objectives": ["safety"], "grounding": {"image_conditional": {"weight": 0.5}}}, []),
         ({"objectives": ["helpfulness"], "grounding": {"length": 0.1}}, []),
         ({"objectives": ["truth", "style", "safety"], "weights": {"pair": 0}}, []),
     ],

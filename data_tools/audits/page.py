@@ -15,6 +15,7 @@ from data_tools.audits.base import AuditResult, Cell, Example, Metric, scope_lab
 from data_tools.audits.run import Report, beside, chosen_audits, known_metrics
 from data_tools.images import ImageError, thumbnail
 from data_tools.intervals import Estimate
+from data_tools.printing import styled
 from data_tools.schema import PreferenceRecord
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def summary(report: Report, other: Report | None = None) -> Table:
         for name in headline(result):
             of_metric = [row for row in rows if row[0] == name]
             if of_metric:
-                table.add_row(f"[bold]{name}[/bold]")
+                table.add_row(styled(name, "bold"))
             for _, scope, *pair in of_metric:
                 cells = [show_number(item.value, metrics[name]) if item else "-" for item in pair]
                 table.add_row(f"  {scope_label(scope)}", *cells[: 2 if other else 1])

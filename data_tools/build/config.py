@@ -36,6 +36,7 @@ class Reading(Config):
 
     seed: int = Field(
         default=0,
+        lt=2**63,
         description="Seeds the recipes, the order of answers and the choice of what balancing drops.",
     )
     max_rejected: float = Field(

@@ -1,26 +1,25 @@
 """The folder beside the output in which a build does its work, so that one that was cut off can go on.
 
 `.NAME.build` holds build.json, which says of what config and input it is, and the outputs of the steps that are done;
-each of these appeared whole under its name. One process at a time has the folder: it holds a lock that ends with it.
+each of these appeared whole under its name. One process at a time builds an output (`lock`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from data_tools.atomic import write_text, writing_to
+from data_tools.atomic import put_folder, write_text, writing_to
 from data_tools.build.config import Advice
 from data_tools.errors import UserError
 from data_tools.inputs import changed_files
+from data_tools.lock import locked
 from data_tools.manifest import MANIFEST, VERSION, read_manifest
 
 BUILD, CONFIG = "build.json", "config.yaml"
@@ -63,28 +62,14 @@ class Work:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the folder, where it isn't there, and holds it.
+        """Makes the folder, where it isn't there, and holds the output.
 
         Raises:
             UserError: another process holds it.
         """
-        while True:
+        with locked(self.output, "building"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder, os.O_RDONLY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
-                raise UserError(
-                    f"{self.folder}: another process is building {self.output}; wait for it, or end it"
-                ) from None
-            if self.folder.exists() and os.path.samestat(os.fstat(lock), os.stat(self.folder)):
-                break
-            os.close(lock)  # the one that held it has removed it meanwhile
-        try:
             yield
-        finally:
-            os.close(lock)
 
     def begin(self, fingerprint: dict[str, Any], resume: bool, overwrite: bool, advice: Advice) -> None:
         """Gets the folder, which must be held, ready for a build of this fingerprint.
@@ -153,11 +138,7 @@ class Work:
 
     def put(self) -> None:
         """Gives the finished output its name, in the place of what is there."""
-        old = self.folder / "old"
-        if self.output.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(self.output, old)
-        os.replace(self.out, self.output)
+        put_folder(self.out, self.output)
 
 
 def fingerprint(

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from data_tools.commands.work import bars
 from data_tools.paths import user_path
+from data_tools.printing import PlainConsole, say, styled
 
 if TYPE_CHECKING:
     from data_tools.audits.base import Options
@@ -93,6 +94,7 @@ def audit(
     from data_tools.audits.page import write_reports
     from data_tools.audits.thresholds import broken, parse_threshold
     from data_tools.errors import UserError
+    from data_tools.lock import locked
 
     names = [name.strip() for name in only.split(",") if name.strip()] if only is not None else []
     if against and names and "contamination" not in names:
@@ -101,17 +103,19 @@ def audit(
         )
     thresholds = [parse_threshold(text, names) for text in fail_on or []]
     options = Options(seed, max_pairs, tuple(against or ()))
-    report = _run(directory, splits or [], names, options)
-    other = _run(compare, [], names, options) if compare else None
-    failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
-    json_file, html_file = write_reports(report, out or free_folder(directory), other, failed)
+    folder = out or free_folder(directory)
+    with locked(folder, "auditing into"):
+        report = _run(directory, splits or [], names, options)
+        other = _run(compare, [], names, options) if compare else None
+        failed = [line for threshold in thresholds for line in broken(threshold, report.findings)]
+        json_file, html_file = write_reports(report, folder, other, failed)
     if as_json:
-        typer.echo(json_file.read_text(encoding="utf-8"), nl=False)
+        say(json_file.read_text(encoding="utf-8").rstrip("\n"))
     else:
         _show(report, other)
-        typer.echo(f"Report: {html_file}")
+        say(f"Report: {html_file}")
     for line in failed:
-        typer.echo(f"failed: {line}", err=True)
+        say(f"failed: {line}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -138,14 +142,12 @@ def _run(directory: Path, splits: list[str], only: list[str], options: Options) 
 
 
 def _show(report: Report, other: Report | None) -> None:
-    from rich.console import Console
-
     from data_tools.audits.page import summary
 
-    console = Console()
+    console = PlainConsole()
     console.print(summary(report, other))
     for result in report.results:
         if not result.findings:
-            console.print(f"[bold]{result.title}.[/bold]", result.says, highlight=False)
+            console.print(styled(f"{result.title}.", "bold"), result.says)
         for note in result.notes:
-            console.print(f"[bold]{result.title}.[/bold]", f"{note.rstrip('.')}.", highlight=False)
+            console.print(styled(f"{result.title}.", "bold"), f"{note.rstrip('.')}.")

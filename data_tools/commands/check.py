@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from data_tools.paths import user_path
+from data_tools.printing import PlainColumn, PlainConsole, say
 
 EPILOG = (
     "Examples:\n\n  mmrlhf data check data/mix\n\n"
@@ -31,13 +32,12 @@ def check(
 
     Everything that is wrong is listed, by shard and key; the exit code is 1 where anything is.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
     from data_tools.check import check as run
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    columns = (PlainColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = PlainConsole(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("checking", total=None)
         report = run(
@@ -47,11 +47,11 @@ def check(
             lambda done, total: bars.update(task, completed=done, total=total),
         )
     for problem in report.problems:
-        typer.echo(f"{directory / problem.file}{str(problem)[len(problem.file) :]}")
+        say(f"{directory / problem.file}{str(problem)[len(problem.file) :]}")
     if report.others:
-        typer.echo(f"Not part of the data set, and not looked at: {', '.join(report.others)}")
+        say(f"Not part of the data set, and not looked at: {', '.join(report.others)}")
     number = len(report.problems)
-    typer.echo(
+    say(
         f"{directory}: {report.shards:,} shards, {report.records:,} records, {report.images:,} images, "
         f"{report.bytes:,} bytes: {f'{number:,} problems' if number > 1 else '1 problem' if number else 'whole'}"
     )

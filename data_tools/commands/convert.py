@@ -10,6 +10,7 @@ import typer
 
 from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
 from data_tools.paths import expand_path, user_path
+from data_tools.printing import say
 
 if TYPE_CHECKING:
     from data_tools.build import ConvertConfig
@@ -128,7 +129,7 @@ def _recognised(source: str, overrides: list[str]) -> str:
     wanted = apply_overrides({"path": source}, overrides)
     subset, split = (str(wanted[key]) if wanted.get(key) is not None else None for key in ("subset", "split"))
     found = recognise(user_path(str(wanted["path"])), subset, split)
-    typer.echo(f"{source}: taken for {found.name}: {found.why}")
+    say(f"{source}: taken for {found.name}: {found.why}")
     return found.name
 
 
@@ -137,4 +138,4 @@ def _tell_labels(source: Source) -> None:
     said = {key: value for key in ("objective", "judge") if (value := getattr(source, key, None))}
     if said and getattr(source, "judged", True):
         names = ", ".join(f"{key} {value!r}" for key, value in said.items())
-        typer.echo(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")
+        say(f"its labels are written with {names}; --set {next(iter(said))}=NAME changes that")

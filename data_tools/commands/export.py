@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from data_tools.paths import user_path
+from data_tools.printing import say
 
 EPILOG = (
     "Examples:\n\n  mmrlhf data export data/mix --to trl -o parquet\n\n"
@@ -46,8 +47,8 @@ def export(
     from data_tools.export import export as run
 
     report = run(directory, out, to.value, split, objective, license)
-    typer.echo(f"{out}: {report.rows.total():,} rows")
+    say(f"{out}: {report.rows.total():,} rows")
     for key, number in sorted(report.rows.items()):
-        typer.echo(f"  {'/'.join(key)}: {number:,}")
+        say(f"  {'/'.join(key)}: {number:,}")
     for reason, number in sorted(report.left_out.items()):
-        typer.echo(f"  left out, {reason}: {number:,}")
+        say(f"  left out, {reason}: {number:,}")

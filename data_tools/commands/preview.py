@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from data_tools.paths import user_path
+from data_tools.printing import say
 
 EPILOG = (
     "Examples:\n\n  mmrlhf data preview data/mix\n\n"
@@ -34,4 +35,4 @@ def preview(
     from data_tools.preview import Choice, write_preview
 
     number = write_preview(directory, out, Choice(samples, split, source, seed))
-    typer.echo(f"{out}: {number:,} samples")
+    say(f"{out}: {number:,} samples")

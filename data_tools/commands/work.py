@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from data_tools.paths import user_path
+from data_tools.printing import PlainColumn, PlainConsole, say
 
 if TYPE_CHECKING:
     from data_tools.build import BuildReport
@@ -40,11 +41,10 @@ ExecutorName = Annotated[
 def bars(names: Sequence[str] = ()) -> Iterator[Callable[[str, int, int | None], None]]:
     """Progress bars on stderr, one of each name that was told of; gives what is to be called with a name, how much is
     done, and of how much, where known."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
+    columns = (PlainColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = PlainConsole(stderr=True)
     # into a file or a pipe they would write an empty line
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         tasks = {name: shown.add_task(name, total=None) for name in names}
@@ -87,7 +87,7 @@ def print_passed_over(sources: Sequence[Source]) -> None:
     for source in sources:
         if names := source.passed_over():
             more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-            typer.echo(f"{source.name}: in its folder, not read: {', '.join(names[:5])}{more}", err=True)
+            say(f"{source.name}: in its folder, not read: {', '.join(names[:5])}{more}", err=True)
 
 
 def print_report(report: BuildReport) -> None:
@@ -95,21 +95,21 @@ def print_report(report: BuildReport) -> None:
     from data_tools.stats import left_out
 
     what = "already complete, kept" if report.existing else "built"
-    typer.echo(f"{report.directory}: {what}, {report.records:,} records")
+    say(f"{report.directory}: {what}, {report.records:,} records")
     if report.uncompared:
-        typer.echo(
+        say(
             f"  not compared with what it was made from: {', '.join(report.uncompared)}; after a change there, add "
             "--overwrite"
         )
     for name, number in report.counts.items():
-        typer.echo(f"  {name}: {number:,}")
+        say(f"  {name}: {number:,}")
     for source, reasons in report.rejected.items():
         for reason, number in reasons.items():
-            typer.echo(f"  rejected from {source}: {number:,} x {reason}")
+            say(f"  rejected from {source}: {number:,} x {reason}")
     for line in left_out(vars(report)):
-        typer.echo(f"  {line[0].lower()}{line[1:]}")
+        say(f"  {line[0].lower()}{line[1:]}")
     for line in sums(report):
-        typer.echo(f"  {line}")
+        say(f"  {line}")
     if report.balance is not None:
         _print_balance(report.balance)
     if report.audit is not None:
@@ -117,13 +117,11 @@ def print_report(report: BuildReport) -> None:
 
 
 def _print_balance(row: dict[str, Any]) -> None:
-    from rich.console import Console
-
     from data_tools.balance.solution import table
 
-    Console().print(table(row))
+    PlainConsole().print(table(row))
     for line in repeats(row):
-        typer.echo(line)
+        say(line)
 
 
 def repeats(row: dict[str, Any]) -> list[str]:
@@ -140,14 +138,12 @@ def _print_audit(folder: Path) -> None:
     """The main numbers of a build's audit, before and after."""
     import json
 
-    from rich.console import Console
-
     from data_tools.audits.page import summary
     from data_tools.audits.run import Report
 
     row = json.loads((folder / "audit.json").read_bytes())
-    Console().print(summary(Report.from_json(row["compared_with"]), Report.from_json(row)))
-    typer.echo(f"Audit before and after: {folder / 'audit.html'}")
+    PlainConsole().print(summary(Report.from_json(row["compared_with"]), Report.from_json(row)))
+    say(f"Audit before and after: {folder / 'audit.html'}")
 
 
 def sums(report: BuildReport) -> list[str]:

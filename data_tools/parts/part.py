@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from data_tools.atomic import put_folder
 from data_tools.errors import UserError
 from data_tools.images import read_bytes
 from data_tools.parts.index import IndexBuilder
@@ -35,7 +36,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        os.replace(temporary, folder)
+        put_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

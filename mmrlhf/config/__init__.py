@@ -16,8 +16,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from data_tools.build import DataConfig
 from data_tools.config import Config, PathText, expand_paths, validate_nested
 from data_tools.errors import UserError
-from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, StageConfig
+from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, Seed, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
+from mmrlhf.config.metric_names import ppo_metrics, reward_metrics, sft_metrics, wrong_metric
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture
 from mmrlhf.config.ppo import BEFORE_PPO, AlarmConfig, PpoConfig, PpoVariant
 from mmrlhf.config.stages import (
@@ -29,8 +30,8 @@ from mmrlhf.config.stages import (
     SftConfig,
 )
 from mmrlhf.rewards.objectives import ObjectiveBase
-from mmrlhf.rewards.scalarizers import ScalarizerBase
-from mmrlhf.rewards.scalarizers.asking import wish
+from mmrlhf.rewards.scalarizers import PreferenceConditioned, ScalarizerBase
+from mmrlhf.rewards.scalarizers.asking import read_asks, wish
 
 __all__ = [
     "BEFORE_PPO",
@@ -70,7 +71,7 @@ class RunConfig(Config):
         description="the run's folder is output_dir/name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
     )
     output_dir: PathText = Field("runs", description="where run folders are made")
-    seed: int = Field(0, ge=0, description="seeds the order of the data, new weights and sampling")
+    seed: Seed = Field(0, description="seeds the order of the data, new weights and sampling")
     model: ModelConfig = ModelConfig()
     data: Annotated[DataConfig | str, BeforeValidator(_read_data)] = Field(
         description="how to build the data set, or the folder of one that is built"
@@ -86,6 +87,8 @@ class RunConfig(Config):
         mistakes = [
             *self._missing_sections(),
             *self._wrong_models(),
+            *self._wrong_metrics(),
+            *self._idle_settings(),
             *(self._wrong_objectives() or (*self._wrong_scalarizers(), *self._wrong_wishes())),
         ]
         if mistakes:
@@ -102,6 +105,28 @@ class RunConfig(Config):
         if self.evaluate:
             yield _mistake("needs a reward section, or ppo.objectives: they judge every answer", "evaluate")
 
+    def _idle_settings(self) -> Iterator[InitErrorDetails]:
+        """Settings of the evaluation that nothing reads under the other sections."""
+        if not self.evaluate:
+            return
+        if self.reward is None and set_otherwise(self.evaluate, "pairs"):
+            yield _mistake(
+                "does nothing without a reward section: pairs are scored by the reward model; leave it out",
+                *("evaluate", "pairs"),
+            )
+        stage = self.ppo or StageConfig()
+        asked = any(
+            isinstance(variant.scalarizer, PreferenceConditioned)
+            for variant in getattr(stage, "variants", ())
+        )
+        # a policy of another run may read weights too
+        if self.evaluate.weights and not asked and not read_asks((stage.model or self.model).path):
+            yield _mistake(
+                "does nothing where no variant reads weights; give one the scalarizer preference_conditioned, or leave "
+                "it out",
+                *("evaluate", "weights"),
+            )
+
     def _wrong_models(self) -> Iterator[InitErrorDetails]:
         """A stage's settings may be well by themselves and still not fit those of the run."""
         for name in ("sft", "reward", "ppo"):
@@ -112,6 +137,18 @@ class RunConfig(Config):
                 for item in error.errors():
                     message = item["msg"].removeprefix("Value error, ")
                     yield _mistake(f"with the run's model: {message}", name, "model", *item["loc"])
+
+    def _wrong_metrics(self) -> Iterator[InitErrorDetails]:
+        """A best_by that names no metric of its stage would choose nothing, and be found out once all is trained."""
+        names = {
+            "sft": sft_metrics(),
+            "reward": reward_metrics(self.reward) if self.reward else [],
+            "ppo": ppo_metrics(self.ppo, self.objectives) if self.ppo else [],
+        }
+        for stage, known in names.items():
+            section: StageConfig | None = getattr(self, stage)
+            if section and section.best_by and (wrong := wrong_metric(section.best_by, known)):
+                yield _mistake(wrong, stage, "best_by")
 
     def _wrong_objectives(self) -> list[InitErrorDetails]:
         """Objectives of which PPO couldn't tell one from the other, or that are none."""

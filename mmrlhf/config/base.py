@@ -12,8 +12,23 @@ if TYPE_CHECKING:
     import torch
 
 Positive = Annotated[int, Field(ge=1)]
+BatchSize = Annotated[int, Field(ge=1, le=1_000_000)]
+Epochs = Annotated[float, Field(gt=0, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+def set_otherwise(section: Config, *names: str) -> list[str]:
+    """Those of a section's settings that somebody set to something else than their default. A config that a run wrote
+    holds all defaults too, so that a default that is written out says nothing."""
+    fields = type(section).model_fields
+    return [
+        name
+        for name in names
+        if name in section.model_fields_set
+        and getattr(section, name) != fields[name].get_default(call_default_factory=True)
+    ]
 
 
 class LoraSettings(Config):
@@ -96,6 +111,15 @@ class OptimConfig(Config):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, on matrices only")
     max_grad_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
 
+    @model_validator(mode="after")
+    def _check(self) -> OptimConfig:
+        if self.schedule == "constant" and set_otherwise(self, "final"):
+            raise ValueError(
+                "final: does nothing with schedule: constant, whose rate stays at its peak; set schedule to linear or "
+                "cosine, or leave final out"
+            )
+        return self
+
 
 class StageConfig(Config):
     """What every training stage has."""
@@ -104,7 +128,7 @@ class StageConfig(Config):
         None, description="what this stage sets otherwise in the run's model; all the rest is as there"
     )
     optim: OptimConfig = OptimConfig()
-    micro_batch_size: Positive = Field(8, description="rows of one forward and backward on one process")
+    micro_batch_size: BatchSize = Field(8, description="rows of one forward and backward on one process")
     micro_batch_tokens: Positive | None = Field(
         None,
         description="padded tokens of one forward, image tokens included; nothing: only micro_batch_size counts",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_tools.config import Config
-from mmrlhf.config.base import Share
+from mmrlhf.config.base import Share, set_otherwise
 
 
 class ImageConditional(Config):
@@ -27,6 +27,11 @@ class ImageConditional(Config):
         None, min_length=1, description="those that hang on the image; nothing: all of the reward model's"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> ImageConditional:
+        _at_no_weight(self, "kinds", "objectives")
+        return self
+
 
 class Reweight(Config):
     """Pairs that a text-only branch gets right count less, those that it gets wrong more."""
@@ -40,6 +45,19 @@ class Reweight(Config):
     lr: float = Field(
         1e-3, gt=0, description="peak learning rate of the text-only branch, which is new at the start"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Reweight:
+        _at_no_weight(self, "lr")
+        return self
+
+
+def _at_no_weight(term: ImageConditional | Reweight, *names: str) -> None:
+    """Raises ValueError where settings of a term are set that is off."""
+    if not term.weight and (idle := set_otherwise(term, *names)):
+        raise ValueError(
+            f"{', '.join(idle)}: does nothing at a weight of 0; set weight above 0, or leave {', '.join(idle)} out"
+        )
 
 
 class GroundingConfig(Config):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data_tools.balance.adaptive import AdaptiveRule
 from data_tools.config import Config, plugin
@@ -34,6 +34,15 @@ class AdaptiveMixture(AdaptiveRule):
         "them, are kept out of training",
     )
     most: Positive = Field(64, description="records measured of a source, at most; no more are kept out")
+
+    @model_validator(mode="after")
+    def _check(self) -> AdaptiveMixture:
+        if self.floor == 1:
+            raise ValueError(
+                "floor: at 1 each source keeps its planned share, so that nothing changes; set it below 1, or the type "
+                "to fixed"
+            )
+        return self
 
 
 Mixing = plugin(FixedMixture, AdaptiveMixture)

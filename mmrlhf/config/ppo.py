@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
-from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.config.base import BatchSize, Positive, StageConfig
 from mmrlhf.rewards.objectives import Objective
 from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
 from mmrlhf.rl.algorithms import Algorithm, Ppo
@@ -64,11 +64,11 @@ class PpoConfig(StageConfig):
         description="kinds of records whose prompts are answered, also in the evaluation",
     )
     steps: Positive = Field(100, description="rollouts, each followed by num_ppo_epochs of updates")
-    batch_size: Positive = Field(32, description="prompts of one rollout, over all processes")
-    answers_per_prompt: Positive = Field(
+    batch_size: BatchSize = Field(32, description="prompts of one rollout, over all processes")
+    answers_per_prompt: BatchSize = Field(
         1, description="answers to each prompt; GRPO and RLOO compare them, so they need 2 or more"
     )
-    num_mini_batches: Positive = Field(2, description="updates of one pass over a rollout")
+    num_mini_batches: BatchSize = Field(2, description="updates of one pass over a rollout")
     num_ppo_epochs: Positive = Field(2, description="passes over a rollout")
     max_update_kl: float | None = Field(
         None,
@@ -76,7 +76,7 @@ class PpoConfig(StageConfig):
         description="the passes over a rollout end early once an update's KL (nats a token) is above this",
     )
     temperature: float = Field(1.0, gt=0, description="of sampling")
-    generate_batch_size: Positive = Field(
+    generate_batch_size: BatchSize = Field(
         64, description="answers sampled at a time; fewer need less memory for their keys and values"
     )
     kl_coef: float = Field(0.05, ge=0, description="penalty on the KL to the reference")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from data_tools.config import Config
-from mmrlhf.config.base import Positive, StageConfig
+from mmrlhf.config.base import BatchSize, Epochs, Positive, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
 from mmrlhf.config.mixture import AdaptiveMixture, FixedMixture, Mixing
 from mmrlhf.rewards.scalarizers.base import Weight
@@ -16,8 +16,10 @@ from mmrlhf.rewards.scalarizers.base import Weight
 class SftConfig(StageConfig):
     """Supervised fine-tuning; the loss is on answers only."""
 
-    epochs: float = Field(1.0, gt=0, description="passes over the demonstrations")
-    batch_size: Positive = Field(32, description="rows of one update, over all processes")
+    epochs: Epochs = Field(
+        1.0, description="passes over the demonstrations, rounded up to whole steps: none is left out"
+    )
+    batch_size: BatchSize = Field(32, description="rows of one update, over all processes")
     learn_from: list[Literal["demonstration", "preference"]] = Field(
         ["demonstration"],
         min_length=1,
@@ -70,8 +72,10 @@ class RewardConfig(StageConfig):
         description="ensemble of so many heads for each objective on the one backbone, each with a bootstrap of the "
         "data; their deviation says how unsure a reward is",
     )
-    epochs: float = Field(1.0, gt=0, description="passes over the preference records")
-    batch_size: Positive = Field(32, description="records (pairs) of one update, over all processes")
+    epochs: Epochs = Field(
+        1.0, description="passes over the preference records, rounded up to whole steps: none is left out"
+    )
+    batch_size: BatchSize = Field(32, description="records (pairs) of one update, over all processes")
     center: float = Field(
         0.001, ge=0, description="weight of the squared sum of a pair's rewards, which keeps rewards near 0"
     )
@@ -128,6 +132,32 @@ class RewardConfig(StageConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _does_something(self) -> RewardConfig:
+        """Refuses settings that nothing reads under the others."""
+        weights, terms = self.weights, self.grounding
+        compares = weights.pair > 0 or weights.ranking > 0
+        centred = compares and set(self.objectives) - set(self.cost_heads)
+        off = "does nothing where"
+        mistakes = {
+            f"margin_scale: {off} weights.pair is 0: margins are of comparisons": self.margin_scale
+            and not weights.pair,
+            f"rating_loss: {off} weights.rating is 0": set_otherwise(self, "rating_loss")
+            and not weights.rating,
+            f"center: {off} weights.pair and weights.ranking are 0, or all objectives are cost heads": (
+                set_otherwise(self, "center") and self.center and not centred
+            ),
+            f"grounding.flips: {off} weights.pair and weights.ranking are 0": terms.flips and not compares,
+            f"grounding.image_conditional: {off} weights.pair and weights.ranking are 0": (
+                terms.image_conditional.weight and not compares
+            ),
+            "gate: weighs several objectives, and there is one, which always counts whole": self.gate
+            and len(self.objectives) == 1,
+        }
+        if wrong := [message for message, applies in mistakes.items() if applies]:
+            raise ValueError("; ".join(wrong) + ". Leave it out, or change the other setting")
+        return self
+
 
 class EvaluateConfig(Config):
     """What the report measures."""
@@ -142,7 +172,7 @@ class EvaluateConfig(Config):
         description="more weights, by objective, at which a preference-conditioned policy is measured, beside all "
         "alike and each objective alone",
     )
-    batch_size: Positive = Field(64, description="prompts of one generation batch")
+    batch_size: BatchSize = Field(64, description="prompts of one generation batch")
 
     @field_validator("split")
     @classmethod
@@ -177,3 +207,12 @@ class EngineConfig(Config):
         8.0, ge=0, description="host memory for those that no longer fit on the device"
     )
     tensorboard: bool = Field(True, description="write TensorBoard files beside metrics.jsonl")
+
+    @model_validator(mode="after")
+    def _does_something(self) -> EngineConfig:
+        if not self.vision_cache_gb and set_otherwise(self, "vision_cache_host_gb"):
+            raise ValueError(
+                "vision_cache_host_gb: does nothing where vision_cache_gb is 0, which keeps no image features; set "
+                "vision_cache_gb above 0, or leave vision_cache_host_gb out"
+            )
+        return self

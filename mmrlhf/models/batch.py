@@ -37,6 +37,8 @@ ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, Ty
 class PromptTooLong(PromptRefused):
     """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
 
+    remedy = "raise max_prompt_tokens, or set model.max_pixels so that an image takes fewer tokens"
+
 
 class PromptUnreadable(PromptRefused):
     """A prompt that the family's processor doesn't take; some take none without an image."""

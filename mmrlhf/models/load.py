@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.batch import ERRORS, collate_prompts
 from mmrlhf.models.parts import add_lora, freeze
 from mmrlhf.models.prefix import differs, why_rows
@@ -38,12 +39,14 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     """Loads a model directory, a hub id or the bundled "tiny" through transformers' Auto classes.
 
     Raises:
-        UserError: the path is no model directory, not a vision-language model, or lacks a chat template.
+        UserError: the path is no model directory, not a vision-language model, lacks a chat template, or a file of it
+            isn't as it was saved.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
     _check_path(path)
+    check_hashes(Path(path), lambda name: not name.startswith("adapter/"))
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
@@ -84,6 +87,29 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     vlm.rows_because = why_rows(vlm) or differs(vlm)
     vlm.shares_prefix = not vlm.rows_because
     return vlm
+
+
+def check_model(config: ModelConfig) -> None:
+    """Sees that there is a model of a kind that can be trained here, as far as its config tells; reads no weights.
+
+    Raises:
+        UserError: there is none.
+    """
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+
+    path = str(TINY) if config.path == "tiny" else config.path
+    _check_path(path)
+    try:
+        settings = AutoConfig.from_pretrained(
+            path, trust_remote_code=config.trust_remote_code, local_files_only=Path(path).is_dir()
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UserError(f"model {config.path}: transformers can't read its config: {error}") from error
+    if not config.trust_remote_code and type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UserError(
+            f"model {config.path}: is of type {settings.model_type}, of which transformers has no image-text-to-text "
+            "model; name a vision-language model"
+        )
 
 
 def choose_device(name: str | None = None) -> torch.device:
@@ -201,10 +227,19 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
 
 
 def _check_path(path: str) -> None:
+    """Sees that a path may be a model's: "tiny", a folder with a config, or the form of a hub id.
+
+    Raises:
+        UserError: it isn't.
+    """
+    if path == "tiny":
+        return
     folder = Path(path)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory")
+            inside = folder / "model"
+            hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else ""
+            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory{hint}")
     elif folder.exists():
         raise UserError(f"model {path}: is a file; a model is a directory with config.json and *.safetensors")
     elif path.startswith((".", "/", "~")) or path.count("/") != 1:

@@ -13,6 +13,7 @@ from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.adapters import OWN
 from mmrlhf.models.lora_linear import fuse_adapters
+from mmrlhf.models.weight_names import named_as_on_hub
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
@@ -157,14 +158,14 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:
-    """Saves for plain transformers: the model, with adapters merged into a copy of the weights they change, and the
-    processor; with LoRA the adapter too, in `adapter/`, for plain peft. Others' adapters beside it are left out."""
+    """Saves for plain transformers and engines that read the hub's checkpoints: the model, with adapters merged into a
+    copy of the weights they change, and the processor; with LoRA the adapter too, in `adapter/`, for plain peft.
+    Others' adapters beside it are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     if vlm.has_adapters:
         vlm.model.save_pretrained(directory / "adapter", selected_adapters=[OWN])  # type: ignore[operator]
-        vlm.core.save_pretrained(directory, state_dict=merged_state(vlm))
-    else:
-        vlm.core.save_pretrained(directory)
+    state = merged_state(vlm) if vlm.has_adapters else vlm.core.state_dict()
+    vlm.core.save_pretrained(directory, state_dict=named_as_on_hub(vlm.core, state))
     vlm.processor.save_pretrained(directory)
 
 

@@ -13,6 +13,7 @@ from data_tools.errors import UserError
 from data_tools.schema import Modality
 from mmrlhf.rewards.calibration import Calibration
 
+CARD = "reward.json"  # in a reward model's folder
 FORMAT, OLDER = 3, 2  # of format 2: one linear head an objective, and nothing else
 
 
@@ -46,6 +47,19 @@ class RewardCard:
     cost_heads: list[str] = field(default_factory=list)  # objectives whose rewards mean something at 0
     calibration: dict[str, Calibration] = field(default_factory=dict)  # by objective
     gate: GateCard | None = None
+
+
+def check_policy(path: str) -> None:
+    """Sees that a folder is no reward model's, whose trunk speaks as nobody trained it to.
+
+    Raises:
+        UserError: it is one.
+    """
+    if (Path(path) / CARD).is_file():
+        raise UserError(
+            f"model {path}: is a reward model ({CARD} lies in it), not a policy; name the model of sft or of a ppo "
+            "variant. A reward model is asked by mmrlhf serve-reward, and measured by mmrlhf evaluate reward --model"
+        )
 
 
 def write_card(card: RewardCard, path: Path) -> None:

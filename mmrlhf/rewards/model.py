@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import RunError, UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.adapters import base_fingerprint
 from mmrlhf.models.batch import collate, micro_batches
 from mmrlhf.models.load import load_vlm
@@ -24,11 +25,11 @@ from mmrlhf.models.parts import save_vlm
 from mmrlhf.models.vlm import VLM, hidden_states, in_float32
 from mmrlhf.rewards import gate as gates
 from mmrlhf.rewards import heads as files
-from mmrlhf.rewards.card import FORMAT, RewardCard, read_card, write_card
+from mmrlhf.rewards.card import CARD, FORMAT, RewardCard, read_card, write_card
 from mmrlhf.rewards.heads import Heads, RatingScale
 from mmrlhf.types import Rewards, Row, TokenBatch
 
-HEADS, CARD = "reward_heads.safetensors", "reward.json"
+HEADS = "reward_heads.safetensors"
 
 
 class NonFiniteReward(RunError):
@@ -200,6 +201,7 @@ def read_files(directory: Path) -> tuple[RewardCard, dict[str, Tensor]]:
     Raises:
         UserError: not a reward model's folder, or damaged.
     """
+    check_hashes(directory, lambda name: name in (CARD, HEADS))
     try:
         card, form = read_card(directory / CARD)
         tensors = load_file(directory / HEADS)

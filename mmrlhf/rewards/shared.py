@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
+from mmrlhf.file_hashes import check_hashes
 from mmrlhf.models.adapters import base_fingerprint, load_beside
 from mmrlhf.models.load import limit_pixels
 from mmrlhf.models.parts import parts_of
@@ -31,6 +32,7 @@ def why_apart(directory: Path, settings: ModelConfig, vlm: VLM) -> str:
         UserError: not a reward model's folder, or damaged.
     """
     card, _ = read_files(directory)
+    check_hashes(directory, lambda name: name.startswith("adapter/"))
     if not vlm.has_adapters:
         return "the policy is trained without LoRA"
     if not (directory / "adapter").is_dir():

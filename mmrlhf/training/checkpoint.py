@@ -1,16 +1,15 @@
 """Checkpoints: safetensors and JSON only, whole or not there at all.
 
 A checkpoint is written into a temporary folder, synced, and renamed; `state.json`, with the hash of every other file,
-is written last. A damaged or half-copied one is skipped with a warning, and the one before it is used.
+is written last. A damaged or half-copied one is told of and skipped, and the one before it is used. It holds the
+metrics up to its step, too, from which those of the stage are restored where they were changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data_tools.atomic import put_folder
 from data_tools.errors import UserError
+from mmrlhf.file_hashes import hash_file
+from mmrlhf.terminal import console
 
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError)
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -34,6 +36,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
     stage: dict[str, Any]  # the stage's own state, plain JSON values
+    records: dict[str, str] = field(default_factory=dict)  # what was measured up to here: text by file name
     # which checkpoint is the best so far, by what value
     best: dict[str, Any] = field(default_factory=lambda: {"step": None, "value": 0.0, "sum": 0.0, "count": 0})
 
@@ -59,13 +62,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             "stage": checkpoint.stage,
             "best": checkpoint.best,
         }
-        state["sha256"] = {name: _sha256(partial / name) for name in (WEIGHTS, OPTIMIZER)}
+        for name, text in checkpoint.records.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        state["sha256"] = {
+            name: hash_file(partial / name) for name in (WEIGHTS, OPTIMIZER, *checkpoint.records)
+        }
         (partial / STATE).write_text(json.dumps({**state, "seal": _seal(state)}))
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(partial, final)
-        _sync(folder)
+        put_folder(partial, final)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         why = getattr(error, "strerror", None) or error
@@ -79,12 +82,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint; warns of damaged ones that it passes over. None where there is none."""
-    for path in reversed(_by_step(folder)):
+    """The newest whole checkpoint; tells of damaged ones that it passes over. None where there is none."""
+    paths = _by_step(folder)
+    for number, path in reversed(list(enumerate(paths))):
         try:
             return _load(path)
         except DAMAGE as error:
-            warnings.warn(f"checkpoint {path} is damaged ({error}); using the one before it", stacklevel=2)
+            then = "the one before it is used" if number else "there is none before it"
+            console.print(f"checkpoint {path} is damaged ({error}); {then}", style="yellow", soft_wrap=True)
     return None
 
 
@@ -120,7 +125,7 @@ def _load(path: Path) -> Checkpoint:
     if state.pop("seal") != _seal(state):
         raise ValueError(f"{STATE} isn't as it was written")
     for name, expected in state["sha256"].items():
-        if _sha256(path / name) != expected:
+        if hash_file(path / name) != expected:
             raise ValueError(f"{name} doesn't have the hash it was written with")
     tensors = load_file(path / OPTIMIZER)
     return Checkpoint(
@@ -129,6 +134,11 @@ def _load(path: Path) -> Checkpoint:
         optimizer=_merge(state["optimizer"], tensors),
         stage=state["stage"],
         best=state["best"],
+        records={
+            name: (path / name).read_text(encoding="utf-8")
+            for name in state["sha256"]
+            if name not in (WEIGHTS, OPTIMIZER)
+        },
     )
 
 
@@ -174,16 +184,3 @@ def restore_weights(module: torch.nn.Module, weights: dict[str, Tensor]) -> None
     with torch.no_grad():
         for name, value in weights.items():
             own[name].copy_(value)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -36,9 +36,9 @@ from mmrlhf.training.checkpoint import (
     save_checkpoint,
     weights_at,
 )
-from mmrlhf.training.metrics import Means, MetricsWriter
+from mmrlhf.training.metrics import Means, MetricsWriter, read_metrics
 from mmrlhf.training.optimizer import make_optimizer
-from mmrlhf.training.processes import everyones, sum_gradients
+from mmrlhf.training.processes import check_launched, everyones, launched_processes, sum_gradients
 from mmrlhf.training.sharding import (
     forget_unused,
     gathered,
@@ -131,13 +131,25 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
     Processes wait for the main one while it builds data or evaluates, which may take hours.
 
     Raises:
-        UserError: the launcher asks for FSDP or DeepSpeed by accelerate's own plug-ins, which would be ignored here.
+        UserError: the launcher asks for FSDP or DeepSpeed by accelerate's own plug-ins, which would be ignored here; or
+            it started processes that can't work together.
     """
     precision = config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))
-    accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[patient])
+    # on CPUs accelerate takes up a launcher's processes only where it is asked for CPUs
+    cpu = not torch.accelerator.is_available()
+    try:
+        accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[patient])
+    except ValueError as error:
+        # torch and accelerate miss what a launcher would have set, such as MASTER_ADDR
+        if launched_processes() is None:
+            raise
+        raise UserError(f"the launcher's processes can't be joined: {error} (docs/processes.md)") from error
+    check_launched(accelerator)
+    if config.shard and accelerator.num_processes == 1:
+        console.print("engine.shard: does nothing on one process, which holds all weights", style="yellow")
     kind = accelerator.distributed_type
     if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise UserError(
@@ -197,9 +209,9 @@ class Engine:
         if saved:
             restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
-            best.load_state_dict(saved.best, self.folder / "checkpoints")
+            self._load_best(best, saved)
         optimizer = self._optimizer(stage, saved)
-        start = saved.step if saved else 0
+        start, records = (saved.step, saved.records) if saved else (0, {})
         saved = None  # its tensors needn't stay in memory for the whole run
         if len(starts := set(everyones(self.accelerator, start))) > 1:
             raise UserError(
@@ -208,7 +220,13 @@ class Engine:
             )
         stage.begin(self.folder, start)
         main = self.accelerator.is_main_process
-        writer = MetricsWriter(self.folder, start, self.config.tensorboard) if main else None
+        if main and stage.best_by and stage.num_steps <= self.config.checkpoint_every:
+            console.print(
+                f"{stage.name}: best_by has one checkpoint to choose from; set engine.checkpoint_every below the "
+                f"{stage.num_steps} steps",
+                style="yellow",
+            )
+        writer = self._writer(start, records) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
             bar(start)
             for step in range(start, stage.num_steps):
@@ -219,13 +237,13 @@ class Engine:
                     writer.write(step + 1, metrics, time.perf_counter() - began)
                 bar(step + 1, stage.note(metrics))
                 best.add(metrics)
-                self._watch(stage, optimizer, step, metrics)
+                self._watch(stage, optimizer, step, metrics, writer)
                 stopping = self._stopping()
                 due = (step + 1) % self.config.checkpoint_every == 0 or step + 1 == stage.num_steps
                 if due:
                     best.checkpoint(step + 1)
                 if due or stopping:
-                    self._save(stage, optimizer, step + 1)
+                    self._save(stage, optimizer, step + 1, writer)
                 if stopping:
                     raise Stopped(
                         f"{stage.name} is saved at step {step + 1} of {stage.num_steps}", self._interrupted
@@ -233,8 +251,25 @@ class Engine:
         if writer:
             writer.close()
         stage.gathered = contextlib.nullcontext
-        if best.step is not None and main:
-            console.print(f"{stage.name}: the best by {stage.best_by} is step {best.step}", style="dim")
+        if stage.best_by and main:
+            chosen = f"the best by {stage.best_by} is step {best.step}"
+            none = (
+                f"no step had the metric {best.by}, so best_by chooses nothing; the model is the last step's"
+            )
+            console.print(
+                f"{stage.name}: {none if best.step is None else chosen}",
+                style="yellow" if best.step is None else "dim",
+                markup=False,
+            )
+
+    def _load_best(self, best: Best, saved: Checkpoint) -> None:
+        """Takes back which checkpoint is the best; looks for it anew where another metric chooses now."""
+        folder = self.folder / "checkpoints"
+        if saved.best.get("by", best.asked) == best.asked:
+            best.load_state_dict(saved.best, folder)
+            return
+        rows = read_metrics(self.folder / "metrics.jsonl")
+        best.replay([row for row in rows if row["step"] <= saved.step], folder, self.config.checkpoint_every)
 
     def weights(self, stage: Stage) -> dict[str, Tensor]:
         """What training has made of the trained weights: those of the best checkpoint where a metric chooses it, else
@@ -257,13 +292,34 @@ class Engine:
             optimizer.load_state_dict(sharded_like(optimizer, saved.optimizer))
         return optimizer
 
+    def _writer(self, start: int, records: dict[str, str]) -> MetricsWriter:
+        if not start and (lost := len(read_metrics(self.folder / "metrics.jsonl"))):
+            console.print(
+                f"{self.folder}: holds no checkpoint, so its {lost} steps are done anew",
+                style="yellow",
+                soft_wrap=True,
+            )
+        writer = MetricsWriter(self.folder, start, self.config.tensorboard, records)
+        for path in writer.restored:
+            console.print(
+                f"{path}: wasn't as the run had written it up to step {start}; it is restored from the checkpoint",
+                style="yellow",
+                soft_wrap=True,
+            )
+        return writer
+
     def _watch(
-        self, stage: Stage, optimizer: torch.optim.Optimizer, step: int, metrics: dict[str, float]
+        self,
+        stage: Stage,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        metrics: dict[str, float],
+        writer: MetricsWriter | None,
     ) -> None:
         try:
             messages = stage.watch(metrics)
         except RunError:
-            self._save(stage, optimizer, step + 1)
+            self._save(stage, optimizer, step + 1, writer)
             raise
         if self.accelerator.is_main_process:
             for message in messages:
@@ -322,10 +378,13 @@ class Engine:
         """How many more forwards and backwards another process has to do: sharded, all must do as many."""
         return max(everyones(self.accelerator, own)) - own if self.sharded else 0
 
-    def _save(self, stage: Stage, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def _save(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, step: int, writer: MetricsWriter | None
+    ) -> None:
         main = self.accelerator.is_main_process
+        records = writer.records() if writer else {}
         weights, state = whole(trainable_state(stage.module), main), whole(optimizer.state_dict(), main)
-        checkpoint = Checkpoint(step, weights, state, stage.state_dict(), self._best.state_dict())
+        checkpoint = Checkpoint(step, weights, state, stage.state_dict(), records, self._best.state_dict())
         if main:
             save_checkpoint(self.folder / "checkpoints", checkpoint, self.config.keep_checkpoints)
         self.accelerator.wait_for_everyone()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar
 
 from accelerate import Accelerator
@@ -49,6 +51,15 @@ class Feed:
         """Records that an epoch shows, as the data set plans it."""
         return self.mixture.period
 
+    def positions(self, epochs: float) -> int:
+        """How many positions, from the first on, show all that so many epochs show."""
+        # of the number as it is written: 1.1 times 10 is 11, not a little more
+        return math.ceil(Fraction(str(epochs)) * len(self) / self.slot_size)
+
+    def steps(self, epochs: float, batch_size: int) -> int:
+        """How many batches show all that so many epochs show; the last one may run into the next epoch."""
+        return math.ceil(self.positions(epochs) * self.slot_size / batch_size)
+
     @property
     def strata(self) -> dict[str, Planned]:
         """What is mixed, by name."""
@@ -88,6 +99,17 @@ class Feed:
         """Which pass over the data each record of `batch` is of."""
         positions = share(step, size // self.slot_size, accelerator)
         return [shown.epoch for position in positions for shown in self.slot(position)]
+
+
+def tell_repeats(name: str, feed: Feed, batch_size: int, accelerator: Accelerator) -> None:
+    """Tells of batches that are larger than an epoch, so that a stage shows more than its epochs."""
+    if batch_size > len(feed) and accelerator.is_main_process:
+        console.print(
+            f"{name}: each batch of {batch_size} shows the {len(feed)} records of an epoch more than once; with a "
+            "batch_size of no more than that it wouldn't",
+            style="yellow",
+            markup=False,
+        )
 
 
 def planned(layout: Layout, strata: Sequence[Stratum], width: int = 1) -> dict[str, Planned]:
@@ -134,7 +156,7 @@ def open_kinds(folder: str, split: str, kinds: Sequence[Kind]) -> tuple[list[Rec
     Raises:
         UserError: the split holds no record of a kind.
     """
-    sets = [open_records(folder, split, kind=kind) for kind in kinds]
+    sets = [open_records(folder, split, kind=kind) for kind in dict.fromkeys(kinds)]
     told = (zip(part.strata, part.repeats, strict=True) for part in sets)
     return sets, Labels(Label(*stratum, repeat) for part in told for stratum, repeat in part)
 
@@ -142,11 +164,14 @@ def open_kinds(folder: str, split: str, kinds: Sequence[Kind]) -> tuple[list[Rec
 class Refusals:
     """What can't be trained on is left out: told by name (the first few), counted, and bounded."""
 
-    def __init__(self, most: float, what: str = "record", quiet: bool = False) -> None:
-        """`most`: the share that may be left out, of at least `AT_LEAST`; `quiet`: they were told of before."""
-        self.most, self.what, self.quiet = most, what, quiet
+    def __init__(
+        self, most: float, what: str = "record", quiet: bool = False, remedy: str = PromptRefused.remedy
+    ) -> None:
+        """`most`: the share that may be left out, of at least `AT_LEAST`; `quiet`: they were told of before; `remedy`:
+        what to do where there are too many, unless the reason says otherwise."""
+        self.most, self.what, self.quiet, self.remedy = most, what, quiet, remedy
         self.refused = self.seen = 0
-        self._last = ""
+        self._last = ("", remedy)
 
     def keep(self, records: Sequence[S], encode: Callable[[S], T], again: bool = False) -> list[T]:
         """`encode` of each record, without those whose prompt can't be used or whose image can't be read. `again`: they
@@ -157,12 +182,12 @@ class Refusals:
             try:
                 kept.append(encode(record))
             except (PromptRefused, ImageError) as error:
-                self.refuse(str(error))
+                self.refuse(str(error), getattr(error, "remedy", ""))
         return kept
 
-    def refuse(self, why: str) -> None:
+    def refuse(self, why: str, remedy: str = "") -> None:
         """Counts one that is left out."""
-        self.refused, self._last = self.refused + 1, why
+        self.refused, self._last = self.refused + 1, (why, remedy or self.remedy)
         if self.refused <= SHOWN and not self.quiet:
             more = "; more are only counted, as a share in the metrics" if self.refused == SHOWN else ""
             console.print(f"left out: {why}{more}", style="yellow", markup=False)
@@ -175,7 +200,7 @@ class Refusals:
         """
         counts = everyones(accelerator, (self.refused, self.seen, self._last))
         refused, seen = sum(c[0] for c in counts), sum(c[1] for c in counts)
-        self._last = next((c[2] for c in counts if c[2]), "")
+        self._last = next((c[2] for c in counts if c[2][0]), self._last)
         if refused > self.most * max(seen, AT_LEAST):
             raise UserError(f"{refused} of {seen} {self.what}s had to be left out; {self._advice()}")
 
@@ -184,9 +209,9 @@ class Refusals:
         return UserError(f"every {self.what} of a batch had to be left out; {self._advice()}")
 
     def _advice(self) -> str:
+        why, remedy = self._last
         return (
-            f"the last: {self._last}. Raise max_prompt_tokens, set model.max_pixels so that an image takes fewer "
-            "tokens, or mend the data; max_refused is the share that may be left out"
+            f"the last: {why}. {remedy[0].upper()}{remedy[1:]}; max_refused is the share that may be left out"
         )
 
     def state_dict(self, accelerator: Accelerator) -> dict[str, Any]:

@@ -7,9 +7,11 @@ to `timings.jsonl`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data_tools.atomic import sync_file, write_text
 from mmrlhf.training.processes import everyones
 from mmrlhf.types import Sums
 
@@ -40,13 +42,16 @@ class Means:
 
 
 class MetricsWriter:
-    """Appends a line a step; on resume drops the lines behind the checkpoint."""
+    """Appends a line a step; on resume drops the lines behind the checkpoint, whose `records` the files are held to."""
 
-    def __init__(self, folder: Path, start: int, tensorboard: bool) -> None:
+    def __init__(
+        self, folder: Path, start: int, tensorboard: bool, records: Mapping[str, str] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.files = {name: folder / f"{name}.jsonl" for name in ("metrics", "timings")}
-        for path in self.files.values():
-            _keep_until(path, start)
+        self.restored = [  # files that weren't as the run had written them
+            path for path in self.files.values() if _go_back(path, start, (records or {}).get(path.name))
+        ]
         self.board = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -65,6 +70,12 @@ class MetricsWriter:
         with self.files[name].open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    def records(self) -> dict[str, str]:
+        """What the files hold, by their names; on the disk then."""
+        for path in self.files.values():
+            sync_file(path)
+        return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in self.files.values()}
+
     def close(self) -> None:
         """Writes out what TensorBoard still holds."""
         if self.board:
@@ -82,8 +93,12 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def _keep_until(path: Path, step: int) -> None:
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    partial.replace(path)
+def _go_back(path: Path, step: int, recorded: str | None) -> bool:
+    """Leaves a file with the lines up to a step: those that were recorded then, where that is known. Whether it had
+    others."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    if recorded is None:
+        rows = [row for row in read_metrics(path) if row["step"] <= step]
+        recorded = "".join(json.dumps(row) + "\n" for row in rows)
+    write_text(path, recorded)
+    return not text.startswith(recorded)

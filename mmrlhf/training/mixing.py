@@ -21,6 +21,7 @@ from mmrlhf.config import AdaptiveMixture, RewardConfig
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.rewards.grounding import decided
 from mmrlhf.rewards.model import RewardModel
+from mmrlhf.training.cut_answers import without_same
 from mmrlhf.training.feed import Feed
 from mmrlhf.training.processes import everyones
 from mmrlhf.training.reward_finish import Reader
@@ -165,7 +166,8 @@ class AdaptiveFeed:
         answers = [
             encode_answer(vlm, response.text, config.max_answer_tokens) for response in record.responses
         ]
-        return record, [Row(prompt, answer) for answer in answers]
+        rows = [Row(prompt, answer) for answer in answers]
+        return without_same(record, rows), rows
 
     def state_dict(self) -> dict[str, Any]:
         """As JSON values: how many segments the schedule has; what they are stands there."""

@@ -49,6 +49,11 @@ from mmrlhf.training.samples import write_samples
 from mmrlhf.training.sft import DemonstrationRows
 from mmrlhf.types import EncodedPrompt, ExperienceBatch, Outcomes, Rollout, Row, Sums
 
+UNSCORED = (
+    "look at what judges them (the reward model, ppo.objectives): it gave no reward, or one that isn't finite; in half "
+    "precision model.dtype: float32 may help"
+)
+
 
 @dataclass(frozen=True)
 class Demonstrations:
@@ -97,11 +102,13 @@ class PpoStage(Stage):
         self.module: Any = self.policy
         self.feed = open_feed(data, "train", config.prompts_from, seed)
         self.demonstrations = (
-            DemonstrationRows(vlm, config, ["demonstration"], data, seed) if config.ptx_coef else None
+            DemonstrationRows(vlm, config, ["demonstration"], data, seed, "/demonstrations")
+            if config.ptx_coef
+            else None
         )
         self.num_steps = config.steps
         self.refusals = Refusals(config.max_refused, "prompt")
-        self.unscored = Refusals(config.max_refused, "answer")
+        self.unscored = Refusals(config.max_refused, "answer", remedy=UNSCORED)
         self.kl = KlController(config.kl_coef, config.kl_target)
         self.alarms = Alarms(config.alarms, self.objectives)
         self._measured: Sums = {}
@@ -296,9 +303,6 @@ class PpoStage(Stage):
             sums["kl_coef"] = (self.kl.coef, 1)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
         sums["unscored"] = (self.unscored.refused, self.unscored.seen)
-        if self.demonstrations:
-            refusals = self.demonstrations.refusals
-            sums["refused/demonstrations"] = (refusals.refused, refusals.seen)
         if self.vlm.vision:
             sums["features/kept_mb"] = (sum(self.vlm.vision.cache.used.values()) / 2**20, 1)
         return sums
@@ -335,7 +339,7 @@ class PpoStage(Stage):
         return LossSum(micro_batch.weight * nll, sums, batch.record_ids)
 
     def step_metrics(self) -> Sums:
-        return self._measured
+        return self._measured | (self.demonstrations.step_metrics() if self.demonstrations else {})
 
     def note(self, metrics: dict[str, float]) -> str:
         return f"score {metrics['score']:+.2f} kl {metrics['kl']:.2f} length {metrics['length']:.0f}"

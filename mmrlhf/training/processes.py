@@ -11,6 +11,7 @@ summed here once an update instead, after the last backward; a weight that no pr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -20,10 +21,46 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
+from data_tools.errors import UserError
 from mmrlhf.types import Outcomes
 
 T = TypeVar("T")
 BUCKET = 2**24  # elements that are summed in one call
+# where launchers write how many processes they started: torchrun and accelerate the first, mpirun and srun the others
+WORLD_SIZES = (
+    "WORLD_SIZE",
+    "OMPI_COMM_WORLD_SIZE",
+    "PMI_SIZE",
+    "MV2_COMM_WORLD_SIZE",
+    "SLURM_STEP_NUM_TASKS",
+)
+
+
+def check_launched(accelerator: Accelerator) -> None:
+    """Sees that all processes which a launcher started work together.
+
+    Raises:
+        UserError: they don't, so that each would do the run by itself, in the same folder.
+    """
+    started = launched_processes()
+    if started is None or started[1] == accelerator.num_processes:
+        return
+    name, count = started
+    raise UserError(
+        f"{name} says that a launcher started {count} processes, but {accelerator.num_processes} work together here, "
+        "so each would do the run by itself. Start them with torchrun --nproc_per_node N -m mmrlhf ..., or accelerate "
+        f"launch (docs/processes.md); where this process is meant to be alone, unset {name}"
+    )
+
+
+def launched_processes() -> tuple[str, int] | None:
+    """How many processes a launcher says that it started, and the environment variable that says so; None where none
+    says anything."""
+    for name in WORLD_SIZES:
+        value = os.environ.get(name, "")
+        if value.isdecimal() and int(value):
+            return name, int(value)
+    return None
 
 
 def everyones(accelerator: Accelerator, value: T) -> list[T]:

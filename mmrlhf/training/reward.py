@@ -18,8 +18,9 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import GateCard, RewardCard
 from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.terminal import console
+from mmrlhf.training.cut_answers import CutAnswers, SameAnswers, check_room, is_cut, without_same
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Refusals
+from mmrlhf.training.feed import Refusals, tell_repeats
 from mmrlhf.training.grounding import GroundedBatch, Grounding, Unit, check_blind
 from mmrlhf.training.mixing import AdaptiveFeed
 from mmrlhf.training.processes import everyones, total
@@ -66,9 +67,11 @@ class RewardStage(Stage):
         self.grounding.check()
         self.module: Any = self.reward_model if self.grounding.branch is None else self.grounding.branch
         self.feed = self.data.feed
+        self.num_steps = self.feed.steps(config.epochs, config.batch_size)
         self.mixing = self._mixing()
-        self.num_steps = max(1, round(config.epochs * len(self.feed) / config.batch_size))
         self.refusals = Refusals(config.max_refused)
+        check_room(vlm, config.max_answer_tokens)
+        self.cuts = CutAnswers(vlm, "preferences", config.max_answer_tokens)
         # objectives, the modalities they were judged on, and how
         self.learnt: set[tuple[str, Modality, LabelKind]] = set()
 
@@ -76,6 +79,11 @@ class RewardStage(Stage):
         rule = self.config.mixture
         if not isinstance(rule, AdaptiveMixture):
             return None
+        if rule.every >= self.num_steps:
+            raise UserError(
+                f"reward.mixture.every: nothing is measured in the {self.num_steps} steps of the stage; set every "
+                "below that, more epochs, or the mixture to fixed"
+            )
         check_blind(self.vlm, "mixture: must be fixed")
         sample = self.data.measured()
         return AdaptiveFeed(
@@ -83,6 +91,7 @@ class RewardStage(Stage):
         )
 
     def begin(self, folder: Path, step: int) -> None:
+        tell_repeats(self.name, self.feed, self.config.batch_size, self.accelerator)
         if self.mixing:
             self.mixing.begin(folder, step)
 
@@ -109,7 +118,7 @@ class RewardStage(Stage):
         records = self.feed.batch(step, self.config.batch_size, self.accelerator)
         epochs = self.feed.epochs(step, self.config.batch_size, self.accelerator)
         kept = self.refusals.keep(
-            list(zip(records, epochs, strict=True)), lambda each: (self._encode(each[0]), each[1])
+            list(zip(records, epochs, strict=True)), lambda each: (self._encode(each[0], self.cuts), each[1])
         )
         items = [item for item, _ in kept]
         units = self.grounding.units(items, [epoch for _, epoch in kept], self.refusals)
@@ -165,10 +174,27 @@ class RewardStage(Stage):
                 parts[-1] = wider
         return parts
 
-    def _encode(self, record: PreferenceRecord) -> Item:
-        return record, encode_responses(
-            self.vlm, record, self.config.max_prompt_tokens, self.config.max_answer_tokens
-        )
+    def _encode(self, record: PreferenceRecord, cuts: CutAnswers | None = None) -> Item:
+        """The record with a row for each response, without choices between responses of the same tokens, which `cuts`
+        counts.
+
+        Raises:
+            PromptRefused, ImageError: its prompt can't be read, or nothing else was judged that is learnt.
+        """
+        most = self.config.max_answer_tokens
+        rows = encode_responses(self.vlm, record, self.config.max_prompt_tokens, most)
+        known = without_same(record, rows)
+        if cuts:
+            cuts.add(rows)
+            cuts.compare(record, known)
+        if labels_of(record, self.config) and not labels_of(known, self.config):
+            cut = (
+                f" once cut to max_answer_tokens = {most}"
+                if any(is_cut(self.vlm, row) for row in rows)
+                else ""
+            )
+            raise SameAnswers(f"record {record.id}: the answers that it compares are the same{cut}")
+        return known, rows
 
     def loss(self, micro_batch: GroundedBatch) -> LossSum:
         out, blind_SK = self.output(micro_batch)
@@ -189,7 +215,7 @@ class RewardStage(Stage):
         return RewardOutput(*out), blind_SK
 
     def step_metrics(self) -> Sums:
-        own: Sums = {"refused": (self.refusals.refused, self.refusals.seen)}
+        own: Sums = {"refused": (self.refusals.refused, self.refusals.seen)} | self.cuts.take_metrics()
         return own | (self.mixing.take_metrics() if self.mixing else {})
 
     def note(self, metrics: dict[str, float]) -> str:

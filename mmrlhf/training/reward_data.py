@@ -20,7 +20,7 @@ from mmrlhf.rewards.grounding import decided
 from mmrlhf.training.feed import Feed, open_feed
 from mmrlhf.training.grounding import Lenders
 from mmrlhf.training.reward_labels import learnt_part
-from mmrlhf.training.units import open_unit_feed
+from mmrlhf.training.units import UnitFeed, open_unit_feed
 
 
 def _outlined(records: RecordSet) -> Iterator[PreferenceRecord]:
@@ -36,6 +36,11 @@ class RewardData:
         self.path, self.config = Path(data), config
         opened = open_unit_feed if config.grounding.flips else open_feed
         self.feed: Feed = opened(data, "train", ["preference"], seed)
+        if isinstance(self.feed, UnitFeed) and not self.feed.partners:
+            raise UserError(
+                f"reward.grounding.flips: must be 0, since the train split of {data} has no image-flip pair (two "
+                "records of a source with the same flip in their provenance, such as the recipe flip_pairs makes)"
+            )
         self._records = self.feed.records
         self._kept: Sequence[int] = range(len(self._records))
         self._calibrating: list[int] = []

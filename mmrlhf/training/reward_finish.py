@@ -81,7 +81,7 @@ def reference_norms(
             rewards_RK[judged_responses(record, name, reader.config), k]
             for record, rewards_RK, _ in reader.read(own)
         ]
-        if not found:
+        if not any(len(rewards) for rewards in found):
             raise UserError(f"none of the {modality} records that judge {name} can be read any more")
         rewards = torch.cat(found)
         std = max(rewards.std().item(), 1e-6) if len(rewards) > 1 else 1.0

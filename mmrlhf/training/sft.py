@@ -17,8 +17,9 @@ from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_bat
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
+from mmrlhf.training.cut_answers import CutAnswers, check_room
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
-from mmrlhf.training.feed import Feed, Refusals, open_feed
+from mmrlhf.training.feed import Feed, Refusals, open_feed, tell_repeats
 from mmrlhf.training.processes import total
 from mmrlhf.types import Row, Sums
 
@@ -26,14 +27,26 @@ from mmrlhf.types import Row, Sums
 class DemonstrationRows:
     """The answers to imitate, batch by batch; prompts that are too long are left out."""
 
-    def __init__(self, vlm: VLM, config: StageConfig, kinds: Sequence[Kind], data: str, seed: int) -> None:
-        self.vlm, self.config = vlm, config
+    def __init__(
+        self, vlm: VLM, config: StageConfig, kinds: Sequence[Kind], data: str, seed: int, end: str = ""
+    ) -> None:
+        """`end` goes behind the names of its metrics."""
+        self.vlm, self.config, self.end = vlm, config, end
+        check_room(vlm, config.max_answer_tokens)
         self.feed = _learnable(open_feed(data, "train", kinds, seed), data)
         self.refusals = Refusals(config.max_refused)
+        self.cuts = CutAnswers(vlm, "demonstrations", config.max_answer_tokens, end)
 
     def batch(self, step: int, size: int, accelerator: Accelerator) -> list[Row]:
         """This process's share of batch number `step`."""
-        return self.refusals.keep(self.feed.batch(step, size, accelerator), self._row)
+        rows = self.refusals.keep(self.feed.batch(step, size, accelerator), self._row)
+        self.cuts.add(rows)
+        return rows
+
+    def step_metrics(self) -> Sums:
+        """The share of records that were left out so far, and that of the step's answers that were cut."""
+        refused: Sums = {f"refused{self.end}": (self.refusals.refused, self.refusals.seen)}
+        return refused | self.cuts.take_metrics()
 
     def _row(self, record: PreferenceRecord) -> Row:
         prompt = encode_prompt(self.vlm, record, self.config.max_prompt_tokens)
@@ -54,7 +67,10 @@ class SftStage(Stage):
         self.module: Any = Policy(vlm)
         self.demonstrations = DemonstrationRows(vlm, config, config.learn_from, data, seed)
         self.refusals = self.demonstrations.refusals
-        self.num_steps = max(1, round(config.epochs * len(self.demonstrations.feed) / config.batch_size))
+        self.num_steps = self.demonstrations.feed.steps(config.epochs, config.batch_size)
+
+    def begin(self, folder: Path, step: int) -> None:
+        tell_repeats(self.name, self.demonstrations.feed, self.config.batch_size, self.accelerator)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return weight_groups(self.module, self.optim)
@@ -79,7 +95,7 @@ class SftStage(Stage):
         return LossSum(nll, {"loss": (nll.detach(), tokens)}, batch.record_ids)
 
     def step_metrics(self) -> Sums:
-        return {"refused": (self.refusals.refused, self.refusals.seen)}
+        return self.demonstrations.step_metrics()
 
     def note(self, metrics: dict[str, float]) -> str:
         return f"loss {metrics['loss']:.3f}"

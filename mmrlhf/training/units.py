@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from torch.utils.data import ConcatDataset, Subset
@@ -55,6 +56,14 @@ class UnitFeed(Feed):
 
     def __len__(self) -> int:
         return self.mixture.period  # of two epochs, in slots
+
+    def positions(self, epochs: float) -> int:
+        number = super().positions(epochs)
+        singles = sum(stratum.draws for stratum in self._singles)
+        # a slot that lies across the end of an epoch may come after a pair of the next one
+        while 2 * self.mixture.counts(number)[-1] < Fraction(str(epochs)) * singles:
+            number += 1
+        return number
 
     @property
     def strata(self) -> dict[str, Planned]:

@@ -1,7 +1,9 @@
 """Chat, doctor, help and config do what they say."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_lines import Tell, code_and_err, is_clear
@@ -142,3 +144,51 @@ def test_config_prints_the_settings_of_plugins(tell: Tell) -> None:
     assert "count int >= 1 1000 How many pairs; each gives two records." in alone
     assert "hh_rlhf" not in alone
     assert "mmrlhf config data.sources" in " ".join(tell("config", "data")[1].split())
+
+
+def test_help_loses_nothing_in_brackets(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Help is read as markup, in which `[serve]` is a style."""
+    from typer.main import get_command
+
+    from mmrlhf.cli import app
+
+    monkeypatch.setenv("TERMINAL_WIDTH", "2000")
+
+    def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        yield path, command
+        for name, below in getattr(command, "commands", {}).items():
+            yield from walk(below, (*path, name))
+
+    looked = 0
+    for path, command in walk(get_command(app), ()):
+        helps = [command.help, command.epilog, *(getattr(one, "help", None) for one in command.params)]
+        bracketed = {
+            word
+            for text in helps
+            for word in (text or "").replace("\\[", "[").split()
+            if "[" in word.strip("[")
+        }
+        if bracketed:
+            looked += 1
+            _, out, _ = tell(*path, "--help")
+            assert [word for word in bracketed if word not in out] == [], path
+    assert looked
+
+
+def test_names_from_data_are_printed_as_text(
+    tell: Tell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    name = "[/b]x\x1b[31m"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"prompt": "Hello?", "chosen": "Yes, hello.", "rejected": "No."}) + "\n")
+    data = tmp_path / "data"
+    code, out, err = tell(
+        *("data", "convert", "--from", "trl", rows, "-o", data),
+        *("--set", f"objective={json.dumps(name)}"),
+    )
+    assert code == 0, err
+    code, out, err = tell("data", "stats", data)
+    assert (code, "[/b]x\\u001b[31m" in out, "\x1b" in out) == (0, True, False), err
+    code, out, err = tell("data", "check", f"{data}[/b]\x1b[31m")
+    assert (code, "[/b]\\u001b[31m" in err, "\x1b" in err) == (2, True, False)

@@ -162,7 +162,11 @@ def test_a_model_that_is_none(
     elif make == "empty":
         model.mkdir()
     is_clear(*code_and_err(tell("chat", "--model", model, "Hello?")), str(model), words)
-    is_clear(*code_and_err(tell("sft", "-c", config(), "--set", f"model.path={model}")), str(model), words)
+    for command, key in (("sft", "model.path"), ("run", "model.path"), ("run", "reward.model.path")):
+        path = config(reward={"objectives": ["factuality"]})
+        told = tell(command, "-c", path, "--set", f"{key}={model}")
+        is_clear(*code_and_err(told), str(model), words)
+        assert not (tmp_path / "runs/r/data").exists()  # told before hours of building
 
 
 def test_data_that_is_not_built(tell: Tell, config: Callable[..., Path], tmp_path: Path) -> None:
@@ -273,7 +277,7 @@ def test_a_full_disk_a_stop_and_ctrl_c(tell: Tell, monkeypatch: pytest.MonkeyPat
         (RunError("the loss is nan"), 1, "error: the loss is nan"),
         (
             Stopped("ppo is saved at step 3 of 6"),
-            0,
+            143,
             "ppo is saved at step 3 of 6; the same command with --resume goes on",
         ),
         # what stands behind && must not begin

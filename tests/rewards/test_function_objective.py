@@ -148,6 +148,9 @@ def test_mistakes_in_a_config(
     with pytest.raises(UserError) as caught:
         read(name, **settings)
     assert message in str(caught.value)
+    # by its key, also where no single field of it is wrong
+    assert str(caught.value).startswith("run.yaml: objectives.0")
+    assert "the file" not in str(caught.value)
 
 
 def test_a_module_that_is_not_there(module: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,6 +250,55 @@ def test_a_run_that_dies_goes_on_with_the_same_numbers(tmp_path: Path, at: int) 
     assert (tmp_path / "parts/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
     assert weights(second) == weights(whole)
     assert len(read_metrics(tmp_path / "parts/metrics.jsonl")) == STEPS
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: lines[:2],  # cut
+        lambda lines: [],
+        lambda lines: [lines[0].replace("1", "2", 1), *lines[1:]],  # another digit
+        lambda lines: [*lines[:1], *lines[2:], *lines[1:2]],  # in another order
+        lambda lines: [lines[0] + lines[0], *lines[1:]],
+        lambda lines: ["\0" * 80 + "\n", *lines[1:]],  # what a power cut leaves
+    ],
+)
+def test_metrics_that_were_changed_are_restored(
+    tmp_path: Path, damage: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(Toy(), tmp_path / "whole")
+    whole = (tmp_path / "whole/metrics.jsonl").read_text()
+    path = tmp_path / "parts/metrics.jsonl"
+    first = Toy()
+    first.at_step[5] = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        train(first, tmp_path / "parts")
+    path.write_text("".join(damage(path.read_text().splitlines(keepends=True))))
+    capfd.readouterr()
+    train(Toy(), tmp_path / "parts")
+    assert path.read_text() == whole
+    said = capfd.readouterr().err.replace("\n", "")
+    assert "metrics.jsonl: wasn't as the run had written it up to step 6; it is restored" in said
+
+
+def test_metrics_that_were_deleted_are_restored_and_whole_ones_kept(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(Toy(), tmp_path)
+    files = [tmp_path / "metrics.jsonl", tmp_path / "timings.jsonl"]
+    whole = [path.read_text() for path in files]
+    capfd.readouterr()
+    train(Toy(), tmp_path)
+    assert "restored" not in capfd.readouterr().err
+    for path in files:
+        path.unlink()
+    train(Toy(), tmp_path)
+    assert [path.read_text() for path in files] == whole
+    assert capfd.readouterr().err.count("restored") == 2
+    shutil.rmtree(tmp_path / "checkpoints")
+    train(Toy(), tmp_path)
+    assert f"{tmp_path}: holds no checkpoint, so its {STEPS} steps are done anew" in capfd.readouterr().err
+    assert files[0].read_text() == whole[0]
 
 
 def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:

@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
 
+from data_tools.errors import UserError
 from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
 from data_tools.shards import write_shards
 from mmrlhf.cli import _main
+from mmrlhf.config import EngineConfig
 from mmrlhf.models.probe import picture
-from mmrlhf.training.processes import _buckets
+from mmrlhf.training.engine import make_accelerator
+from mmrlhf.training.processes import WORLD_SIZES, _buckets, check_launched
 
 ROOT = Path(__file__).resolve().parents[2]
 LORA = {"lora": {"r": 4}}
@@ -43,7 +47,7 @@ CONFIG: dict[str, Any] = {
     "reward": {
         "objectives": ["helpfulness", "factuality"],
         "batch_size": 6,
-        "max_answer_tokens": 12,
+        "max_answer_tokens": 32,
         "grounding": {
             "flips": 1.0,
             "image_conditional": {"weight": 0.5},
@@ -84,14 +88,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_two(folder: Path, *arguments: str) -> str:
-    """Runs the command in two processes; what they said."""
+    """Runs the command in two processes, on CPUs without a word to accelerate; what they said."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
-        "ACCELERATE_USE_CPU": "true",
         "CUDA_VISIBLE_DEVICES": "",
     }
+    environment.pop("ACCELERATE_USE_CPU", None)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*launch, "-m", "mmrlhf", "run", str(folder / "run.yaml"), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
@@ -144,6 +148,35 @@ def test_two_processes_go_on_with_what_one_has_begun(folder: Path) -> None:
     (stage / "stage.json").write_text(json.dumps(state | {"done": False}))
     by_two(folder, "--set", "name=resumed", "--set", "engine.shard=true", "--resume")
     assert_same(folder / "one", folder / "resumed")
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_processes_that_would_not_work_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    alone = cast(Any, SimpleNamespace(num_processes=1))
+    for known in WORLD_SIZES:
+        monkeypatch.delenv(known, raising=False)
+    check_launched(alone)
+    monkeypatch.setenv(name, "1")
+    check_launched(alone)
+    monkeypatch.setenv(name, "2")
+    check_launched(cast(Any, SimpleNamespace(num_processes=2)))
+    with pytest.raises(UserError, match=f"^{name} says that a launcher started 2 processes, but 1 work"):
+        check_launched(alone)
+
+
+def test_a_launcher_that_leaves_out_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a batch script does that exports WORLD_SIZE by itself."""
+    for known in (*WORLD_SIZES, "MASTER_ADDR", "LOCAL_RANK", "RANK"):
+        monkeypatch.delenv(known, raising=False)
+    for known, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "1"), ("MASTER_PORT", "29501")):
+        monkeypatch.setenv(known, value)
+    # accelerate sets these itself
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(UserError, match=r"the launcher's processes can't be joined: .*MASTER_ADDR"):
+        make_accelerator(EngineConfig())
 
 
 def test_gradients_are_summed_in_buckets_of_one_dtype(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def run(folder: Path, *overrides: str) -> None:
         "output_dir": str(folder),
         "data": {"sources": [pairs, PROMPTS]},
         "model": {"lora": {"r": 2}},
-        "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 8},
+        "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 32},
         "ppo": {"steps": 1, "batch_size": 4, "max_answer_tokens": 6},
         "engine": {"tensorboard": False, "mixed_precision": "no"},
     }

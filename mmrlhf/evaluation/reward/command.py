@@ -18,6 +18,7 @@ import torch
 from data_tools.atomic import write_text
 from data_tools.errors import UserError
 from data_tools.intervals import Estimate
+from data_tools.lock import locked
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected
 from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
@@ -137,12 +138,16 @@ def measure(asked: Asked, changes: dict[str, Any], out: Path | None) -> tuple[di
     """
     assert asked.model is not None
     how = dataclasses.replace(How.of_benchmark() if asked.benchmark else How(), **changes)
-    reward_model = load(asked.model)
-    if asked.benchmark:
-        judged = on_benchmark(reward_model, asked.benchmark, asked.rows, asked.images, asked.objectives, how)
-    else:
-        judged = on_data(reward_model, str(asked.data), asked.split or SPLIT, how)
-    return judged, write(out or Path("reward_evaluation"), judged, asked.model)
+    folder = out or Path("reward_evaluation")
+    with locked(folder, "evaluating into"):
+        reward_model = load(asked.model)
+        if asked.benchmark:
+            judged = on_benchmark(
+                reward_model, asked.benchmark, asked.rows, asked.images, asked.objectives, how
+            )
+        else:
+            judged = on_data(reward_model, str(asked.data), asked.split or SPLIT, how)
+        return judged, write(folder, judged, asked.model)
 
 
 def on_run(
