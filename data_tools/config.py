@@ -335,6 +335,11 @@ def plugin(*members: type[Config], functions: type[Config] | None = None) -> Any
     return Annotated[Config, BeforeValidator(family.read), PlainSerializer(family.write), family]
 
 
+def plugin_name(config: Config) -> str:
+    """What messages call a plug-in: its `type`, or the name of a user's class, which has none."""
+    return str(getattr(config, "type", type(config).__name__))
+
+
 def import_object(name: str) -> Any:
     """What `package.module:Name` names; raises ValueError saying which half is not there.
 
