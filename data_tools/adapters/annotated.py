@@ -163,7 +163,7 @@ class AnswerSheet:
     def criticise(self, words: object, answer: object, objective: str, judge: str) -> None:
         """Adds what somebody wrote, of the answer in that field, or of all."""
         if isinstance(words, str) and words.strip():
-            index = self.source.answers.index(answer) if answer in self.source.answers else None  # type: ignore[arg-type]
+            index = next((place for place, name in enumerate(self.source.answers) if name == answer), None)
             self.critiques.append(Critique(take_text({"": words}, "", "a text"), index, objective, judge))
 
     def refuse(self, value: object, judge: str, why: str) -> None:

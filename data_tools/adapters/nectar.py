@@ -64,7 +64,6 @@ class NectarConfig(FileSource):
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
         answers = row.get("answers")
-        ranked = isinstance(answers, list) and answers and isinstance(answers[0], dict)
-        if ranked and {"answer", "rank"} <= answers[0].keys():
-            return super().recognise(row)
-        return None
+        first = answers[0] if isinstance(answers, list) and answers else None
+        ranked = isinstance(first, dict) and {"answer", "rank"} <= first.keys()
+        return super().recognise(row) if ranked else None

@@ -181,7 +181,7 @@ class Sheet:
                     {"response": response, "aspect": plain(aspect), "value": plain(given[aspect]), "why": why}
                 )
 
-    def criticise(self, text: object, response: int, objective: str = "") -> None:
+    def criticise(self, text: object, response: int | None, objective: str = "") -> None:
         """Adds a judge's words, where there are any."""
         if isinstance(text, str) and text.strip():
             words = check_text(text, "a rationale")

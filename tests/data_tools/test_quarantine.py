@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from damage import bomb
 from pyarrow import parquet
 from sample_records import png
-from tar_files import tar_bytes
 from typer.testing import CliRunner
 
 from data_tools.build import quarantine
@@ -184,24 +184,12 @@ def test_many_bad_rows_are_written_as_they_come(tmp_path: Path) -> None:
         assert sum(1 for _ in file) == 5_000
 
 
-def test_faults_of_pictures_are_counted_whatever_their_size(tmp_path: Path) -> None:
-    for n in range(4):
-        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
-    lines(tmp_path / "x.jsonl", [pair("q", images=[f"{n}.png"]) for n in range(4)] + [pair("good")])
-    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
-    done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
-    assert done.exit_code == 0, done.exception
-    rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
-    assert rejected == {"the image has more than 40,000,000 pixels": 4}
-
-
 def test_very_many_reasons_are_not_all_told(tmp_path: Path) -> None:
-    """Eighty samples, each with a member of another kind that isn't read, beside three equal faults and one good."""
-    damaged, good = (json.dumps(row) for row in (pair("q", images=[{"bytes": "!"}]), pair("good")))
-    members = [(f"a{n}.json", damaged) for n in range(3)] + [("b.json", good)]
-    members += [(f"c{n}.kind{n}", "?") for n in range(80)]
-    (tmp_path / "x.tar").write_bytes(tar_bytes(members))
-    arguments = ["convert", "--from", "trl", str(tmp_path / "x.tar"), "-o", str(tmp_path / "d")]
+    """Eighty rows, each with a picture in another field, beside three equal faults and one good row."""
+    rows = [pair("q", images=[{"bytes": "!", "path": None}])] * 3
+    rows += [pair("q", **{f"img{n}": "a.png"}) for n in range(80)] + [pair("good")]
+    lines(tmp_path / "x.jsonl", rows)
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
     done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
     assert done.exit_code == 0, done.exception
     rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
@@ -273,3 +261,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, arguments)
     assert "with its reason" not in str(done.exception)
     assert [path.name for path in (tmp_path / "d.quarantine").iterdir()] == ["notes.txt"]
+
+
+def test_faults_of_pictures_are_counted_whatever_their_size(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
+    lines(tmp_path / "x.jsonl", [pair("q", images=[f"{n}.png"]) for n in range(4)] + [pair("good")])
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
+    assert done.exit_code == 0, done.exception
+    rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
+    assert rejected == {"the image has more than 40,000,000 pixels": 4}
