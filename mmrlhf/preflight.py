@@ -240,14 +240,12 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     """The evaluation scores preferences, and answers the kinds of prompts that PPO does."""
     if not config.evaluate:
         return
-    split = config.evaluate.split
+    split, safety = config.evaluate.split, config.evaluate.safety_split
+    if safety is not None and not _kinds_of(manifest, safety):
+        yield f"evaluate.safety_split: {_no_split(safety, manifest)}"
     held = _kinds_of(manifest, split)
     if not held:
-        splits = {shard.split for shard in manifest.shards}
-        yield (
-            f"evaluate.split: there is no split {split!r}; there are {_list(splits)}. Give a source of the data "
-            f"{split!r} among its splits, such as splits: {{train: 0.9, {split}: 0.1}}, and build it anew"
-        )
+        yield f"evaluate.split: {_no_split(split, manifest)}"
         return
     asked: set[str] = {"preference"} if config.reward else set()
     asked |= set(config.ppo.prompts_from if config.ppo else ())
@@ -256,6 +254,16 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             f"evaluate.split: the {split} split has no {', '.join(missing)} records; it has {_list(held)}. The "
             "evaluation needs preferences for the reward model, and the kinds of ppo.prompts_from"
         )
+
+
+def _no_split(split: str, manifest: Manifest) -> str:
+    """That there is no such split, why, and what to do."""
+    splits = {shard.split for shard in manifest.shards}
+    return (
+        f"there is no split {split!r}; there are {_list(splits)}: no source puts records there, or those that are few "
+        f"all fell elsewhere. Give a source of the data {split!r} among its splits, such as splits: {{train: 0.9, "
+        f"{split}: 0.1}}, and build it anew, or name a split that there is"
+    )
 
 
 def _train(manifest: Manifest) -> list[ShardInfo]:

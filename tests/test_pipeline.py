@@ -424,8 +424,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             {"reward": {"objectives": ["factuality"]}, "evaluate": {}},
-            "evaluate.split: there is no split 'test'; there are train. Give a source of the data 'test' among its "
-            "splits, such as splits: {train: 0.9, test: 0.1}, and build it anew",
+            "evaluate.split: there is no split 'test'; there are train: no source puts records there, or those that are "
+            "few all fell elsewhere. Give a source of the data 'test' among its splits, such as splits: {train: 0.9, "
+            "test: 0.1}, and build it anew, or name a split that there is",
         ),
         (
             {

@@ -64,6 +64,7 @@ _SIGNATURES: tuple[tuple[bytes, Medium], ...] = (
     (b"fLaC", "sound"),
     (b"OggS", "sound"),
 )
+_STRUCT = frozenset(("bytes", "path"))  # of a picture, as `datasets` hands it out
 _DEEPEST = 6  # lists and objects in one another that are looked through
 _FEW = 64  # items of a list that are looked at
 
@@ -152,47 +153,52 @@ def unread_media(
         if key in ignored:
             continue
         if key not in asked:
-            found = _held(key, value)
+            found = _media(key, value)
         elif inside and isinstance(value, dict | list) and named_medium(key) is None:
-            found = _inside(str(key), value, 1, by_value=False)
+            found = _media_inside(str(key), value, 1, by_value=False)
         else:
             continue
-        if found is not None:
-            return found
+        first = next((item for item in found if item[0] not in ignored), None)
+        if first is not None:
+            return first
     return None
 
 
-def _held(key: Any, value: Any, depth: int = 0, by_value: bool = True) -> tuple[str, Medium] | None:
-    name = str(key)
-    medium = named_medium(key)
+def _media(
+    key: Any, value: Any, outer: str = "", depth: int = 0, by_value: bool = True
+) -> Iterator[tuple[str, Medium]]:
+    """The names of what holds media in a field, and which; the field itself where its name says so."""
+    name, medium = f"{outer}{key}", named_medium(key)
     if medium is not None and holds_something(value):
-        return name, medium
-    if isinstance(value, dict | list):
-        return _inside(name, value, depth + 1, by_value)
-    medium = medium_of(value) if by_value else None
-    return None if medium is None else (name, medium)
+        yield name, medium
+    elif isinstance(value, dict) and by_value and _STRUCT.issuperset(value):
+        medium = next(filter(None, map(medium_of, value.values())), None)
+        if medium is not None:
+            yield name, medium
+    elif isinstance(value, dict | list):
+        yield from _media_inside(name, value, depth + 1, by_value)
+    elif by_value and (medium := medium_of(value)) is not None:
+        yield name, medium
 
 
-def _inside(
+def _media_inside(
     name: str, value: dict[Any, Any] | list[Any], depth: int, by_value: bool
-) -> tuple[str, Medium] | None:
+) -> Iterator[tuple[str, Medium]]:
     if depth > _DEEPEST:
-        return None
-    if isinstance(value, list):
-        for item in value[:_FEW]:
-            if isinstance(item, dict | list):
-                found = _inside(name, item, depth + 1, by_value)
-            else:
-                medium = medium_of(item) if by_value else None
-                found = None if medium is None else (name, medium)
-            if found is not None:
-                return found
-        return None
-    for key, item in value.items():
-        found = _held(key, item, depth, by_value)
-        if found is not None:
-            return f"{name}.{found[0]}", found[1]
-    return None
+        return
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _media(key, item, f"{name}.", depth, by_value)
+        return
+    for item in value[:_FEW]:
+        if isinstance(item, dict) and by_value and _STRUCT.issuperset(item):
+            medium = next(filter(None, map(medium_of, item.values())), None)
+            if medium is not None:
+                yield name, medium
+        elif isinstance(item, dict | list):
+            yield from _media_inside(name, item, depth + 1, by_value)
+        elif by_value and (medium := medium_of(item)) is not None:
+            yield name, medium
 
 
 @lru_cache(maxsize=4096)

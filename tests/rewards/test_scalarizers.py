@@ -232,6 +232,10 @@ def test_gated() -> None:
     gated = replace(REWARDS, gate_BK=GATE)
     assert scores(Gated(), gated) == close(0.2 - 0.6 + 1.5, (0.2 + 1.5) / 0.7)
     assert scores(Gated(floor=1.0), gated) == close(2 / 3, 2.0)
+    # a floor is shared by the objectives that apply: of two with weights 0.2 and 0.8, a floor of 0.8 makes
+    # 0.2 * 0.2 + 0.8 / 2 = 0.44 and 0.56, so 0.44 * 1 + 0.56 * 3
+    partly = replace(REWARDS, gate_BK=torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.0, 0.8]]))
+    assert scores(Gated(floor=0.8), partly)[1] == pytest.approx(2.12)
     with pytest.raises(UserError, match=r"the reward model has no gate .* reward\.gate"):
         Gated()(REWARDS)
 

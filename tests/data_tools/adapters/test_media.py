@@ -179,6 +179,19 @@ def test_media_inside_what_is_read() -> None:
     assert unread_media(row, {"turns", "image"}, inside=False) is None
     assert unread_media({"turns": [{"value": "a.png"}]}, {"turns"}) is None  # a text that is read
     assert unread_media({"turns": [{"value": "a.png"}]}, ()) == ("turns.value", "picture")
+    both = {
+        "meta": {"image": "a.png", "clip": "a.mp4"},
+        "scan": {"bytes": png(), "path": "1"},
+        "pages": [{"path": "a.jpg"}],
+    }
+    for ignored, left in (
+        ((), ("meta.image", "picture")),
+        (("meta.image",), ("meta.clip", "video")),
+        (("meta",), ("scan", "picture")),
+        (("meta", "scan"), ("pages", "picture")),
+        (("meta", "scan", "pages"), None),
+    ):
+        assert unread_media(both, (), ignored) == left
 
 
 class Photos(FileSource):
