@@ -1,7 +1,7 @@
 """A run in its folder: what it refuses to mix, what it knows before it trains, and what a report calls which model."""
 
-import dataclasses
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
