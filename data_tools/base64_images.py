@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 
-from data_tools.images import ImageError
+from data_tools.image_limits import ImageError
 
 _DATA = re.compile(
     r"data:image/[a-z0-9+.-]+(?:;[^;,\s]*)*?;base64,", re.IGNORECASE
@@ -15,6 +15,11 @@ _SPACE = re.compile(r"\s+")
 # how files of the known formats begin, in base64: bare text that begins so is an image, any other is a path
 _MAGIC = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "Qk")
 _SHORTEST = 64  # characters of base64: no image is smaller, and a path that begins with /9j/ may be
+
+
+def is_data_address(text: str) -> bool:
+    """Whether a text begins as a data address does, which holds what it names."""
+    return text.lstrip()[:5].lower() == "data:"
 
 
 def bytes_of(value: object) -> bytes | None:

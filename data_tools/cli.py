@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from data_tools.commands import audit, build, check, convert, export, preview
+from data_tools.paths import user_path
 from data_tools.printing import PlainConsole, mute_libraries, say
 
 app = typer.Typer(
@@ -24,7 +25,9 @@ app = typer.Typer(
     epilog="Examples:\n\n  mmrlhf data stats data/mix\n\n  mmrlhf data stats data/mix --json | jq .length"
 )
 def stats(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Count what a data directory holds, and audit whether longer answers are the chosen ones."""

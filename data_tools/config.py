@@ -1,8 +1,8 @@
 """Strict YAML into typed configs: unknown keys, wrong types and impossible values are refused with their
 path.
 
-What is left out on purpose: includes, interpolation and environment variables. A config is one file that says
-all.
+Paths are expanded (`data_tools.paths`): those of fields of type `Path`, and texts of type `PathText`. What is left out
+on purpose: includes, and interpolation anywhere else. A config is one file that says all.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origi
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,22 +34,41 @@ from pydantic_core import PydanticCustomError
 from data_tools.errors import UserError
 from data_tools.inputs import did_you_mean
 from data_tools.numbers import check_numbers
+from data_tools.paths import expand_path
 from data_tools.yaml_values import MOST_VALUES, count_values
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
+def expand_paths(value: Any) -> Any:
+    """A path of a config, or several, with every text among them expanded; raises ValueError, as validators do."""
+    if isinstance(value, list | tuple):
+        return [expand_paths(item) for item in value]
+    try:
+        return expand_path(value) if isinstance(value, str) else value
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _holds_path(annotation: Any) -> bool:
+    return annotation is Path or any(map(_holds_path, get_args(annotation)))
+
+
+# a text that may be a path, or something else, such as the name of a model on the hub
+PathText = Annotated[str, AfterValidator(expand_paths)]
+
+
 class Config(BaseModel):
-    """Base of every config: immutable, refuses unknown keys; class defaults are the vetted settings."""
+    """Base of every config: immutable, refuses unknown keys, expands paths; class defaults are the vetted settings."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _check_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_value(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]
         check_numbers(value, field.annotation, field.metadata)
-        return value
+        return expand_paths(value) if _holds_path(field.annotation) else value
 
 
 class _Refused(Exception):
@@ -313,6 +333,11 @@ def plugin(*members: type[Config], functions: type[Config] | None = None) -> Any
     """
     family = _Plugins(members, functions)
     return Annotated[Config, BeforeValidator(family.read), PlainSerializer(family.write), family]
+
+
+def plugin_name(config: Config) -> str:
+    """What messages call a plug-in: its `type`, or the name of a user's class, which has none."""
+    return str(getattr(config, "type", type(config).__name__))
 
 
 def import_object(name: str) -> Any:

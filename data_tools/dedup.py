@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -100,6 +100,27 @@ def merge(kept: PreferenceRecord, copy: PreferenceRecord) -> PreferenceRecord:
             known.add(sense)
             added[name].append(label)
     return with_labels(kept, Labels(**{name: (*getattr(kept, name), *added[name]) for name in LABELS}))
+
+
+def contradicted(kept: Sequence[dict[str, Any]], copy: dict[str, Any]) -> set[str]:
+    """The objectives on which a copy says the opposite of records of the same content (all as `schema.to_json` gives
+    them): the other answer is better, or a yes is a no.
+    """
+    said = {verdict for row in kept for verdict in _verdicts(row)}
+    return {objective for objective, one, other in _verdicts(copy) if (objective, other, one) in said}
+
+
+def _verdicts(row: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What a row says on each objective, as two texts whose order a contradiction turns round."""
+    texts = [response["text"] for response in row["responses"]]
+    for item in row["comparisons"]:
+        if not item["tie"]:
+            yield item["objective"], texts[item["better"]], texts[item["worse"]]
+    for item in row["ratings"]:
+        if item.get("kind") == "binary":
+            yes = item["value"] == item["high"]
+            both = (texts[item["response"]], "")
+            yield item["objective"], *(both if yes else both[::-1])
 
 
 def judgements(record: PreferenceRecord) -> list[tuple[str, Label, int]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data_tools.atomic import new_folder, write_text
 from data_tools.errors import UserError
-from data_tools.images import extension
+from data_tools.images import bare_bytes, extension
 from data_tools.manifest import Manifest, read_manifest
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import open_records
@@ -169,7 +169,10 @@ def _shared(record: PreferenceRecord, objective: str) -> Row:
             for message in record.prompt
         ],
         "images": [
-            {"bytes": image.data, "path": f"{image.sha256[:16]}.{extension(image.data or b'')}"}
+            {
+                "bytes": bare_bytes(image.data or b""),
+                "path": f"{image.sha256[:16]}.{extension(image.data or b'')}",
+            }
             for image in record.images
         ],
         "objective": objective,

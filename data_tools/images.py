@@ -1,46 +1,58 @@
 """The one hardened decoder: encoded bytes -> an upright RGB image, or a reason why not.
 
 Every image of a data set passes through here before anything else sees it. Left out on purpose: fetching URLs
-(an image is bytes or a local file), formats beyond PNG, JPEG, WebP, GIF and BMP, and repairing damaged files. Truncated
-files are refused; of JPEGs, which can hide it, `data_tools.jpeg` says what is found and what isn't.
+(an image is bytes or a local file), formats beyond PNG, JPEG, WebP, GIF, BMP and those of phones (AVIF, HEIC), and
+repairing damaged files. Truncated files are refused; of JPEGs, which can hide it, `data_tools.jpeg` says what is found
+and what isn't.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import io
-import os
-import re
 import struct
 import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from PIL import ExifTags, Image, ImageFile
 
-from data_tools.errors import UserError
 from data_tools.gif import has_trailer
+from data_tools.image_files import read_bytes
+from data_tools.image_kinds import extension, is_known, name_other, phone_format, webp_size
+from data_tools.image_limits import STANDARD, ImageError, ImageLimits, current_limits
 from data_tools.jpeg import MOST_SCANS, is_cut, too_many_scans
-from data_tools.png import plain_size, surely_whole
+from data_tools.metadata import without_metadata
+from data_tools.phone_images import open_format
+from data_tools.png import plain_size, surely_whole, without_long_texts
 from data_tools.schema import ImageRef
+
+__all__ = [
+    "Checked",
+    "ImageError",
+    "ImageLimits",
+    "check_image",
+    "decode_image",
+    "extension",
+    "read_bytes",
+    "read_image",
+]
 
 _JPEGS = ("JPEG", "MPO")
 _PNG_END = b"IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-URL = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]+:(//|[^/\\])")  # a scheme; one letter is a Windows drive
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
-NO_FILE = "no such image file"
+LARGE = f"larger than {STANDARD.max_pixels:,} pixels: used at a smaller size"
 
 _FEW = (
     2**22
 )  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+_QUALITY = 95  # of the JPEG that becomes of a phone's image
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (
     OSError,
@@ -67,22 +79,6 @@ _UPRIGHT = {
 }  # by EXIF orientation
 
 
-class ImageError(UserError):
-    """An image that is refused; the message says why, and `code`, one of `data_tools.source.CODES`, in a word."""
-
-    def __init__(self, message: str, code: str = "image-damaged") -> None:
-        super().__init__(message)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """Refused before it is decoded: more than `max_bytes` encoded, or `max_pixels` (width x height)."""
-
-    max_bytes: int = 32 * 2**20
-    max_pixels: int = 40_000_000
-
-
 @dataclass(frozen=True)
 class Checked:
     """What `check_image` found: `extension` (`png`, `jpg`, `webp`; None for formats that no shard holds), width and
@@ -95,17 +91,20 @@ class Checked:
     notes: tuple[str, ...] = ()
 
 
-def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
+def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     """The image as RGB, turned upright by its EXIF orientation, alpha laid on white, 16 bits scaled to 8.
 
     An animation, or a JPEG of several pictures (MPO, from phones), gives its first frame. The size is read from
-    the header, so a pixel bomb is refused undecoded. EXIF data that can't be read say nothing, and the image stays as
-    it is.
+    the header, so a pixel bomb is refused undecoded; a JPEG of more than `max_pixels`, up to `max_photo_pixels`, is
+    decoded at a half, a quarter or an eighth of its size. EXIF data that can't be read say nothing, and the image stays
+    as it is.
 
     Raises:
-        ImageError: another format, damaged, truncated, or over the limits.
+        ImageError: another format, damaged, truncated, or over the limits (None: `current_limits`).
     """
+    limits = limits or current_limits()
     with _decoding(data, limits) as image:
+        _draft(image, limits.scale(*image.size))
         image.load()
         _refuse_cut(image, data)
         turn = _UPRIGHT.get(_orientation(image))
@@ -113,7 +112,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
         return flat if turn is None else flat.transpose(turn)
 
 
-def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
+def check_image(data: bytes, limits: ImageLimits | None = None) -> Checked:
     """What `decode_image` would give, without making it; refuses what that refuses, and nothing else.
 
     All of the file is read, as only that tells whether it is whole; but a JPEG at an eighth of its size, which leaves
@@ -122,13 +121,21 @@ def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
     Raises:
         ImageError: as `decode_image`.
     """
-    plain = plain_size(data, min(limits.max_pixels, _FEW)) if len(data) <= limits.max_bytes else None
+    limits = limits or current_limits()
+    plain = (
+        plain_size(data, min(limits.max_pixels, STANDARD.max_pixels, _FEW))
+        if len(data) <= limits.max_bytes
+        else None
+    )
     if plain is not None:
+        limits.check_size(*plain)
         return Checked("png", *plain)
     with _decoding(data, limits) as image:
         width, height = image.size
-        if image.format in _JPEGS:
-            image.draft(None, (max(width // 8, 1), max(height // 8, 1)))
+        large = width * height > STANDARD.max_pixels
+        scale = limits.scale(width, height) if image.format in _JPEGS else 1
+        width, height = -(-width // scale), -(-height // scale)
+        _draft(image, 8)
         if image.format != "PNG" or not surely_whole(data):
             image.load()
             _refuse_cut(image, data)
@@ -136,34 +143,38 @@ def check_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Checked:
                 _to_rgb(image)  # palettes and transparent colours can be damaged, too
         if _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
-        return Checked(extension(data), width, height, _notes(image))
+        return Checked(extension(data), width, height, (*_notes(image), *([LARGE] if large else [])))
+
+
+def _draft(image: Image.Image, scale: int) -> None:
+    """Has a JPEG decoded at a part of its size; any other image stays as it is."""
+    if image.format in _JPEGS and scale > 1:
+        image.draft(None, (max(image.width // scale, 1), max(image.height // scale, 1)))
 
 
 @contextlib.contextmanager
 def _decoding(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
     """The image opened, its header checked; what Pillow then finds amiss becomes an `ImageError`."""
     if not data:
-        raise ImageError("the image is empty (0 bytes)", "image-size")
-    if len(data) > limits.max_bytes:
-        raise ImageError(
-            f"the image has {len(data):,} bytes, more than the limit of {limits.max_bytes:,}", "image-size"
-        )
-    webp = _webp_size(data)
+        raise ImageError("the image is empty (0 bytes)", "image-size", "the image is empty")
+    limits.check_bytes(len(data))
+    webp = webp_size(data)
     if webp:
         # Pillow's WebP plugin makes room for the whole canvas on opening, so its size is checked before that
-        _check_pixels(*webp, limits)
+        limits.check_size(*webp)
+    phone = phone_format(data)
+    formats = (open_format(phone),) if phone else FORMATS
     with _strict():
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise ImageError(f"the image is too large to decode: {error}", "image-size") from error
+            image = Image.open(io.BytesIO(without_long_texts(data)), formats=formats)
         except _DAMAGE as error:
-            raise ImageError(f"not a readable {', '.join(FORMATS)} image", _unreadable(data)) from error
-        _check_pixels(*image.size, limits)
+            raise _unreadable(data) from error
+        photo = image.format in _JPEGS
+        limits.check_size(*image.size, photo, photo and "progressive" in image.info)
         cut = f"the {image.format} image is truncated: its end is missing"
         if not _ended(data, image.format):
             raise ImageError(cut, "image-truncated")
-        if image.format in _JPEGS and too_many_scans(data):
+        if photo and too_many_scans(data):
             raise ImageError(
                 f"the JPEG image has more than {MOST_SCANS} scans, each of which takes as long as the whole picture",
                 "image-size",
@@ -173,25 +184,36 @@ def _decoding(data: bytes, limits: ImageLimits) -> Iterator[Image.Image]:
         except _DAMAGE as error:
             if "truncated" in str(error):
                 raise ImageError(cut, "image-truncated") from error
-            raise ImageError(f"the {image.format} image is damaged: {error}") from error
+            damaged = f"the {image.format} image is damaged"
+            raise ImageError(f"{damaged}: {error}", reason=damaged) from error
+
+
+def _unreadable(data: bytes) -> ImageError:
+    """Of bytes that can't be opened: what they are, where they begin as something else."""
+    if is_known(data):
+        return ImageError(f"not a readable {', '.join(FORMATS)} image", "image-damaged")
+    other = name_other(data)
+    if other:
+        return ImageError(f"the image is {other}", "image-format")
+    return ImageError(f"not a readable {', '.join(FORMATS)}, AVIF or HEIC image", "image-format")
 
 
 class _Strict:
-    """Pillow's process-wide switch to accept truncated files, which some libraries turn on, off while any thread
-    decodes.
+    """Pillow's process-wide switches while any thread decodes: truncated files, which some libraries have it accept,
+    are refused, and its own limit of pixels, which photos of 200 million are over, is off: `ImageLimits` has others.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._before = False
+        self._before: tuple[bool, int | None] = (False, None)
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
-                self._before = ImageFile.LOAD_TRUNCATED_IMAGES
-                ImageFile.LOAD_TRUNCATED_IMAGES = False
+                self._before = (ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS)
+                ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = False, None
             self._inside += 1
         try:
             yield
@@ -199,7 +221,7 @@ class _Strict:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
-                    ImageFile.LOAD_TRUNCATED_IMAGES = self._before
+                    ImageFile.LOAD_TRUNCATED_IMAGES, Image.MAX_IMAGE_PIXELS = self._before
 
 
 _strict = _Strict()
@@ -208,13 +230,15 @@ _strict = _Strict()
 def image_size(data: bytes) -> tuple[int, int] | None:
     """Width and height by the header, undecoded; None where there is none that can be read, which `decode_image`
     refuses."""
-    size = _webp_size(data)
+    size = webp_size(data)
     if size:
         return size
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        phone = phone_format(data)
+        formats = (open_format(phone),) if phone else FORMATS
+        with _strict(), Image.open(io.BytesIO(without_long_texts(data)), formats=formats) as image:
             return image.size
-    except _DAMAGE:
+    except (*_DAMAGE, ImageError):
         return None
 
 
@@ -226,66 +250,10 @@ def encode_png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def read_bytes(
-    ref: ImageRef,
-    root: Path | None = None,
-    limits: ImageLimits = ImageLimits(),
-) -> bytes:
-    """The encoded bytes of an image held in memory or in a local file (below `root`, where given).
-
-    Raises:
-        ImageError: a URL, no such file, a path that leaves `root`, too many bytes, or not the bytes of its
-            hash.
-    """
-    if ref.data is not None:
-        return ref.data
-    assert ref.path is not None
-    path = local_path(ref.path, root)
-    try:
-        if not path.is_file():
-            raise ImageError(f"{path}: {NO_FILE}", "image-missing")
-        size = path.stat().st_size
-        if size > limits.max_bytes:
-            raise ImageError(
-                f"{path}: has {size:,} bytes, more than the limit of {limits.max_bytes:,}", "image-size"
-            )
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: can't be read ({error})", "image-missing") from error
-    if ref.sha256 and hashlib.sha256(data).hexdigest() != ref.sha256:
-        raise ImageError(f"{path}: has changed since it was indexed (another sha256)")
-    return data
-
-
-def local_path(name: str, root: Path | None = None) -> Path:
-    """The file `name` names, below `root` where given; refuses URLs and paths that leave `root`."""
-    if URL.match(name):
-        raise ImageError(f"{name[:80]}: is a URL; images are read from local files only", "image-url")
-    if root is None:
-        return Path(name)
-    path = os.path.join(root, name)
-    try:
-        inside = os.path.join(_real(str(root)), "")
-        # links of a folder are followed once, not for each of its pictures
-        real = os.path.join(_real(os.path.dirname(path)), os.path.basename(path))
-        if os.path.islink(real) or os.path.basename(path) in ("", ".", ".."):
-            real = os.path.realpath(path)
-        if not real.startswith(inside):
-            raise ImageError(f"{name[:80]}: leaves the image folder {root}", "image-outside")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ImageError(f"{name[:80]!r}: not a path ({error})", "image-missing") from error
-    return Path(path)
-
-
-@lru_cache(maxsize=4096)
-def _real(folder: str) -> str:
-    return os.path.realpath(folder)
-
-
 def read_image(
     ref: ImageRef,
     root: Path | None = None,
-    limits: ImageLimits = ImageLimits(),
+    limits: ImageLimits | None = None,
 ) -> Image.Image:
     """`decode_image` of `read_bytes`: the image a record refers to."""
     return decode_image(read_bytes(ref, root, limits), limits)
@@ -303,54 +271,48 @@ def thumbnail(ref: ImageRef, size: int) -> str:
 
 
 def data_url(ref: ImageRef) -> str:
-    """An image as a data URL, in the bytes it has where these are PNG, JPEG or WebP.
+    """An image as a data URL, in the bytes it has, less its metadata, where these are PNG, JPEG or WebP.
 
     Raises:
         ImageError: it can't be read.
     """
-    data = read_bytes(ref)
-    kind = extension(data)
-    if kind is None:
-        kind, data = "png", encode_png(decode_image(data))
-    return f"data:{_MEDIA[kind]};base64,{base64.b64encode(data).decode()}"
+    data = bare_bytes(stored_bytes(read_bytes(ref)))
+    return f"data:{_MEDIA[extension(data) or 'png']};base64,{base64.b64encode(data).decode()}"
 
 
-def extension(data: bytes) -> str | None:
-    """`png`, `jpg` or `webp` by the first bytes, the formats a shard holds; None for any other."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "png"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "jpg"
-    return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
+def stored_bytes(data: bytes) -> bytes:
+    """An image as a shard holds it: PNG, JPEG and WebP as they are, GIF and BMP as PNG, AVIF and HEIC as JPEG.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    if extension(data):
+        return data
+    image = decode_image(data)
+    if phone_format(data) is None:
+        return encode_png(image)
+    buffer = io.BytesIO()
+    bare = Image.frombytes("RGB", image.size, image.tobytes())
+    bare.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
-def _check_pixels(width: int, height: int, limits: ImageLimits) -> None:
-    if width < 1 or height < 1:
-        raise ImageError(f"the image has no pixels ({width} x {height})", "image-size")
-    if width * height > limits.max_pixels:
-        raise ImageError(
-            f"the image has {width} x {height} pixels, more than the limit of {limits.max_pixels:,}",
-            "image-size",
-        )
+def bare_bytes(data: bytes) -> bytes:
+    """A PNG, JPEG or WebP without metadata but its orientation: the same picture, without where and by whom it was
+    taken, and without EXIF data and texts over which other readers stumble. The same bytes where it has none.
+    """
+    return without_metadata(data, lambda: _turned(data))
 
 
-def _webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from a WebP header; None where the bytes are no WebP or the header is cut short."""
-    if extension(data) != "webp" or len(data) < 30:
-        return None
-    kind = data[12:16]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(data[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
-
-
-def _unreadable(data: bytes) -> str:
-    """The code of bytes that can't be opened: `image-damaged` where they begin as one of the formats."""
-    known = extension(data) is not None or data[:4] == b"GIF8" or data[:2] == b"BM"
-    return "image-damaged" if known else "image-format"
+def _turned(data: bytes) -> int:
+    """The EXIF orientation of encoded bytes; 1 where they can't be decoded."""
+    try:
+        with _decoding(data, current_limits()) as image:
+            if image.format == "PNG":  # whose EXIF data may stand behind its pixels
+                image.load()
+            return _orientation(image)
+    except ImageError:
+        return 1
 
 
 def _refuse_cut(image: Image.Image, data: bytes) -> None:

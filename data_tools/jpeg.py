@@ -46,7 +46,7 @@ def too_many_scans(data: bytes) -> bool:
     """Whether a JPEG has more than `MOST_SCANS` scans: of a few bytes each, but each a pass over the whole picture."""
     if data.count(b"\xff\xda") <= MOST_SCANS:  # no file that is what it should be needs more than this look
         return False
-    return sum(marker == _SCAN for marker, *_ in _segments(data)) > MOST_SCANS
+    return sum(marker == _SCAN for marker, *_ in segments(data)) > MOST_SCANS
 
 
 def is_cut(data: bytes, image: Image.Image) -> bool:
@@ -89,7 +89,7 @@ def _ends_grey(image: Image.Image) -> bool:
 def _first_scan(data: bytes) -> _FirstScan | None:
     """None where the first scan isn't of all components, or its codes aren't Huffman's."""
     frame, parts, high = 0, 0, 8
-    for marker, start, stop in _segments(data):
+    for marker, start, stop in segments(data):
         if marker in _FRAMES and not frame and start + 8 <= stop:
             frame, parts = marker, data[start + 7]
             # one component alone has blocks of 8, whatever its factors
@@ -103,7 +103,7 @@ def _first_scan(data: bytes) -> _FirstScan | None:
     return None
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Marker, place of the length, and end (of a scan, with its codes) of each segment of a file's first picture."""
     place = 2
     while place + 4 <= len(data):

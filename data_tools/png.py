@@ -7,7 +7,7 @@ the others only decoding tells.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # by colour type, the depths in bits and the channels; not of palettes (3), whose indices can point outside them
@@ -83,3 +83,56 @@ def _unpacks(packed: bytes, row: int, height: int) -> bool:
     if not stream.eof or len(raw) != row * height:
         return False
     return max(raw[::row], default=_LARGEST_FILTER + 1) <= _LARGEST_FILTER
+
+
+_PACKED_TEXTS = (b"zTXt", b"iTXt", b"iCCP")
+LONGEST_TEXT = 2**20  # bytes of a text or colour profile, unpacked; Pillow reads no longer ones
+MOST_TEXTS = 2**24  # of all of them
+
+
+def chunk_spans(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start (of its length) and end (of its checksum) of each chunk in the bytes, up to the end mark."""
+    place = len(_SIGNATURE)
+    while place + 12 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if end > len(data):
+            return
+        name = data[place + 4 : place + 8]
+        yield name, place, end
+        if name == b"IEND":
+            return
+        place = end
+
+
+def without_long_texts(data: bytes) -> bytes:
+    """A PNG without the texts and colour profiles that Pillow refuses the whole picture for; any other bytes, and a
+    PNG that has none such, as they are.
+    """
+    if not data.startswith(_SIGNATURE) or not any(name in data for name in _PACKED_TEXTS):
+        return data
+    kept, place, total = [], 0, 0
+    for name, start, end in chunk_spans(data):
+        if name not in _PACKED_TEXTS:
+            continue
+        size = min(unpacked_size(name, data[start + 8 : end - 4]), LONGEST_TEXT + 1)
+        if size > LONGEST_TEXT or total + size > MOST_TEXTS:
+            kept.append(data[place:start])
+            place = end
+        else:
+            total += size
+    return b"".join([*kept, data[place:]]) if place else data
+
+
+def unpacked_size(name: bytes, body: bytes) -> int:
+    """How long a packed text is, where it is no longer than `LONGEST_TEXT`; 0 for one that can't be unpacked."""
+    _, _, rest = body.partition(b"\0")  # behind its keyword, and how it is packed
+    packed = rest[1:]
+    if name == b"iTXt":
+        if rest[:1] != b"\1":
+            return 0
+        # behind two bytes its language and its translated keyword, each up to a zero
+        packed = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    try:
+        return len(zlib.decompressobj().decompress(packed, LONGEST_TEXT + 1))
+    except zlib.error:
+        return 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.images import ImageError, decode_image, encode_png, extension, read_bytes
+from data_tools.images import ImageError, bare_bytes, extension, read_bytes, stored_bytes
 from data_tools.manifest import Kind, ShardInfo
 from data_tools.schema import ImageRef, Modality, PreferenceRecord, SchemaError, to_json
 from data_tools.tar import TarWriter
@@ -59,9 +59,13 @@ class Group:
 class ShardWriter:
     """Writes the records of a group, one after the other; `finish` makes the file appear, `discard` removes it."""
 
-    def __init__(self, path: Path, group: Group, first: int = 0, prefix: str = "") -> None:
-        """The keys are `prefix` and a number of eight digits that counts from `first`."""
-        self.tar, self.group = TarWriter(path), group
+    def __init__(
+        self, path: Path, group: Group, first: int = 0, prefix: str = "", keep_metadata: bool = False
+    ) -> None:
+        """The keys are `prefix` and a number of eight digits that counts from `first`; `keep_metadata` as in
+        `make_ready`.
+        """
+        self.tar, self.group, self.keep_metadata = TarWriter(path), group, keep_metadata
         self.first, self.prefix = first, prefix
         self.records = 0
         self.objectives: Counter[str] = Counter()
@@ -75,7 +79,7 @@ class ShardWriter:
         Raises:
             UserError: an image is bad, or it can't be written as JSON.
         """
-        ready = make_ready(record)
+        ready = make_ready(record, self.keep_metadata)
         self.add_ready(ready)
         return ready
 
@@ -137,13 +141,13 @@ class Ready:
         return [(extension(data) or "", len(data)) for data in self.images]
 
 
-def make_ready(record: PreferenceRecord) -> Ready:
-    """The record as `ShardWriter.add_ready` takes it.
+def make_ready(record: PreferenceRecord, keep_metadata: bool = False) -> Ready:
+    """The record as `ShardWriter.add_ready` takes it, its images without metadata but where that is kept.
 
     Raises:
         UserError: an image is bad, or it can't be written as JSON.
     """
-    images = [image_bytes(record, image) for image in record.images]
+    images = [image_bytes(record, image, keep_metadata) for image in record.images]
     row = to_json(record)
     row["images"] = [
         {"sha256": digest, **({"notes": said["notes"]} if "notes" in said else {})}
@@ -172,19 +176,21 @@ def record_bytes(row: dict[str, Any]) -> bytes:
         ) from error
 
 
-def image_bytes(record: PreferenceRecord, image: ImageRef) -> tuple[bytes, str]:
-    """An image's bytes as a shard holds them, and their sha256: as they are where they are PNG, JPEG or WebP, else
-    as PNG.
+def image_bytes(record: PreferenceRecord, image: ImageRef, keep_metadata: bool = False) -> tuple[bytes, str]:
+    """An image's bytes as a shard holds them (see `images.stored_bytes`), and their sha256; without metadata
+    (`images.bare_bytes`), unless that is kept.
 
     Raises:
         ImageError: it can't be read; the message names the record.
     """
     try:
-        data = read_bytes(image)
-        if extension(data):
-            # the hash that the record says was taken of these bytes, or compared with them when they were read
-            return data, image.sha256 or hashlib.sha256(data).hexdigest()
-        data = encode_png(decode_image(data))
-        return data, hashlib.sha256(data).hexdigest()
+        read = read_bytes(image)
+        data = stored_bytes(read)
+        data = data if keep_metadata else bare_bytes(data)
+        # the hash that the record says was taken of these bytes, or compared with them when they were read
+        known = image.sha256 if data is read else ""
+        return data, known or hashlib.sha256(data).hexdigest()
     except ImageError as error:
-        raise ImageError(f"record {record.id} of {record.source}: {error}") from error
+        raise ImageError(
+            f"record {record.id} of {record.source}: {error}", error.code, error.reason
+        ) from error

@@ -210,7 +210,10 @@ def open_records(
     shards = [shard for shard in manifest.shards if shard.split == split]
     if not shards:
         known = ", ".join(sorted({shard.split for shard in manifest.shards})) or "none"
-        raise UserError(f"{directory}: has no split {split!r}; it has: {known}")
+        raise UserError(
+            f"{directory}: has no split {split!r}; it has: {known}. Name one of these, or give a source a share of it "
+            f"(splits: {{train: 0.9, {split}: 0.1}}) and build the data again"
+        )
     if kind is not None:
         known = ", ".join(sorted({shard.kind for shard in shards}))
         shards = [shard for shard in shards if shard.kind == kind]

@@ -23,7 +23,10 @@ CODES = {
     "text-damaged": "a text can't be stored as UTF-8",
     "same-answers": "two answers that should differ are the same",
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
-    "not-supported": "video, audio, tools, or another thing that no record holds",
+    "not-supported": "tools, or another thing that no record holds",
+    "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
+    "two-prompts": "two conversations that differ before their last answers: counted apart from malformed rows",
+    "media-unread": "a field holds a picture that the adapter doesn't read",
     "image-missing": "an image isn't there",
     "image-url": "an image is an address, and nothing is fetched",
     "image-outside": "an image's path leads out of its folder",
@@ -34,6 +37,8 @@ CODES = {
     "id-twice": "another row of the source has the same id",
     "schema": "the record would break another rule of the schema",
 }
+
+APART = ("other-modality", "two-prompts")  # codes of rows that are sound, and yet no record
 
 
 @dataclass(frozen=True)

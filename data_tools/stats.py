@@ -52,7 +52,7 @@ def summary(
     - flip_pairs: by split, the pairs of which both records are there;
     - rows, rejected, duplicates, merged, filtered, dropped: what the build read and left out, and why;
     - leaks: records that hang together across splits which the input fixes (see `data_tools.splits`);
-    - notes: what the build's remedies couldn't do, a sentence each.
+    - notes: merged copies that contradict each other, and what the build's remedies couldn't do, a sentence each.
     """
     counts: Counter[tuple[str, str, str, str]] = Counter()
     for shard in shards:

@@ -11,13 +11,17 @@ from data_tools.images import ImageError, read_image
 from data_tools.printing import say
 from data_tools.schema import ImageRef, Message, PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.batch import encode_prompt
+from mmrlhf.models.batch import PromptTooLong, encode_prompt
 from mmrlhf.models.generate import generate
 from mmrlhf.models.load import choose_device, load_vlm
 from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import console
+
+
+class QuestionTooLong(UserError):
+    """What was said and asked is longer than what the model reads."""
 
 
 def converse(
@@ -61,7 +65,10 @@ def converse(
             return
         if not line.strip():
             return
-        say(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+        try:
+            say(_answer(vlm, turns, refs, line, temperature, max_new_tokens, wanted))
+        except QuestionTooLong as error:
+            console.print(str(error), style="yellow", markup=False)
 
 
 def _wanted(model: str, weights: str | None) -> dict[str, float] | None:
@@ -95,7 +102,14 @@ def _answer(
     """Adds the question and the answer to `turns`; the picture stands before the first question."""
     turns.append(user(*range(len(refs)), question) if not turns else user(question))
     record = PreferenceRecord(id="chat", source="chat", prompt=tuple(turns), images=refs)
-    prompt = encode_prompt(vlm, with_weights(record, wanted) if wanted else record)
-    text = decode(vlm, generate(vlm, [prompt], max_new_tokens, temperature)[0])
+    try:
+        prompt = encode_prompt(vlm, with_weights(record, wanted) if wanted else record)
+    except PromptTooLong as error:
+        turns.pop()
+        raise QuestionTooLong(
+            f"the question is too long: {str(error).removeprefix('record chat: ')}"
+        ) from error
+    room = max_new_tokens if vlm.context is None else vlm.context - len(prompt.input_ids)
+    text = decode(vlm, generate(vlm, [prompt], min(max_new_tokens, room), temperature)[0])
     turns.append(assistant(text))
     return text

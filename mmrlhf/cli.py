@@ -13,6 +13,7 @@ import typer
 
 from data_tools.cli import app as data_app
 from data_tools.errors import RunError, Stopped, UserError
+from data_tools.paths import expand_path, user_path
 from data_tools.printing import mute_libraries, say
 from mmrlhf.cli_evaluate import app as evaluate_app
 from mmrlhf.cli_shared import (
@@ -94,8 +95,12 @@ for _name, _about in STAGES.items():
 
 @app.command()
 def chat(
-    model: Annotated[str, typer.Option("--model", "-m", help="model directory, hub id, or 'tiny'")] = "tiny",
-    image: Annotated[Path | None, typer.Option("--image", "-i", help="picture to talk about")] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="model directory, hub id, or 'tiny'", parser=expand_path)
+    ] = "tiny",
+    image: Annotated[
+        Path | None, typer.Option("--image", "-i", help="picture to talk about", parser=user_path)
+    ] = None,
     question: Annotated[str | None, typer.Argument(help="what to ask; nothing: ask at a prompt")] = None,
     temperature: Annotated[float, typer.Option(min=0, help="0: the likeliest answer")] = 0.0,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="longest answer")] = 256,
@@ -120,7 +125,9 @@ def chat(
 
 @app.command("serve-reward")
 def serve_reward(
-    model: Annotated[Path, typer.Argument(help="folder of a reward model", metavar="MODEL")],
+    model: Annotated[
+        Path, typer.Argument(help="folder of a reward model", metavar="MODEL", parser=user_path)
+    ],
     host: Annotated[
         str, typer.Option(help="address to listen on; 0.0.0.0: all of this machine's")
     ] = "127.0.0.1",
@@ -178,7 +185,9 @@ def serve_reward(
 
 @app.command()
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="also check this config")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="also check this config", parser=user_path)
+    ] = None,
 ) -> None:
     """Check this machine and installation: versions, devices, memory, the bundled model."""
     quiet_libraries()

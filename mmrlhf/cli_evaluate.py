@@ -7,13 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
+from data_tools.paths import expand_path, user_path
 from data_tools.printing import PlainConsole
 from mmrlhf.cli_shared import ConfigFile, ConfigOption, Sets, open_run, quiet_libraries, show_summary
 
 app = typer.Typer(no_args_is_help=True, help="Measure policies and reward models.")
 
-Model = Annotated[str | None, typer.Option("--model", "-m", help="folder of a reward model, for no run's")]
-Data = Annotated[Path | None, typer.Option(help="with --model: folder of a built data set")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="folder of a reward model, for no run's", parser=expand_path),
+]
+Data = Annotated[Path | None, typer.Option(help="with --model: folder of a built data set", parser=user_path)]
 Split = Annotated[str | None, typer.Option(help="with --data: its split; nothing: test")]
 BenchmarkName = Annotated[
     str | None,
@@ -22,10 +26,13 @@ BenchmarkName = Annotated[
 Rows = Annotated[
     list[Path] | None,
     typer.Option(
-        help="the benchmark's rows: a file or folder of JSON, Parquet or tars (any number of times)"
+        help="the benchmark's rows: a file or folder of JSON, Parquet or tars (any number of times)",
+        parser=user_path,
     ),
 ]
-Images = Annotated[Path | None, typer.Option(help="folder of the rows' images; nothing: the rows' own")]
+Images = Annotated[
+    Path | None, typer.Option(help="folder of the rows' images; nothing: the rows' own", parser=user_path)
+]
 Objective = Annotated[
     list[str] | None,
     typer.Option(help="head to score a benchmark by, or mean (any number of times); nothing: all of them"),
@@ -52,13 +59,19 @@ Gradients = Annotated[
 ]
 TextModel = Annotated[
     str | None,
-    typer.Option(help="folder of a reward model trained on text: where it fails, the image is needed"),
+    typer.Option(
+        help="folder of a reward model trained on text: where it fails, the image is needed",
+        parser=expand_path,
+    ),
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="records of one batch; nothing: 64")]
 Seed = Annotated[int | None, typer.Option(min=0, help="draws records, other images and intervals")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="folder of reward.json and reward.html; nothing: the run's, or reward_evaluation"),
+    typer.Option(
+        help="folder of reward.json and reward.html; nothing: the run's, or reward_evaluation",
+        parser=user_path,
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from data_tools.errors import UserError
+from data_tools.paths import user_path
 from data_tools.printing import PlainConsole
 
 if TYPE_CHECKING:
@@ -16,9 +17,14 @@ if TYPE_CHECKING:
     from mmrlhf.pipeline import Run
 
 ConfigFile = Annotated[
-    Path | None, typer.Argument(metavar="CONFIG", help="YAML file of a run, such as configs/quickstart.yaml")
+    Path | None,
+    typer.Argument(
+        metavar="CONFIG", help="YAML file of a run, such as configs/quickstart.yaml", parser=user_path
+    ),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="the same, as an option")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="the same, as an option", parser=user_path)
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", "-s", help="override a setting: --set ppo.steps=50 (any number of times)"),

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 
@@ -31,7 +32,10 @@ PACKAGES = (
 def examine() -> bool:
     """Prints what was found, one line a check, and says whether all of it is well."""
     table = Table("", "check", "found", box=None)
-    checks = [_python(), *map(_package, PACKAGES), _device(), _memory(), _disk(), _model()]
+    checks = [
+        *(_python(), *map(_package, PACKAGES), _phone_images("HEIC"), _phone_images("AVIF")),
+        *(_device(), _memory(), _disk(), _model()),
+    ]
     for well, name, found in checks:
         table.add_row(styled("ok", "green") if well else styled("no", "red"), name, found)
     PlainConsole().print(table)
@@ -50,6 +54,14 @@ def _package(name: str) -> Check:
         return True, name, importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return False, name, f"not installed: pip install {name}"
+
+
+def _phone_images(kind: Literal["HEIC", "AVIF"]) -> Check:
+    """Images of phones are read or not; neither is a fault, as most data have none."""
+    from data_tools.phone_images import NO_AVIF, NO_HEIC, reads_avif, reads_heic
+
+    readable, lacking = (reads_heic(), NO_HEIC) if kind == "HEIC" else (reads_avif(), NO_AVIF)
+    return True, f"{kind} images", "read" if readable else lacking.partition(": ")[2]
 
 
 def _device() -> Check:

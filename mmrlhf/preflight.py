@@ -8,8 +8,13 @@ from pathlib import Path
 
 from data_tools.errors import UserError
 from data_tools.manifest import Manifest, ShardInfo, read_manifest
-from mmrlhf.config import AdaptiveMixture, RewardConfig, RunConfig
+from data_tools.schema import PreferenceRecord
+from data_tools.shards import open_records
+from mmrlhf.config import AdaptiveMixture, PpoConfig, RewardConfig, RunConfig
+from mmrlhf.config.base import set_otherwise
 from mmrlhf.config.metric_names import MODALITIES, OF_LABELS
+from mmrlhf.rewards.scalarizers import SafetyGate
+from mmrlhf.rl.trial import silent_objectives, try_plugins
 
 
 def check_data(config: RunConfig, data: Path) -> list[str]:
@@ -26,8 +31,12 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
         *_metrics(config, manifest),
         *_split(config, manifest),
     ]
+    if not mistakes and config.ppo:
+        mistakes = list(_silent(config.ppo, data))
     if mistakes:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
+    if config.ppo and (failed := list(try_plugins(config.ppo, config.objectives))):
+        raise UserError("\n".join(failed))
     return [*_unlearnt(config, manifest), *_unjudged(config, manifest)]
 
 
@@ -81,18 +90,47 @@ def _metrics(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             yield f"ppo.best_by: no prompt is of modality {needed}, so there is no {name}"
 
 
+def _silent(config: PpoConfig, data: Path) -> Iterator[str]:
+    """Objectives beside the heads that apply to no prompt, and flags that none has."""
+    sets = [open_records(data, "train", kind=kind) for kind in config.prompts_from]
+
+    def prompts() -> Iterator[PreferenceRecord]:
+        return (each.outline(i) for each in sets for i in range(len(each)))
+
+    if config.objectives:
+        yield from silent_objectives(config.objectives, prompts())
+    for variant in config.variants:
+        gate = variant.scalarizer
+        asks = isinstance(gate, SafetyGate) and gate.flag and set_otherwise(gate, "flag")
+        if asks and not any(map(gate.flags, prompts())):
+            yield (
+                f"ppo.variants: {variant.name}: flag: no prompt of the train split has {gate.flag} as true in its "
+                "reference or provenance, so none is flagged; name another key, or leave flag out"
+            )
+
+
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
-    """Prompts of a kind on which no head learns; judges other than heads may apply to any."""
-    if not (config.ppo and config.reward) or config.ppo.objectives:
+    """Kinds of prompts on which no head learns, where nothing else judges them; and heads that learn on no kind of
+    prompt there is."""
+    if not (config.ppo and config.reward):
         return
     train = _train(manifest)
-    for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from}):
-        of_kind = [shard for shard in train if shard.modality == modality]
-        if not _learnt(config.reward, of_kind) & set(config.reward.objectives):
+    heads = set(config.reward.objectives)
+    learnt = {
+        modality: heads & _learnt(config.reward, [shard for shard in train if shard.modality == modality])
+        for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from})
+    }
+    for modality, names in learnt.items():
+        if not names and not config.ppo.objectives:
             yield (
-                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so all answers to them "
-                "score 0: they only hold the policy near its reference, and let answers end. Leave them out where that "
-                "isn't meant"
+                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so answers to them are "
+                "left out (the metric unjudged) and teach nothing. Leave such prompts out, which saves their sampling"
+            )
+    for name in config.reward.objectives:
+        if learnt and not any(name in names for names in learnt.values()):
+            yield (
+                f"reward.objectives: {name} isn't judged on any record of modality {' or '.join(learnt)}, which are "
+                "those of ppo.prompts_from, so it doesn't count in PPO"
             )
 
 
@@ -202,14 +240,12 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     """The evaluation scores preferences, and answers the kinds of prompts that PPO does."""
     if not config.evaluate:
         return
-    split = config.evaluate.split
+    split, safety = config.evaluate.split, config.evaluate.safety_split
+    if safety is not None and not _kinds_of(manifest, safety):
+        yield f"evaluate.safety_split: {_no_split(safety, manifest)}"
     held = _kinds_of(manifest, split)
     if not held:
-        splits = {shard.split for shard in manifest.shards}
-        yield (
-            f"evaluate.split: there is no split {split!r}; there are {_list(splits)}. Give a source of the data "
-            f"{split!r} among its splits, such as splits: {{train: 0.9, {split}: 0.1}}, and build it anew"
-        )
+        yield f"evaluate.split: {_no_split(split, manifest)}"
         return
     asked: set[str] = {"preference"} if config.reward else set()
     asked |= set(config.ppo.prompts_from if config.ppo else ())
@@ -218,6 +254,16 @@ def _split(config: RunConfig, manifest: Manifest) -> Iterator[str]:
             f"evaluate.split: the {split} split has no {', '.join(missing)} records; it has {_list(held)}. The "
             "evaluation needs preferences for the reward model, and the kinds of ppo.prompts_from"
         )
+
+
+def _no_split(split: str, manifest: Manifest) -> str:
+    """That there is no such split, why, and what to do."""
+    splits = {shard.split for shard in manifest.shards}
+    return (
+        f"there is no split {split!r}; there are {_list(splits)}: no source puts records there, or those that are few "
+        f"all fell elsewhere. Give a source of the data {split!r} among its splits, such as splits: {{train: 0.9, "
+        f"{split}: 0.1}}, and build it anew, or name a split that there is"
+    )
 
 
 def _train(manifest: Manifest) -> list[ShardInfo]:

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig
 from mmrlhf.models.load import check_model, load_vlm
+from mmrlhf.models.parts import left_without_adapters
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import check_policy
@@ -48,6 +49,11 @@ class RunModels:
         vlm = load_vlm(settings, self.accelerator.device, trainable)
         if vlm.rows_because:
             self._say(f"{settings.path}: answers to one prompt are read one by one, since {vlm.rows_because}")
+        if trainable and settings.lora and (left := left_without_adapters(vlm.core, settings.path)):
+            self._say(f"{settings.path}: LoRA leaves out what is no linear layer: {left}")
+        if vlm.apart_because:
+            what = "pictures are encoded" if vlm.one_by_one else "positions are counted"
+            self._say(f"{settings.path}: {what} one prompt at a time, since {vlm.apart_because}")
         return vlm
 
     def keep_features(self, models: dict[str, VLM | None], alone: bool = False) -> None:

@@ -21,11 +21,23 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return masked_sum(values, mask) / mask.sum().clamp(min=1)
 
 
+def rounding(largest: Tensor) -> Tensor:
+    """How far apart rewards, of which `largest` is the size, may lie by float32's rounding alone."""
+    return (1e-6 * largest.abs()).clamp(min=1e-5)
+
+
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """`values` shifted and scaled to mean 0 and variance 1 over the mask (the biased estimate), 0 outside it."""
+    """`values` shifted and scaled to mean 0 and variance 1 over the mask (the biased estimate), 0 outside it.
+
+    All are exactly 0 where they differ by rounding only, which would else be scaled up to look like a difference.
+    """
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
-    return ((values - mean) * torch.rsqrt(variance + 1e-8)).masked_fill(~mask, 0.0)
+    white = ((values - mean) * torch.rsqrt(variance + 1e-8)).masked_fill(~mask, 0.0)
+    kept = values[mask]
+    if not kept.numel() or kept.max() - kept.min() <= rounding(kept.abs().max()):
+        return torch.zeros_like(white)
+    return white
 
 
 def token_logprobs(logits: Tensor, ids: Tensor) -> Tensor:

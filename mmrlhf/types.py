@@ -181,6 +181,27 @@ class Rollout:
     values_BTK: Tensor | None  # the critics' values at the same time
     abstained_BK: Tensor | None = None  # bool: judges that had to give no reward (`Rewards`)
 
+    def rewards(self, objectives: Sequence[str]) -> Rewards:
+        """What the judges said, for a scalarizer."""
+        return Rewards(
+            objectives=tuple(objectives),
+            mean_BK=self.rewards_BK,
+            judged_BK=self.judged_BK,
+            std_BK=self.std_BK,
+            gate_BK=self.gate_BK,
+            asked_BK=self.asked_BK,
+            group_B=self.group_B,
+        )
+
+    def only(self, index: Tensor) -> Rollout:
+        """Some of the answers; tokens are padded to the longest of them."""
+        rows = tuple(self.rows[i] for i in index.tolist())
+        longest = max((len(row.answer_ids) for row in rows), default=0)
+        kept = _indexed(self, index)
+        for name in ("logprobs_BT", "values_BTK"):
+            kept[name] = None if kept[name] is None else kept[name][:, :longest]
+        return Rollout(rows=rows, texts=tuple(self.texts[i] for i in index.tolist()), **kept)
+
 
 @dataclass(frozen=True)
 class Outcomes:
@@ -233,6 +254,7 @@ class ExperienceBatch:
     advantages_BT: Tensor
     values_BTK: Tensor | None  # before each token, by critic; None without critics
     returns_BTK: Tensor | None
+    learns_BK: Tensor | None = None  # bool: whether a critic learns from the answer; None: each does
 
     def select(self, index: list[int]) -> ExperienceBatch:
         """The experience of some rows."""

@@ -424,8 +424,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             {"reward": {"objectives": ["factuality"]}, "evaluate": {}},
-            "evaluate.split: there is no split 'test'; there are train. Give a source of the data 'test' among its "
-            "splits, such as splits: {train: 0.9, test: 0.1}, and build it anew",
+            "evaluate.split: there is no split 'test'; there are train: no source puts records there, or those that are "
+            "few all fell elsewhere. Give a source of the data 'test' among its splits, such as splits: {train: 0.9, "
+            "test: 0.1}, and build it anew, or name a split that there is",
         ),
         (
             {
@@ -509,7 +510,7 @@ def test_prompts_that_no_objective_applies_to_are_told_of(tmp_path: Path) -> Non
     sections: dict[str, Any] = {"reward": {"objectives": ["safety"]}, "ppo": {"prompts_from": ["prompt"]}}
     (word,) = check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data")
     assert word.startswith(
-        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so all"
+        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so answers"
     )
     sections["ppo"]["objectives"] = [{"type": "length", "name": "brief", "target": 5}]
     assert check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data") == []

@@ -63,3 +63,13 @@ def test_the_gradient_of_an_entropy_with_an_impossible_token_is_finite() -> None
         (100 * entropy(logits)).backward()
         assert logits.grad is not None
         assert logits.grad.tolist() == pytest.approx([expected, -expected, 0.0], abs=1e-3)
+
+
+def test_whitening_leaves_nothing_of_rounding() -> None:
+    """1000 and what float32 makes of its neighbours; a difference of 0.1 is one."""
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    alike = torch.tensor([[1000.0, 1000.0001, 999.9999, 1000.0]])
+    assert whiten(alike, mask).tolist() == [[0.0] * 4]
+    apart = whiten(torch.tensor([[1000.0, 1000.1, 1000.0, 1000.1]]), mask)
+    torch.testing.assert_close(apart, torch.tensor([[-1.0, 1.0, -1.0, 1.0]]), rtol=1e-3, atol=1e-3)
+    assert whiten(torch.tensor([[7.0]]), torch.tensor([[False]])).tolist() == [[0.0]]

@@ -13,18 +13,15 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from data_tools.adapters.media import Watched, refuse_unread_media
+from data_tools.adapters.row_error import RowError
 from data_tools.base64_images import bytes_of, path_of
-from data_tools.images import (
-    ImageError,
-    check_image,
-    decode_image,
-    encode_png,
-    extension,
-    local_path,
-    read_bytes,
-)
+from data_tools.image_files import local_path, read_bytes
+from data_tools.image_kinds import is_known
+from data_tools.image_limits import ImageError
+from data_tools.images import check_image, stored_bytes
 from data_tools.rows.hub import is_hub_name
 from data_tools.rows.open import image_folders, passed_over, pieces, read_rows
 from data_tools.rows.piece import Piece
@@ -37,23 +34,13 @@ from data_tools.schema import (
     Response,
     SchemaError,
 )
-from data_tools.source import CODES, Read, Rejected, Source
+from data_tools.source import Read, Rejected, Source
 
 __all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "take_image", "take_text"]
 
+MadeT = TypeVar("MadeT")
 MARK = "<image>"  # where a text shows an image
 MOST_GROUPED = 64  # rows made one record; where more of one key follow one another, another begins
-
-
-class RowError(Exception):
-    """A row can't be made a record; the text is the reason, the same for every row with this fault, and `code` one of
-    `data_tools.source.CODES`.
-    """
-
-    def __init__(self, reason: str, code: str = "field-wrong", image: bytes | None = None) -> None:
-        super().__init__(reason)
-        assert code in CODES, code
-        self.code, self.image = code, image
 
 
 class FileSource(Source):
@@ -72,18 +59,44 @@ class FileSource(Source):
     subset: str | None = Field(default=None, description="The subset (config) of a hub data set.")
     split: str | None = Field(
         default=None,
-        description="The split to read of a hub data set, or of a DatasetDict's folder; all reads every one. "
+        description="The split to read of a hub data set, of a DatasetDict's folder, of a JSON object of lists, or of "
+        "a folder whose files' names tell it (train, dev, test ...); all reads every one. "
         "`data convert` leaves the records in it; where a build puts them is the matter of splits.",
     )
     images: Path | None = Field(
         default=None,
         description="The folder that image paths are in; null is the path itself, or the file's folder.",
     )
+    judge: str = Field(
+        default="unknown",
+        min_length=1,
+        description="Who judged: the name that labels get where the rows don't say it.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
+    ignore_fields: list[str] = Field(
+        default=[],
+        description="Fields that may hold a picture, a video or a sound and are to be left out of the records; a row "
+        "with any other that the adapter doesn't read is refused.",
+    )
 
     marks: ClassVar[tuple[str, ...]] = ()
+    pictures: ClassVar[
+        tuple[str, ...]
+    ] = ()  # the fields that pictures are read from, to be named in refusals
+    reads_inside: ClassVar[bool] = (
+        False  # whether it sees to pictures in the lists and objects of a row itself
+    )
+    judged: ClassVar[bool] = True  # whether its rows have labels, so that `judge` means something
     whole: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _check_judge(self) -> FileSource:
+        if not self.judged and "judge" in self.model_fields_set:
+            raise ValueError(
+                "judge does nothing, since nothing is judged in rows of this format; leave it out"
+            )
+        return self
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
         """A row as its record or records.
@@ -123,8 +136,26 @@ class FileSource(Source):
 
     def adapt(self, row: object, where: str = "row") -> Read:
         """The record or records of a row, or the reason why not; never raises for what a row holds."""
-        found = guarded(lambda fields: self.convert(fields, where), row, where)
+        found = guarded(self.reading_all_media(lambda fields: self.convert(fields, where)), row, where)
         return (found,) if isinstance(found, PreferenceRecord) else found
+
+    def reading_all_media(
+        self, convert: Callable[[dict[str, Any]], MadeT]
+    ) -> Callable[[dict[str, Any]], MadeT]:
+        """`convert`, but RowError is raised for rows with a picture, a video or a sound that it didn't ask for."""
+
+        def converted(row: dict[str, Any]) -> MadeT:
+            watched = Watched(row)
+            made = convert(watched)
+            name = (
+                str(type(self).model_fields["type"].default)
+                if "type" in type(self).model_fields
+                else self.name
+            )
+            refuse_unread_media(watched, name, self.pictures, self.ignore_fields, not self.reads_inside)
+            return made
+
+        return converted
 
     def files(self) -> Sequence[Path]:
         """The files of rows; images aren't among them, and a hub data set has none of the user's."""
@@ -204,10 +235,7 @@ def _in_split(item: Read, split: str | None) -> Read:
     return tuple(record if record.split == split else replace(record, split=split) for record in item)
 
 
-RecordT = TypeVar("RecordT")
-
-
-def guarded(convert: Callable[[dict[str, Any]], RecordT], row: object, where: str) -> RecordT | Rejected:
+def guarded(convert: Callable[[dict[str, Any]], MadeT], row: object, where: str) -> MadeT | Rejected:
     """What `convert` makes of the row, or the reason why it couldn't."""
     if not isinstance(row, dict):
         return Rejected("the row is no JSON object", where, "row-unreadable", row)
@@ -278,12 +306,12 @@ def take_image(value: object, root: Path | tuple[Path, ...]) -> ImageRef:
         path = str(_below(check_text(name, "an image path"), root if isinstance(root, tuple) else (root,)))
         data = read_bytes(ImageRef(path=path))
     except ImageError as error:
-        # without the path, to be countable
-        raise RowError(f"an image {str(error).rpartition(': ')[2]}", error.code) from error
+        why = error.reason
+        raise RowError(why if why.startswith("the image") else f"an image {why}", error.code) from error
     try:
         held = _checked(data)
     except RowError as error:
-        if extension(data) is None and not data.startswith(b"GIF8"):
+        if not is_known(data) or data.startswith(b"BM"):
             error.image = None
         raise
     return replace(held, data=None, path=path) if held.data == data else held
@@ -303,9 +331,9 @@ def _below(name: str, roots: Sequence[Path]) -> Path:
 def _checked(data: bytes) -> ImageRef:
     try:
         found = check_image(data)
-        return ImageRef.of_bytes(data if found.extension else encode_png(decode_image(data)), found.notes)
+        return ImageRef.of_bytes(stored_bytes(data), found.notes)
     except ImageError as error:
-        raise RowError(str(error), error.code, data) from error
+        raise RowError(error.reason, error.code, data) from error
 
 
 def take_images(row: dict[str, Any], key: str, root: Path | tuple[Path, ...]) -> tuple[ImageRef, ...]:

@@ -20,7 +20,7 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.adapters.pictured import pictured
-from data_tools.adapters.provenance import plain, told
+from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import read_rating
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
 
@@ -28,6 +28,19 @@ PAIR = ("response_1", "response_2")
 SINGLE = ("response",)
 CHOICES = {"more_helpful_response_id": "helpfulness", "safer_response_id": "safety"}
 ANSWERS = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
+USED = (
+    "id",
+    "question",
+    "image",
+    "category",
+    "image_severity",
+    *CHOICES,
+    *(
+        part.format(name)
+        for name in (*SINGLE, *PAIR)
+        for part in ("{}", "{}_from", "is_{}_safe", "{}_harmless_rate", "{}_helpful_rate")
+    ),
+)
 LOW, HIGH = -3.0, 3.0  # of harmless_rate
 
 
@@ -38,6 +51,7 @@ class BeavertailsVConfig(FileSource):
     judge: str = Field(default="unknown", min_length=1, description="Who judged; the rows don't say.")
 
     marks: ClassVar[tuple[str, ...]] = ("question", "image", *PAIR, *CHOICES)
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         names = SINGLE if "response" in row and not any(name in row for name in PAIR) else PAIR
@@ -71,6 +85,7 @@ class BeavertailsVConfig(FileSource):
                     row, ("id", "category", "image_severity", *(f"{name}_helpful_rate" for name in names))
                 ),
                 **({"unread": unread} if unread else {}),
+                **others(row, USED),
             },
         )
 

@@ -52,7 +52,7 @@ class HelpSteerConfig(RatedSource):
 
     def convert_group(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> Sequence[Read]:
         """The record of all rows that can be in it, given with the first of them."""
-        reads: list[Read] = [guarded(self._check, row, where) for where, row in rows]
+        reads: list[Read] = [guarded(self.reading_all_media(self._check), row, where) for where, row in rows]
         good = [number for number, read in enumerate(reads) if not isinstance(read, Rejected)]
         if good:
             reads[good[0]] = (self._joined([rows[number] for number in good]),)
@@ -60,7 +60,7 @@ class HelpSteerConfig(RatedSource):
 
     def _check(self, row: dict[str, Any]) -> tuple[PreferenceRecord, ...]:
         """Nothing, where the row's answer can be in a record; raises RowError where it can't."""
-        _turns(take_text(row, "prompt"))
+        marked_turns(take_text(row, "prompt"))
         take_text(row, "response")
         if all(read_rating(row.get(aspect), LOW, HIGH)[0] is None for aspect in self.aspects):
             raise RowError("no response has a rating that can be read", "no-preference")
@@ -74,10 +74,10 @@ class HelpSteerConfig(RatedSource):
                 sheet.rate(response, aspect, row.get(aspect), LOW, HIGH)
         where, row = rows[0]
         provenance = {"rows": [place for place, _ in rows]} if len(rows) > 1 else {}
-        return sheet.record(where, _turns(take_text(row, "prompt")), provenance)
+        return sheet.record(where, marked_turns(take_text(row, "prompt")), provenance)
 
 
-def _turns(prompt: str) -> tuple[Message, ...]:
+def marked_turns(prompt: str) -> tuple[Message, ...]:
     """The turns of a prompt: after the user's first, each begins with a line `<extra_id_1>` and its speaker."""
     first, *rest = _TURN.split(prompt)
     turns = [("user", first), *((_ROLES[who], text) for who, text in zip(rest[::2], rest[1::2], strict=True))]

@@ -8,25 +8,30 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_roles, check_text, take_text
-from data_tools.adapters.provenance import plain, told
-from data_tools.adapters.ratings import read_rating
+from data_tools.adapters.provenance import others, plain, told
+from data_tools.adapters.ratings import read_rating, signed_comparison
 from data_tools.adapters.structs import structs, take_structs
 from data_tools.schema import ROLES, Comparison, Critique, Message, Part, PreferenceRecord, Response
 
+KEPT = ("domain", "language")
 MOST = 3  # an answer is better by so much at most
 
 
 class HelpSteer3Config(FileSource):
-    """HelpSteer3's preferences: `overall_preference` from -3 to 3, 0 being a tie.
+    """HelpSteer3's preferences: `overall_preference` from -3 (response 1 is much better) to 3 (response 2 is), 0 a tie.
 
-    Which answer a negative one prefers is not verified, and public code reads it both ways: see `negative_prefers`.
+    So the data card and NVIDIA's NeMo-RL read the sign.
     """
 
     type: Literal["helpsteer3"] = "helpsteer3"
     objective: str = Field(default="helpfulness", min_length=1, description="What the people judged.")
     negative_prefers: Literal["response1", "response2"] = Field(
         default="response1",
-        description="The answer that a negative preference holds better; look at a few rows before you rely on it.",
+        description="The answer that a negative preference holds better; response2 for copies with the sign turned.",
+    )
+
+    judge: str = Field(
+        default="human", min_length=1, description="Who judged; single votes are of NAME-1, NAME-2 ..."
     )
 
     marks: ClassVar[tuple[str, ...]] = ("context", "response1", "response2", "overall_preference")
@@ -49,18 +54,19 @@ class HelpSteer3Config(FileSource):
             source=self.name,
             prompt=prompt,
             responses=tuple(map(Response, answers)),
-            comparisons=(self._comparison(value, "human"),),
+            comparisons=(self._comparison(value, self.judge),),
             critiques=self._critiques(judges),
             votes=votes,
-            provenance={**told(row, ("domain", "language")), **({"unread": unread} if unread else {})},
+            provenance={
+                **told(row, KEPT),
+                **({"unread": unread} if unread else {}),
+                **others(row, (*self.marks, *KEPT, "individual_preference")),
+            },
         )
 
     def _comparison(self, value: float, judge: str) -> Comparison:
         """The judgement that a preference is."""
-        if value == 0:
-            return Comparison(self.objective, better=0, worse=1, tie=True, judge=judge)
-        better = 0 if (value < 0) == (self.negative_prefers == "response1") else 1
-        return Comparison(self.objective, better, 1 - better, margin=abs(value), judge=judge)
+        return signed_comparison(value, self.objective, judge, self.negative_prefers == "response1")
 
     def _votes(self, judges: Sequence[dict[str, Any]]) -> tuple[tuple[Comparison, ...], list[dict[str, Any]]]:
         """Each judge's own choice, and those scores that can't be read."""
@@ -68,23 +74,22 @@ class HelpSteer3Config(FileSource):
         for number, said in enumerate(judges, 1):
             value, why = read_rating(said.get("score"), -MOST, MOST)
             if value is None:
-                unread.append({"judge": _judge(number), "value": plain(said.get("score")), "why": why})
+                unread.append({"judge": self._judge(number), "value": plain(said.get("score")), "why": why})
             else:
-                votes.append(self._comparison(value, _judge(number)))
+                votes.append(self._comparison(value, self._judge(number)))
         return tuple(votes), unread
 
     def _critiques(self, judges: Sequence[dict[str, Any]]) -> tuple[Critique, ...]:
         return tuple(
-            Critique(check_text(said[key], key), response, self.objective, _judge(number))
+            Critique(check_text(said[key], key), response, self.objective, self._judge(number))
             for number, said in enumerate(judges, 1)
             for key, response in (("reasoning", None), ("feedback1", 0), ("feedback2", 1))
             if isinstance(said.get(key), str) and said[key].strip()
         )
 
-
-def _judge(number: int) -> str:
-    """A judge's name within the record: the data don't say who is the same in another one."""
-    return f"human-{number}"
+    def _judge(self, number: int) -> str:
+        """A judge's name within the record: the data don't say who is the same in another one."""
+        return f"{self.judge}-{number}"
 
 
 def _messages(context: Sequence[dict[str, Any]]) -> tuple[Message, ...]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
 from data_tools.adapters.provenance import others
+from data_tools.adapters.transcript import ANSWER, TURN, is_transcript, speakers
 from data_tools.schema import Message, Part, PreferenceRecord
-
-_ANSWER = "\n\nAssistant:"
-_TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
 class HhRlhfConfig(FileSource):
@@ -24,6 +21,7 @@ class HhRlhfConfig(FileSource):
         min_length=1,
         description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
     )
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
 
     marks: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
@@ -32,11 +30,11 @@ class HhRlhfConfig(FileSource):
         other, rejected = _last_answer(row, "rejected")
         if prompt != other:
             raise RowError("chosen and rejected don't share a prompt")
-        responses, comparisons = pair(chosen, rejected, self.objective)
+        responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=_messages(prompt),
+            prompt=tuple(Message(role, (Part(text=text),)) for role, text in speakers(prompt)),  # type: ignore[arg-type]
             responses=responses,
             comparisons=comparisons,
             provenance=others(row, self.marks),
@@ -45,40 +43,18 @@ class HhRlhfConfig(FileSource):
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
         both = [row.get(mark) for mark in cls.marks]
-        if all(
-            isinstance(text, str) and text.lstrip().startswith("Human:") and _ANSWER in text for text in both
-        ):
+        if all(isinstance(text, str) and is_transcript(text) for text in both):
             return "chosen and rejected are transcripts of Human and Assistant"
         return None
 
 
 def _last_answer(row: dict[str, Any], key: str) -> tuple[str, str]:
     """The transcript before its last answer, and that answer."""
-    before, mark, answer = take_text(row, key).rpartition(_ANSWER)
+    before, mark, answer = take_text(row, key).rpartition(ANSWER)
     if not mark:
         raise RowError(f"{key} is no transcript: it has no Assistant turn after a Human one")
     if not answer.strip():
         raise RowError(f"the last answer of {key} is empty", "text-empty")
+    if TURN.search(answer.rstrip()):
+        raise RowError(f"{key} doesn't end with an Assistant turn")
     return before.strip(), answer.strip()
-
-
-def _messages(transcript: str) -> tuple[Message, ...]:
-    """The turns of a transcript that must begin and end with the human's; turns in a row of one speaker are
-    joined.
-    """
-    lead, *pieces = _TURN.split(transcript)
-    if lead.strip() or not pieces:
-        raise RowError("the prompt doesn't begin with a Human turn")
-    turns: list[tuple[str, str]] = []
-    for speaker, text in zip(pieces[::2], pieces[1::2], strict=True):
-        if not text.strip():
-            raise RowError("a turn of the prompt is empty", "text-empty")
-        if turns and turns[-1][0] == speaker:
-            turns[-1] = (speaker, f"{turns[-1][1]}\n\n{text.strip()}")
-        else:
-            turns.append((speaker, text.strip()))
-    if turns[0][0] != "Human" or turns[-1][0] != "Human":
-        raise RowError("the prompt doesn't begin and end with a Human turn")
-    return tuple(
-        Message("user" if speaker == "Human" else "assistant", (Part(text=text),)) for speaker, text in turns
-    )

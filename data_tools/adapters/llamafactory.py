@@ -1,72 +1,96 @@
-"""LLaMA-Factory's DPO rows: `conversations`, `chosen`, `rejected`; `images` in place of `<image>` marks."""
+"""LLaMA-Factory's rows: `conversations` ({from, value}), `messages` ({role, content}), or `instruction` and `input`.
+
+With `chosen` and `rejected` they are pairs, with `kto_tag` or `label` yes-or-no ratings, else demonstrations. Each may
+have `images`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from data_tools.adapters.base import check_text
+from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
+from data_tools.adapters.messages import EVERY
+from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrations, refuse_tools
+from data_tools.adapters.row_error import RowError
+from data_tools.schema import PreferenceRecord, Response
 
-from data_tools.adapters.base import (
-    MARK,
-    FileSource,
-    RowError,
-    check_roles,
-    check_text,
-    messages_with_images,
-    pair,
-    take_image,
-    take_list,
-)
-from data_tools.adapters.provenance import others
-from data_tools.adapters.structs import structs
-from data_tools.adapters.turns import take_turn
-from data_tools.schema import PreferenceRecord
+TALKS = ("conversations", "messages")
+ALPACA = ("instruction", "input", "output", "history")
+LABELS = ("kto_tag", "label")
+USED = (*TALKS, *ALPACA, *LABELS, "chosen", "rejected", "system", *IMAGES)
 
 
-class LlamaFactoryConfig(FileSource):
-    """LLaMA-Factory preference data in its ShareGPT form."""
+class LlamaFactoryConfig(JudgedRows):
+    """LLaMA-Factory's pairs, KTO rows and demonstrations, in its ShareGPT, OpenAI and Alpaca forms."""
 
     type: Literal["llamafactory"] = "llamafactory"
-    objective: str = Field(default="helpfulness", min_length=1, description="What the choice was about.")
+    answers: Literal["every", "last"] = EVERY
 
     marks: ClassVar[tuple[str, ...]] = ("conversations", "chosen", "rejected")
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        turns = [row.get(key) for key in ("chosen", "rejected")]
-        if all(isinstance(turn, dict) and "from" in turn and "value" in turn for turn in turns):
-            return super().recognise(row)
+        talk = next((key for key in TALKS if row.get(key) is not None), None)
+        judged = [key for key in ("chosen", "rejected") if row.get(key) is not None]
+        if talk and len(judged) == 2 and all(_is_turn(row[key]) for key in judged):
+            return f"has {talk}, chosen, rejected"
+        if talk and "kto_tag" in row:
+            return f"has {talk}, kto_tag"
+        answers = judged if len(judged) == 2 else ["output"]
+        if isinstance(row.get("instruction"), str) and all(isinstance(row.get(key), str) for key in answers):
+            return f"has instruction, {', '.join(key for key in (*answers, *LABELS) if key in row)}"
         return None
 
-    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        for key in ("videos", "audios", "tools"):
-            if row.get(key):
-                raise RowError(f"has {key}, which are not supported", "not-supported")
-        for key in self.marks:
-            if row.get(key) is None:
-                raise RowError(f"has no field {key}", "field-missing")
-        turns = [take_turn(turn) for turn in structs(row["conversations"], "conversations")]
-        if isinstance(row.get("system"), str) and row["system"].strip():
-            turns.insert(0, ("system", check_text(row["system"], "system")))
-        if not turns or turns[-1][0] != "user":
-            raise RowError("conversations doesn't end with a human turn")
-        check_roles([role for role, _ in turns])
-        answers = []
-        for key in ("chosen", "rejected"):
-            role, text = take_turn(row[key], key)
-            if role != "assistant":
-                raise RowError(f"{key} is no gpt turn")
-            if MARK in text:
-                raise RowError(f"{key} holds an {MARK} mark")
-            answers.append(text)
-        responses, comparisons = pair(answers[0], answers[1], self.objective)
-        images = tuple(take_image(image, self.image_root) for image in take_list(row, "images"))
-        return PreferenceRecord(
-            id=f"{self.name}-{where}",
-            source=self.name,
-            prompt=messages_with_images(turns, images),
-            responses=responses,
-            images=images,
-            comparisons=comparisons,
-            provenance=others(row, (*self.marks, "system", "tools")),
-        )
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord | tuple[PreferenceRecord, ...]:
+        refuse_tools(row)
+        turns = with_system(self._turns(row), row.get("system"))
+        if row.get("chosen") is not None or row.get("rejected") is not None:
+            answers = [_answer(row, key) for key in ("chosen", "rejected")]
+            return self.record(row, where, turns, USED, **self.compared(answers[0], answers[1:]))
+        label = next((key for key in LABELS if row.get(key) is not None), None)
+        if label is not None:
+            response = Response(answer_text(turns[-1:], "the last turn"))
+            rating = self.rating(row[label], label)
+            return self.record(row, where, turns[:-1], USED, responses=(response,), ratings=(rating,))
+        if turns[-1].role != "assistant":
+            raise RowError("has none of chosen and rejected, and doesn't end with an answer", "field-missing")
+        return demonstrations(self, row, where, turns, USED, self.answers == "every")
+
+    def _turns(self, row: dict[str, Any]) -> list[Turn]:
+        talk = next((key for key in TALKS if row.get(key) is not None), None)
+        if talk is not None:
+            return read_turns(row[talk], talk)
+        if row.get("instruction") is None:
+            raise RowError(f"has none of the fields {', '.join(TALKS)}, instruction", "field-missing")
+        texts = [
+            check_text(row[key], key) for key in ("instruction", "input") if row.get(key) not in (None, "")
+        ]
+        turns = [*_history(row.get("history")), *read_turns("\n".join(texts), "instruction")]
+        if row.get("chosen") is None and row.get("output") is not None:
+            turns += read_turns(row["output"], "output", "assistant")
+        return turns
+
+
+def _is_turn(value: object) -> bool:
+    return isinstance(value, dict) and ("value" in value or "content" in value)
+
+
+def _answer(row: dict[str, Any], key: str) -> str:
+    if row.get(key) is None:
+        raise RowError(f"has no field {key}", "field-missing")
+    return answer_text(read_turns(row[key], key, "assistant"), key)
+
+
+def _history(value: object) -> Sequence[Turn]:
+    """The turns before an instruction: a list of [what was asked, what was answered]."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise RowError("history is no list of questions and answers")
+    return [
+        turn
+        for asked, answer in value
+        for turn in (*read_turns(asked, "history"), *read_turns(answer, "history", "assistant"))
+    ]

@@ -10,21 +10,21 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import (
-    MARK,
     FileSource,
     RowError,
     check_roles,
-    messages_with_images,
     take_choice,
     take_images,
     take_text,
 )
-from data_tools.adapters.provenance import told
+from data_tools.adapters.dialogues import shown_messages
+from data_tools.adapters.provenance import others, told
 from data_tools.adapters.structs import structs
 from data_tools.adapters.turns import take_turn
 from data_tools.schema import Comparison, PreferenceRecord, Response
 
 OUTPUTS = ("output_1", "output_2")
+KEPT = ("id", "hallucination")
 
 
 class LlavaRlhfConfig(FileSource):
@@ -33,7 +33,10 @@ class LlavaRlhfConfig(FileSource):
     type: Literal["llava_rlhf"] = "llava_rlhf"
     objective: str = Field(default="factuality", min_length=1, description="What the choice was about.")
 
+    judge: str = Field(default="human", min_length=1, description="Who judged.")
+
     marks: ClassVar[tuple[str, ...]] = ("conversations", *OUTPUTS, "preference")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         turns = _turns(row)
@@ -42,17 +45,14 @@ class LlavaRlhfConfig(FileSource):
             raise RowError("output_1 and output_2 are the same answer", "same-answers")
         better = take_choice(row, "preference")
         images = take_images(row, "image", self.image_root) if row.get("image") is not None else ()
-        if images and not any(MARK in text for _, text in turns):
-            first = next(index for index, (role, _) in enumerate(turns) if role == "user")
-            turns[first] = ("user", MARK * len(images) + turns[first][1])
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=messages_with_images(turns, images),
+            prompt=shown_messages(turns, images),
             responses=responses,
             images=images,
-            comparisons=(Comparison(self.objective, better=better, worse=1 - better),),
-            provenance=told(row, ("id",)),
+            comparisons=(Comparison(self.objective, better=better, worse=1 - better, judge=self.judge),),
+            provenance={**told(row, KEPT), **others(row, (*self.marks, *KEPT, "image"))},
         )
 
 

@@ -38,6 +38,9 @@ class NlvrConfig(FileSource):
     images: Path | None = Field(
         default=None, description="The folder of the images; null is `images` beside the file."
     )
+    judge: str = Field(
+        default="human", min_length=1, description="Who judged; single raters' votes have the raters' names."
+    )
     prefix: str | None = Field(
         default=None, description="How image names begin (`dev` in dev-1-0-0.png); null is the file's name."
     )
@@ -103,7 +106,7 @@ class NlvrConfig(FileSource):
             prompt=(user(0, verify_prompt(sentence)),),
             responses=(Response("Yes."), Response("No.")),
             images=(image,),
-            comparisons=(Comparison("factuality", better=better, worse=1 - better),),
+            comparisons=(Comparison("factuality", better=better, worse=1 - better, judge=self.judge),),
             votes=votes,
             scenes=(scene.to_json(),),
             reference={"answer": "yes" if label == "true" else "no"},

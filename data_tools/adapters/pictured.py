@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.adapters.base import FileSource, question, take_images
-from data_tools.schema import PreferenceRecord
+from data_tools.adapters.base import MARK, FileSource, check_text, question, take_images
+from data_tools.schema import ImageRef, Message, PreferenceRecord
 
 
 def pictured(
@@ -24,3 +24,16 @@ def pictured(
         images=images,
         **rest,
     )
+
+
+def marked_question(text: str, images: tuple[ImageRef, ...]) -> tuple[tuple[Message, ...], dict[str, Any]]:
+    """The user's turn, and a note for the provenance where the text has another number of marks than there are images.
+
+    Then the images stand before the text, as MM-RLHF's own training code puts them whatever the marks.
+    """
+    marks = text.count(MARK)
+    if marks in (0, len(images)):
+        return question(text, images), {}
+    return question(check_text(text.replace(MARK, ""), "the question without its marks"), images), {
+        "marks": marks
+    }

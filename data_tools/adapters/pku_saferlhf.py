@@ -5,21 +5,49 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from data_tools.adapters.base import FileSource, RowError, model_name, take_choice, take_text
-from data_tools.adapters.provenance import plain, told
+from data_tools.adapters.provenance import others, plain, told
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, user
 
-ASKED = {"better_response_id": "helpfulness", "safer_response_id": "safety"}
+BETTER, SAFER = "better_response_id", "safer_response_id"
 SIDES = (0, 1)
+USED = (
+    "prompt",
+    "prompt_source",
+    BETTER,
+    SAFER,
+    *(
+        f"response_{side}{part}"
+        for side in SIDES
+        for part in ("", "_sha256", "_source", "_harm_category", "_severity_level")
+    ),
+    *(f"is_response_{side}_safe" for side in SIDES),
+)
+OVERALL = "overall"
+JOINT = "human-and-model"  # who said whether an answer is safe, by the data set's paper
 
 
 class PkuSafeRlhfConfig(FileSource):
     """PKU-SafeRLHF: `better_response_id` and `safer_response_id` (0 or 1), and whether each answer is safe.
 
-    A question that a row doesn't answer (as in the sets of one dimension) is left out.
+    In the set of one dimension `better_response_id` is a choice that weighs both; a row without the other question is
+    of that set.
     """
 
     type: Literal["pku_saferlhf"] = "pku_saferlhf"
+    objective: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What better_response_id is about; null is helpfulness where the row says which is safer too, else "
+        f"{OVERALL}: one choice that weighs both, as in PKU-SafeRLHF-single-dimension.",
+    )
+    judge: str = Field(
+        default="human",
+        min_length=1,
+        description=f"Who chose. Whether an answer is safe was said by people and a model together: {JOINT}.",
+    )
 
     marks: ClassVar[tuple[str, ...]] = ("prompt", "response_0", "response_1")
 
@@ -29,10 +57,10 @@ class PkuSafeRlhfConfig(FileSource):
         if answers[0] == answers[1]:
             raise RowError("response_0 and response_1 are the same answer", "same-answers")
         models = [row.get(f"response_{side}_source") for side in SIDES]
-        comparisons, ratings = tuple(_comparisons(row)), tuple(_ratings(row))
+        comparisons, ratings = tuple(self._comparisons(row)), tuple(_ratings(row))
         if not comparisons and not ratings:
             raise RowError(
-                f"has none of {', '.join(ASKED)}, is_response_0_safe, is_response_1_safe", "no-preference"
+                f"has none of {BETTER}, {SAFER}, is_response_0_safe, is_response_1_safe", "no-preference"
             )
         return PreferenceRecord(
             id=f"{self.name}-{where}",
@@ -43,15 +71,18 @@ class PkuSafeRlhfConfig(FileSource):
             ),
             comparisons=comparisons,
             ratings=ratings,
-            provenance={**told(row, ("prompt_source",)), **_harm(row)},
+            provenance={**told(row, ("prompt_source",)), **_harm(row), **others(row, USED)},
         )
 
-
-def _comparisons(row: dict[str, Any]) -> Iterator[Comparison]:
-    for key, objective in ASKED.items():
-        if row.get(key) is not None:
-            better = take_choice(row, key, first=0)
-            yield Comparison(objective, better=better, worse=1 - better)
+    def _comparisons(self, row: dict[str, Any]) -> Iterator[Comparison]:
+        asked = {
+            BETTER: self.objective or (OVERALL if row.get(SAFER) is None else "helpfulness"),
+            SAFER: "safety",
+        }
+        for key, objective in asked.items():
+            if row.get(key) is not None:
+                better = take_choice(row, key, first=0)
+                yield Comparison(objective, better=better, worse=1 - better, judge=self.judge)
 
 
 def _ratings(row: dict[str, Any]) -> Iterator[Rating]:
@@ -61,7 +92,7 @@ def _ratings(row: dict[str, Any]) -> Iterator[Rating]:
             continue
         if not isinstance(row[key], bool):
             raise RowError(f"{key} is neither true nor false")
-        yield Rating("safety", side, float(row[key]), low=0.0, high=1.0, kind="binary")
+        yield Rating("safety", side, float(row[key]), 0.0, 1.0, JOINT, "binary")
 
 
 def _harm(row: dict[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,9 @@ def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
 
     They stand apart, since some names in a provenance (`group`, `flip`, `split`) mean something to the build.
     """
-    kept = [
-        key for key, value in row.items() if key not in used and isinstance(value, str | int | float | bool)
-    ]
-    fields = told(row, kept)
+    # `dict.items`: that they are kept here doesn't mean that the adapter reads them (see `data_tools.adapters.media`)
+    rest = {key: value for key, value in dict.items(row) if key not in used}
+    fields = told(rest, [key for key, value in rest.items() if isinstance(value, str | int | float | bool)])
     return {"fields": fields} if fields else {}
 
 

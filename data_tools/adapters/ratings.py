@@ -14,9 +14,19 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from data_tools.adapters.base import FileSource, RowError, check_text, model_name
-from data_tools.adapters.provenance import plain
-from data_tools.schema import Critique, ImageRef, Message, PreferenceRecord, Rating, Response
+from data_tools.adapters.provenance import plain, told
+from data_tools.schema import (
+    Comparison,
+    Critique,
+    ImageRef,
+    Message,
+    PreferenceRecord,
+    Ranking,
+    Rating,
+    Response,
+)
 
+WORDS = ("Rationale", "Rationale For Rating")  # what an annotation says beside its rating
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
@@ -35,6 +45,27 @@ def read_rating(value: object, low: float, high: float) -> tuple[float | None, s
     if not low <= value <= high:
         return None, f"not from {low:g} to {high:g}"
     return float(value), ""
+
+
+def signed_comparison(value: float, objective: str, judge: str, negative_is_first: bool = True) -> Comparison:
+    """The comparison of two answers that a number is: 0 a tie, else its size is the margin, and a negative one says
+    that the first is better, unless `negative_is_first` is false.
+    """
+    if value == 0:
+        return Comparison(objective, better=0, worse=1, tie=True, judge=judge)
+    better = 0 if (value < 0) == negative_is_first else 1
+    return Comparison(objective, better, 1 - better, margin=float(abs(value)), judge=judge)
+
+
+def sum_votes(votes: Sequence[Comparison], judge: str) -> Iterator[Comparison]:
+    """What the votes on two answers come to, on each objective in the order of the votes: the answer that more of them
+    chose is better; as many for each, or none for any, is a tie.
+    """
+    for objective in dict.fromkeys(vote.objective for vote in votes):
+        cast = [vote for vote in votes if vote.objective == objective and not vote.tie]
+        ahead = sum(1 if vote.better == 0 else -1 for vote in cast)
+        better = 0 if ahead >= 0 else 1
+        yield Comparison(objective, better, 1 - better, tie=ahead == 0, judge=judge)
 
 
 class RatedSource(FileSource):
@@ -81,9 +112,13 @@ class Sheet:
     source: RatedSource
     responses: list[Response] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
+    rankings: list[Ranking] = field(default_factory=list)
     critiques: list[Critique] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)  # completions without an answer
     unread: list[dict[str, Any]] = field(default_factory=list)  # ratings that are none
+    details: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # what else an annotation says, such as a type
 
     def answers(
         self, completions: Sequence[dict[str, Any]], models: object = None
@@ -127,7 +162,7 @@ class Sheet:
         self, response: int, annotations: object, aspects: Collection[str], low: float, high: float
     ) -> None:
         """Adds what `{aspect: {"Rating": ..., "Rationale": ...}}` says of a response: a rating and the words, of each
-        of `aspects`.
+        of `aspects`. What else it says, such as UltraFeedback's `Type`, is a detail for the provenance.
         """
         given = annotations if isinstance(annotations, dict) else {}
         for aspect in aspects:
@@ -135,8 +170,10 @@ class Sheet:
             if not isinstance(said, dict):
                 said = {"Rating": said}
             self.rate(response, aspect, said.get("Rating"), low, high)
-            for key in ("Rationale", "Rationale For Rating"):
+            for key in WORDS:
                 self.criticise(said.get(key), response, self.source.objective_of(aspect))
+            if more := told(said, [key for key in said if key not in ("Rating", *WORDS)]):
+                self.details.append({"response": response, "aspect": aspect, **more})
         for aspect in given:
             if aspect not in aspects and given[aspect] is not None:
                 why = "not an aspect of this format"
@@ -144,7 +181,7 @@ class Sheet:
                     {"response": response, "aspect": plain(aspect), "value": plain(given[aspect]), "why": why}
                 )
 
-    def criticise(self, text: object, response: int, objective: str = "") -> None:
+    def criticise(self, text: object, response: int | None, objective: str = "") -> None:
         """Adds a judge's words, where there are any."""
         if isinstance(text, str) and text.strip():
             words = check_text(text, "a rationale")
@@ -160,11 +197,11 @@ class Sheet:
         """The record of all that was added.
 
         Raises:
-            RowError: nothing was rated.
+            RowError: nothing was rated or ranked.
         """
-        if not self.ratings:
+        if not self.ratings and not self.rankings:
             raise RowError("no response has a rating that can be read", "no-preference")
-        notes = {"left_out": self.left_out, "unread": self.unread}
+        notes = {"left_out": self.left_out, "unread": self.unread, "annotations": self.details}
         return PreferenceRecord(
             id=f"{self.source.name}-{where}",
             source=self.source.name,
@@ -172,6 +209,7 @@ class Sheet:
             responses=tuple(self.responses),
             images=tuple(images),
             ratings=tuple(self.ratings),
+            rankings=tuple(self.rankings),
             critiques=tuple(self.critiques),
             provenance={**provenance, **{key: note for key, note in notes.items() if note}},
         )

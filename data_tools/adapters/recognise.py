@@ -16,6 +16,11 @@ from data_tools.manifest import MANIFEST
 from data_tools.rows.open import all_rows
 from data_tools.source import Rejected
 
+_COLUMNS = (
+    "Rows of any other fields: --from columns --set prompt=FIELD --set chosen=FIELD --set rejected=FIELD "
+    "--set image=FIELD, or an adapter of your own (docs/data.md)"
+)
+_TELLING = 3  # fields: fewer are in many formats
 FIRST = 50  # rows that are looked at
 
 
@@ -45,12 +50,12 @@ def recognise(source: Path, subset: str | None = None, split: str | None = None)
     """
     if (source / MANIFEST).is_file():
         return Recognised("shards", f"a data directory: it has a {MANIFEST}")
-    rows = [
-        item[1] for item in islice(all_rows(source, subset, split), FIRST) if not isinstance(item, Rejected)
-    ]
+    first = list(islice(all_rows(source, subset, split), FIRST))
+    rows = [item[1] for item in first if not isinstance(item, Rejected)]
     if not rows:
+        why = next((f": {item.where} {item.reason}" for item in first if isinstance(item, Rejected)), "")
         raise UserError(
-            f"{source}: its format can't be told, since none of its first {FIRST} rows can be read"
+            f"{source}: its format can't be told, since none of its first {FIRST} rows can be read{why}"
         )
     found = sorted(_candidates(rows), key=lambda item: (item.rows, item.marks), reverse=True)
     if not found or 2 * found[0].rows < len(rows):
@@ -84,13 +89,15 @@ def _help(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
     fits = ", ".join(f"{item.name} ({item.rows} of {len(rows)} rows)" for item in found) or "none"
     known = ", ".join(sorted(_name(adapter) for adapter in ADAPTERS))
     what = f"Their fields: {names}. Formats that fit: {fits}{_maybe(rows, found)}."
-    return f"{what} Name one with --from NAME, out of: {known}"
+    return f"{what} Name one with --from NAME, out of: {known}. {_COLUMNS}"
 
 
 def _maybe(rows: Sequence[Any], found: Sequence[_Candidate]) -> str:
     """What rows that surely are of no format may be: of the formats whose fields they all have, the most specific."""
     fields = set.intersection(*(set(row) if isinstance(row, dict) else set() for row in rows))
-    near = [adapter for adapter in ADAPTERS if adapter.marks and fields.issuperset(adapter.marks)]
+    near = [
+        adapter for adapter in ADAPTERS if len(adapter.marks) >= _TELLING and fields.issuperset(adapter.marks)
+    ]
     most = max((len(adapter.marks) for adapter in near), default=0)
     names = " or ".join(_name(adapter) for adapter in near if len(adapter.marks) == most)
     return f" (they may be {names}, or another set with these fields)" if names and not found else ""

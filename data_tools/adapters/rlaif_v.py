@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, pair, take_text
-from data_tools.adapters.openbmb import author, origin
+from data_tools.adapters.openbmb import ORIGIN, author, origin
 from data_tools.adapters.pictured import pictured
+from data_tools.adapters.provenance import others
 from data_tools.schema import PreferenceRecord
 
 
@@ -30,6 +31,7 @@ class RlaifVConfig(FileSource):
     )
 
     marks: ClassVar[tuple[str, ...]] = ("ds_name", "image", "question", "chosen", "rejected")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         model = author(row)
@@ -48,5 +50,5 @@ class RlaifVConfig(FileSource):
             asked,
             responses=responses,
             comparisons=comparisons,
-            provenance=origin(row),
+            provenance={**origin(row), **others(row, (*self.marks, *ORIGIN))},
         )

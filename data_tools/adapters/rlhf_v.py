@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
-from data_tools.adapters.openbmb import author, origin
+from data_tools.adapters.openbmb import ORIGIN, author, origin
 from data_tools.adapters.pictured import pictured
+from data_tools.adapters.provenance import others
 from data_tools.rows.json_value import parse
 from data_tools.schema import Correction, PreferenceRecord
 
@@ -25,7 +26,10 @@ class RlhfVConfig(FileSource):
         default="factuality", min_length=1, description="What was corrected: what isn't in the picture."
     )
 
+    judge: str = Field(default="human", min_length=1, description="Who corrected.")
+
     marks: ClassVar[tuple[str, ...]] = ("image", "text", "origin_dataset")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         texts = _texts(row)
@@ -33,6 +37,7 @@ class RlhfVConfig(FileSource):
             take_text(texts, "chosen", "chosen of text"),
             take_text(texts, "rejected", "rejected of text"),
             self.objective,
+            judge=self.judge,
             models=(None, author(row)),
         )
         asked = take_text(texts, "question", "question of text")
@@ -43,8 +48,8 @@ class RlhfVConfig(FileSource):
             asked,
             responses=responses,
             comparisons=comparisons,
-            corrections=(Correction(self.objective, corrected=0, original=1),),
-            provenance=origin(row),
+            corrections=(Correction(self.objective, corrected=0, original=1, judge=self.judge),),
+            provenance={**origin(row), **others(row, (*self.marks, *ORIGIN))},
         )
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import FileSource, pair, take_text
 from data_tools.adapters.pictured import pictured
-from data_tools.adapters.provenance import told
+from data_tools.adapters.provenance import others, told
 from data_tools.schema import PreferenceRecord
 
 OWN = ("image_name", "class1", "class2", "class3")
@@ -26,6 +26,7 @@ class SpaVlConfig(FileSource):
     judge: str = Field(default="model", min_length=1, description="Who judged; the rows don't say.")
 
     marks: ClassVar[tuple[str, ...]] = ("question", "image", "chosen", "rejected")
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         responses, comparisons = pair(
@@ -39,7 +40,7 @@ class SpaVlConfig(FileSource):
             asked,
             responses=responses,
             comparisons=comparisons,
-            provenance=told(row, ("id", *OWN)),
+            provenance={**told(row, ("id", *OWN)), **others(row, (*self.marks, "id", *OWN))},
         )
 
     @classmethod

@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import take_text
-from data_tools.adapters.provenance import told
+from data_tools.adapters.provenance import others, told
 from data_tools.adapters.ratings import RatedSource, Sheet
 from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord, user
 
 OVERALL = "overall_score"
+KEPT = ("source", "models", "correct_answers", "incorrect_answers")
 
 
 class UltraFeedbackConfig(RatedSource):
@@ -44,7 +45,7 @@ class UltraFeedbackConfig(RatedSource):
             sheet.criticise(completion.get("critique"), response)
             # the fine-grained score is the mean of the four aspects, which are kept themselves
             systems.append(told(completion, ("principle", "custom_system_prompt", "fine-grained_score")))
-        provenance = told(row, ("source", "models", "correct_answers", "incorrect_answers"))
+        provenance = {**told(row, KEPT), **others(row, (*self.marks, *KEPT))}
         if any(systems):
             provenance["completions"] = systems
         return sheet.record(where, (user(instruction),), provenance)

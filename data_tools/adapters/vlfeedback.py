@@ -7,10 +7,12 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import RowError, question, take_image, take_text
-from data_tools.adapters.provenance import told
+from data_tools.adapters.provenance import others, told
 from data_tools.adapters.ratings import RatedSource, Sheet
 from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord
+
+KEPT = ("id", "img_path", "models")
 
 
 class VlFeedbackConfig(RatedSource):
@@ -22,6 +24,7 @@ class VlFeedbackConfig(RatedSource):
     judge: str = Field(default="gpt-4v", min_length=1, description="Who rated.")
 
     marks: ClassVar[tuple[str, ...]] = ("prompt", "completions")
+    pictures: ClassVar[tuple[str, ...]] = ("image", "img_path")
     aspects: ClassVar[dict[str, str]] = {
         "Helpfulness": "helpfulness",
         "Ethical Considerations": "safety",
@@ -37,7 +40,8 @@ class VlFeedbackConfig(RatedSource):
         if not given:
             raise RowError("has no field img_path, nor image", "field-missing")
         images = (take_image(given[0], self.image_root),)
-        return sheet.record(where, question(text, images), told(row, ("id", "img_path", "models")), images)
+        provenance = {**told(row, KEPT), **others(row, (*self.marks, *KEPT, "image"))}
+        return sheet.record(where, question(text, images), provenance, images)
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:

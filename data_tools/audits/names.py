@@ -137,8 +137,7 @@ def _wins(
             len(held[name]),
             share(
                 np.array([float(names[i][shared.pairs[i].better] == name) for i in held[name]]),
-                shared.groups[held[name]].tolist(),
-                shared.seed,
+                shared.groups[held[name]],
             ),
         )
         for name in most

@@ -12,7 +12,7 @@ import numpy as np
 from data_tools.audits.base import Audit, Cell, Data, Finding, Scope, Table
 from data_tools.audits.folds import folds_of, groups_of
 from data_tools.audits.pairs import Pair, PairSample
-from data_tools.intervals import Estimate, Floats, Ints, clustered_mean, clustered_share, widened
+from data_tools.intervals import Estimate, Floats, Ints, clustered_share
 
 
 class SharedPairs:
@@ -78,7 +78,7 @@ class SharedPairs:
             members = members[~np.isnan(values[members])]
             key = members.tobytes()  # most parts have several names
             if key not in known:
-                known[key] = share(values[members], self.groups[members].tolist(), self.seed)
+                known[key] = share(values[members], self.groups[members])
             estimate = known[key]
             if estimate is not None:
                 found[scope] = estimate
@@ -118,26 +118,18 @@ def _filled(scope: Scope) -> int:
     return sum(bool(name) for name in (scope.modality, scope.objective, scope.source, scope.label))
 
 
-def share(values: Floats, groups: Sequence[int], seed: int) -> Estimate | None:
-    """The mean of shares from 0 to 1 with its interval, the values of a group drawn together; None of nothing.
-
-    Of few groups the interval is widened; but not where each group is at one half by itself, as flip pairs are: that is
-    no luck.
-    """
-    found = clustered_mean(values, groups, seed)
-    if found is None:
-        return None
-    if found.mean in (0, 1):
-        return clustered_share([value == 1 for value in values], groups, seed)
-    if found.mean == 0.5 and _all_even(values, groups):
-        return found
-    return widened(found, groups)
+def share(values: Floats, groups: Ints) -> Estimate | None:
+    """The mean of shares from 0 to 1 with its interval over groups; None of nothing. Where each group is at one half by
+    itself, as flip pairs are, that is no luck: the interval has no width."""
+    if len(values) and _all_even(values, groups):
+        return Estimate(0.5, 0.5, 0.5, len(values))
+    return clustered_share(values, groups)
 
 
-def _all_even(values: Floats, groups: Sequence[int]) -> bool:
+def _all_even(values: Floats, groups: Ints) -> bool:
     """Whether each group has as much above one half as below it, and not a single value."""
-    _, place = np.unique(groups, return_inverse=True)
-    return not np.bincount(place, np.asarray(values) - 0.5).any() and len(place) >= 2 * (int(place.max()) + 1)
+    _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return bool((sizes > 1).all()) and not np.bincount(place, values - 0.5).any()
 
 
 class PairAudit(Audit):

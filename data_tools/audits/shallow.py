@@ -14,7 +14,7 @@ import numpy as np
 from data_tools.audits.base import AuditResult, Metric, Plot, Scope
 from data_tools.audits.sampled import PairAudit, SharedPairs
 from data_tools.audits.words import against_chance
-from data_tools.intervals import Estimate, Floats, gap_auc, widened
+from data_tools.intervals import Estimate, Floats, gap_auc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,8 +116,7 @@ def _areas(shared: SharedPairs, gaps: Floats) -> dict[Scope, Estimate]:
     for scope, members in shared.scopes.items():
         key = members.tobytes()
         if key not in known:
-            groups = shared.groups[members]
-            known[key] = widened(gap_auc(gaps[members], groups, shared.seed), groups)
+            known[key] = gap_auc(gaps[members], shared.groups[members])
         found[scope] = known[key]
     return found
 

@@ -40,16 +40,17 @@ def irreducible(
 ) -> tuple[list[Quota], int | None]:
     """Quotas (and perhaps the total) that can't be met together, though without any one of them they could.
 
-    One is taken out after the other, and put back where the rest can then be met.
+    One is taken out after the other, and put back where the rest can then be met. Where none of them seems to be to
+    blame, since so little room is left that nothing is reached, it is all of them.
     """
-    left = list(quotas)
+    left, given = list(quotas), total
     if total is not None and not program.feasible(left, None):
         total = None
     for quota in quotas:
         rest = [other for other in left if other is not quota]
         if not program.feasible(rest, total):
             left = rest
-    return left, total
+    return (left, total) if left or total is not None else (list(quotas), given)
 
 
 def _relaxed(
@@ -58,8 +59,9 @@ def _relaxed(
     total: int | None,
     found: Sequence[Quota],
     found_total: int | None,
-) -> _Relaxed:
-    """The quotas and total with the least change that can be met: of what clashes (`found`), where that is enough."""
+) -> _Relaxed | None:
+    """The quotas and total with the least change that can be met: of what clashes (`found`), where that is enough. None
+    where there is so little room that none is reached."""
     giving = [*found, *_complements(found, quotas)]
     fixed = [quota for quota in quotas if not any(quota is other for other in giving)]
     total_gives = found_total is not None
@@ -67,7 +69,8 @@ def _relaxed(
     if nearest is None:  # there is another clash beside this one
         fixed, giving, total_gives = [], list(quotas), total is not None
         nearest = program.nearest(fixed, giving, total, total_gives)
-    assert nearest is not None, "quotas that all give way can be met"
+    if nearest is None:
+        return None
     values, reached = nearest
     if total is not None and reached is not None and abs(reached - total) > 1e-6 * total:
         # a whole number of records, to which the shares may have to give way again
@@ -76,7 +79,8 @@ def _relaxed(
         if nearest is None:
             giving = list(quotas)
             nearest = program.nearest([], giving, total, False)
-        assert nearest is not None, "a total within the caps can be met where all quotas give way"
+        if nearest is None:
+            return None
         values = nearest[0]
     by_path = {quota.path: quota.asked(value) for quota, value in zip(giving, values, strict=True)}
     return _Relaxed([by_path.get(quota.path, quota) for quota in quotas], total)
@@ -98,6 +102,17 @@ def clash(program: Program, quotas: Sequence[Quota], total: int | None) -> Quota
             *(f"  {line}" for line in lines),
         ]
     relaxed = _relaxed(program, quotas, total, found, found_total)
+    nearest, told = _changes(program, quotas, total, relaxed) if relaxed else ({}, [])
+    if told:
+        lines.append("The nearest that can be met: " + "; ".join(told))
+    paths = [quota.path for quota in found] + [TOTAL] * (found_total is not None)
+    return QuotasClash("\n".join(lines), paths, nearest)
+
+
+def _changes(
+    program: Program, quotas: Sequence[Quota], total: int | None, relaxed: _Relaxed
+) -> tuple[dict[str, float], list[str]]:
+    """What gives way, by path, and in words."""
     nearest: dict[str, float] = {}
     told = []
     for before, after in zip(quotas, relaxed.quotas, strict=True):
@@ -108,9 +123,7 @@ def clash(program: Program, quotas: Sequence[Quota], total: int | None) -> Quota
     if total is not None and relaxed.total is not None and relaxed.total != total:
         nearest[TOTAL] = relaxed.total
         told.append(f"{TOTAL} {total:,} -> {relaxed.total:,}")
-    lines.append("The nearest that can be met: " + "; ".join(told))
-    paths = [quota.path for quota in found] + [TOTAL] * (found_total is not None)
-    return QuotasClash("\n".join(lines), paths, nearest)
+    return nearest, told
 
 
 def _line(program: Program, quota: Quota, others: Sequence[Quota], total: int | None, alone: bool) -> str:
@@ -139,7 +152,8 @@ def _number(program: Program, quota: Quota, quotas: Sequence[Quota], total: int 
 def _total_line(program: Program, quotas: Sequence[Quota], total: int) -> str:
     """What the total asks for, and how many records the quotas leave."""
     span = program.totals(quotas)
-    assert span is not None, "the total clashes with quotas that can be met without it"
+    if span is None:
+        return f"{TOTAL}: asks for {total:,} records, which the quotas don't leave"
     if total < span[0]:
         return (
             f"{TOTAL}: asks for {total:,} records, but at least {math.ceil(span[0] - 1e-6):,} are shown under the "

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EXACT = 1e-9  # the tolerance of HiGHS
+OPTIMAL, UNBOUNDED = 0, 3  # of linprog's statuses
 SLACK = 1e-8  # what one program found, the next one may miss by so much, lest rounding make it impossible
 
 
@@ -68,14 +69,14 @@ class Linear:
         self._bounds.append(block.bounds)
 
     def minimise(self, cost: np.ndarray, block: Block | None = None) -> Optimum | None:
-        """The optimum of cost @ x, this time under the rows of `block` as well; None where no x meets all rows.
+        """The optimum of cost @ x, this time under the rows of `block` as well; None where no x meets all rows, or
+        meets them by so little that no method of HiGHS reaches one.
 
         Raises:
-            RuntimeError: HiGHS gave up, or there is no least value; neither should occur.
+            RuntimeError: there is no least value, which should not occur.
         """
         import numpy as np
         from scipy import sparse
-        from scipy.optimize import linprog
 
         most, bounds = list(self._most), list(self._bounds)
         if block is not None:
@@ -89,16 +90,30 @@ class Linear:
             "bounds": [(self.lower.get(i, 0.0), self.upper.get(i)) for i in range(self.width)],
             "options": {"primal_feasibility_tolerance": EXACT, "dual_feasibility_tolerance": EXACT},
         }
-        found = linprog(_wide(cost, self.width), method="highs-ds", **problem)
-        if found.status != 0:  # where there is little room, the simplex method misses it at times
-            found = linprog(_wide(cost, self.width), method="highs-ipm", **problem)
-        if found.status == 2:
+        found = _solved(_wide(cost, self.width), problem)
+        if found is None:
             return None
-        if found.status != 0:
-            raise RuntimeError(f"the balancer's linear program was not solved: {found.message}")
         last = len(block.bounds) if block is not None else 0
         binding = -found.ineqlin.marginals[len(found.ineqlin.marginals) - last :]
         return Optimum(float(found.fun), found.x, binding)
+
+
+def _solved(cost: np.ndarray, problem: dict[str, Any]) -> Any | None:
+    """What the first method of HiGHS to reach an optimum found; None where none does.
+
+    Where there is little room, the simplex method misses it at times, so that its "infeasible" alone isn't believed.
+    The interior point method may give up on what is infeasible, with an error of its own: then that is no answer
+    either, and what the simplex method said stands.
+    """
+    from scipy.optimize import linprog
+
+    for method in ("highs-ds", "highs-ipm"):
+        found = linprog(cost, method=method, **problem)
+        if found.status == OPTIMAL:
+            return found
+        if found.status == UNBOUNDED:
+            raise RuntimeError(f"the balancer's linear program has no least value: {found.message}")
+    return None
 
 
 def _wide(row: np.ndarray, width: int) -> np.ndarray:

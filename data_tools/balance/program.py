@@ -212,9 +212,8 @@ class Program:
             return None
         if self.low == 0:
             return 0.0, self.records / most.value
-        least = program.minimise(-tau)
-        assert least is not None
-        return self.records / -least.value, self.records / most.value
+        least = program.minimise(-tau) or most
+        return self.records / abs(least.value), self.records / most.value
 
     def nearest(
         self, fixed: Sequence[Quota], giving: Sequence[Quota], total: int | None, total_gives: bool

@@ -153,7 +153,8 @@ class BuildReport:
     - filtered: what remedies dropped, by "source: reason";
     - dropped: what balancing dropped, by source/modality/objectives;
     - leaks: records of the directory that hang together across splits which the input fixes, by these splits;
-    - notes: what remedies couldn't do, a sentence each, such as which sources were too small to be judged;
+    - notes: what to know of it, a sentence each: merged copies that contradict each other, and what remedies couldn't
+      do, such as which sources were too small to be judged;
     - balance: the balancer's plan (see `balance.solution.Solution.row`), where the config has a balance;
     - audit: the folder of the audit of it, where the config asks for one;
     - uncompared: of a build that was kept, what of the input was not looked at for changes.

@@ -121,7 +121,7 @@ class _Shards:
         if group not in self.named:
             group.shard_name(0)  # refuses names that no file can have
             self.named.add(group)
-        return make_ready(record), hash16(record.id)
+        return make_ready(record, self.task.images.keep_metadata), hash16(record.id)
 
     def add(self, packed: tuple[Ready, bytes], row: int) -> None:
         """Appends it to the shard of its group."""
@@ -258,7 +258,9 @@ def mend(task: MendTask) -> int:
             for place in task.told:
                 row = records.meta(place)
                 quarantine.add(Rejected(TWICE, row["id"], "id-twice", row))
-        writer, tally = ShardWriter(folder / info.name, group, before, _prefix(task.piece)), Tally()
+        # of what was kept of its metadata, all is
+        writer = ShardWriter(folder / info.name, group, before, _prefix(task.piece), keep_metadata=True)
+        tally = Tally()
         try:
             for place in range(len(records)):
                 if place not in leave:

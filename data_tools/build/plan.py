@@ -26,7 +26,7 @@ from data_tools.build.config import DataConfig
 from data_tools.build.planned import FLIP, FLIPS, MERGE, MERGES, PLACE, PLACES
 from data_tools.build.quarantine import FOLDER, Quarantine
 from data_tools.build.read import Counts, refuse_bad_source
-from data_tools.dedup import find_copies
+from data_tools.dedup import contradicted, find_copies
 from data_tools.hashes import numbered
 from data_tools.manifest import KINDS
 from data_tools.parts.index import MODALITIES, Index
@@ -211,11 +211,37 @@ def _chosen(
         flip_N = flip_N[stay]
     filtered = dict(sorted(view.dropped.items()))
     plan.left_out = {**told, "filtered": filtered, "dropped": dropped, "leaks": _leaks(left, split_N)}
-    plan.notes = view.notes
+    plan.notes = [*_contradictions(whole, copies, sources, folders), *view.notes]
     flip_M = np.zeros(np.count_nonzero(flip_N), FLIP)
     flip_M["of"] = np.flatnonzero(flip_N)
     flip_M["name"] = flip_N[flip_M["of"]]
     return _Chosen(left, split_N, repeat_N, _merges(whole, places, copies), flip_M)
+
+
+def _contradictions(
+    whole: Index, copies: dict[int, list[int]], sources: list[str], folders: list[Path]
+) -> list[str]:
+    """A sentence for each source of which merged copies say the opposite of the record that they go into."""
+    found: dict[str, Counter[str]] = {}
+    copying = Counter[str]()
+    with closing(PartReader(folders)) as reader:
+        for kept, group in copies.items():
+            rows = [
+                json.loads(reader.body(*(int(whole[key][place]) for key in ("part", "offset", "size"))))
+                for place in (kept, *group)
+            ]
+            for number, place in enumerate(group, 1):
+                if objectives := contradicted(rows[:number], rows[number]):
+                    name = sources[whole["source"][place]]
+                    copying[name] += 1
+                    found.setdefault(name, Counter()).update(objectives)
+    return [
+        f"{copying[name]:,} merged {'copy' if copying[name] == 1 else 'copies'} from {name} "
+        f"{'says' if copying[name] == 1 else 'say'} the opposite of the record with the same prompt and answers "
+        f"({', '.join(f'{objective}: {number:,}' for objective, number in sorted(counts.items()))}); both judgements "
+        "are kept, as judges do disagree"
+        for name, counts in sorted(found.items())
+    ]
 
 
 def _merges(whole: Index, places: np.ndarray, copies: dict[int, list[int]]) -> np.ndarray:

@@ -12,11 +12,11 @@ import json
 import math
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.build.reasons import Reasons
 from data_tools.source import Rejected
 
 FOLDER, ROWS = "quarantine", "rows.jsonl"
@@ -35,16 +35,14 @@ class Quarantine:
 
     def __init__(self, folder: Path, source: str) -> None:
         self.folder, self.source = folder, source
-        self.reasons: Counter[str] = Counter()
-        self.firsts: dict[str, str] = {}  # by reason, where it was seen first
+        self.reasons = Reasons()
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(folder / ROWS, "w", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
 
     def add(self, item: Rejected) -> None:
         """Writes a row, with its bytes in files of their own."""
         reason, where = words(item.reason), words(item.where)
-        self.reasons[reason] += 1
-        self.firsts.setdefault(reason, where)
+        self.reasons.add(reason, where)
         row: dict[str, Any] = {"source": self.source, "code": item.code, "reason": reason, "where": where}
         if item.image is not None:
             row["image"] = self._keep(item.image, item.code)
@@ -152,6 +150,28 @@ def gather(folders: Iterable[Path], out: Path) -> None:
                     link_or_copy(path, target)
         file.flush()
         os.fsync(file.fileno())
+
+
+def left_beside(output: Path) -> Path:
+    """The folder beside an output in which the rejected rows stay where there were too many of them."""
+    return output.with_name(f"{output.name}.quarantine")
+
+
+def leave_beside(output: Path, folders: Iterable[Path]) -> Path | None:
+    """Gathers the rejected rows beside an output that isn't written; where, or None where something else is there."""
+    target = left_beside(output)
+    remove_beside(output)
+    if target.exists():
+        return None
+    gather(folders, target)
+    return target
+
+
+def remove_beside(output: Path) -> None:
+    """Removes what an earlier `leave_beside` left, and nothing else."""
+    target = left_beside(output)
+    if (target / ROWS).is_file() and {path.name for path in target.iterdir()} <= {ROWS, "images"}:
+        shutil.rmtree(target)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from data_tools.build.audit import write_audit
 from data_tools.build.config import ADVICE, Advice, BuildReport, DataConfig, Progress, Reading
 from data_tools.build.finish import finish, report_of
 from data_tools.build.plan import Plan, make_plan
-from data_tools.build.quarantine import FOLDER
-from data_tools.build.read import Counts, ReadTask, read_part
+from data_tools.build.quarantine import FOLDER, ROWS, leave_beside, remove_beside
+from data_tools.build.read import Counts, ReadTask, TooManyRejected, read_part
 from data_tools.build.work import Reader, Work, fingerprint, is_finished
 from data_tools.build.write import WriteTask, write_shard
 from data_tools.config import dump_yaml
@@ -93,18 +93,25 @@ def working(
 ) -> Iterator[None]:
     """Holds the work folder, gets it ready, and at the end gives the output its name and removes the folder.
 
-    A mistake of the input or the config removes it too, since it has to be changed. Whatever else cuts the work off
+    A mistake of the input or the config removes it too, since it has to be changed; where too many rows are rejected,
+    these stay in `NAME.quarantine` beside the output, until it is built. Whatever else cuts the work off
     leaves what is done: a full disk, or a picture that is gone once the plan is made and may come back.
     """
     with writing_to(work.output), work.held():
         work.begin(said, resume, overwrite, advice)
         try:
             yield
+        except TooManyRejected as error:
+            left = leave_beside(work.output, sorted(work.parts.glob(f"*/{FOLDER}")))
+            work.remove()
+            where = f"\nEach of the rows, with its reason: {left / ROWS}" if left else ""
+            raise TooManyRejected(f"{error}{where}") from error
         except UserError:
             if not work.plan.exists():
                 work.remove()
             raise
         work.put()
+        remove_beside(work.output)
         work.remove()
 
 
@@ -149,14 +156,14 @@ def _write(
     config: DataConfig, plan: Plan, parts: list[str], work: Work, executor: Executor, report: Progress
 ) -> None:
     total = sum(shard.stop - shard.start for shard in plan.shards)
-    seed = config.seed if config.shuffle_responses else None
+    seed, keep = config.seed if config.shuffle_responses else None, config.images.keep_metadata
     tasks, done = [], 0
     for shard in plan.shards:
         told = work.told / f"{shard.name}.json"
         if told.exists():
             done += shard.stop - shard.start
         else:
-            tasks.append(WriteTask(shard, str(work.plan), tuple(parts), str(work.out), str(told), seed))
+            tasks.append(WriteTask(shard, str(work.plan), tuple(parts), str(work.out), str(told), seed, keep))
     report("writing", done, total)
     for records in executor.map(write_shard, tasks):
         done += records

@@ -25,6 +25,7 @@ class WriteTask:
     out: str
     told: str
     seed: int | None  # of the order of responses; None leaves them as they are
+    keep_metadata: bool = False  # of images
 
 
 def write_shard(task: WriteTask) -> int:
@@ -36,7 +37,9 @@ def write_shard(task: WriteTask) -> int:
     shard = task.shard
     parts = [Path(part) for part in task.parts]
     records = Planned(parts, shard.group.split, Path(task.plan), shard.start, shard.stop)
-    writer = ShardWriter(Path(task.out) / shard.name, shard.group, shard.first)
+    writer = ShardWriter(
+        Path(task.out) / shard.name, shard.group, shard.first, keep_metadata=task.keep_metadata
+    )
     tally = Tally()
     try:
         for number in range(len(records)):

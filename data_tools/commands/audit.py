@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from data_tools.commands.work import bars
+from data_tools.paths import user_path
 from data_tools.printing import PlainConsole, say, styled
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class AuditCommand(TyperCommand):
 
 
 def audit(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -43,6 +46,7 @@ def audit(
             "--out",
             help="Where audit.json and audit.html go; DIR/audit if not said, DIR/audit-again beside a build's own.",
             metavar="FOLDER",
+            parser=user_path,
         ),
     ] = None,
     splits: Annotated[
@@ -57,7 +61,12 @@ def audit(
     ] = None,
     compare: Annotated[
         Path | None,
-        typer.Option("--compare", help="Audit this data directory too, and show it beside.", metavar="DIR"),
+        typer.Option(
+            "--compare",
+            help="Audit this data directory too, and show it beside.",
+            metavar="DIR",
+            parser=user_path,
+        ),
     ] = None,
     against: Annotated[
         list[Path] | None,
@@ -65,6 +74,7 @@ def audit(
             "--against",
             help="A benchmark file that the data should share nothing with; may be repeated.",
             metavar="FILE",
+            parser=user_path,
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of folds, samples and intervals.")] = 0,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from data_tools.commands.work import ExecutorName, Out, Overwrite, Resume, Workers, carry_out
+from data_tools.paths import user_path
 
 if TYPE_CHECKING:
     from data_tools.build import DataConfig
@@ -21,7 +22,10 @@ EPILOG = (
 
 def build(
     config: Annotated[
-        Path, typer.Argument(help="A data config, or a run config with a data section.", metavar="CONFIG")
+        Path,
+        typer.Argument(
+            help="A data config, or a run config with a data section.", metavar="CONFIG", parser=user_path
+        ),
     ],
     out: Out,
     overrides: Annotated[

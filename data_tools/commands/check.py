@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from data_tools.paths import user_path
 from data_tools.printing import PlainColumn, PlainConsole, say
 
 EPILOG = (
@@ -16,7 +17,9 @@ EPILOG = (
 
 
 def check(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
     decode: Annotated[
         bool, typer.Option("--decode", help="See that every image can be decoded, too.")
     ] = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from data_tools.paths import user_path
 from data_tools.printing import say
 
 EPILOG = (
@@ -24,8 +25,12 @@ class Form(StrEnum):
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="OUT")],
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The folder to make.", metavar="OUT", parser=user_path)
+    ],
     to: Annotated[
         Form, typer.Option("--to", help="trl: a row a comparison; trl-kto: a row a yes or no.")
     ] = Form.TRL,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from data_tools.paths import user_path
 from data_tools.printing import say
 
 EPILOG = (
@@ -16,10 +17,12 @@ EPILOG = (
 
 
 def preview(
-    directory: Annotated[Path, typer.Argument(help="A finished data directory.", metavar="DIR")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page to write.", metavar="PAGE")] = Path(
-        "preview.html"
-    ),
+    directory: Annotated[
+        Path, typer.Argument(help="A finished data directory.", metavar="DIR", parser=user_path)
+    ],
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The page to write.", metavar="PAGE", parser=user_path)
+    ] = Path("preview.html"),
     samples: Annotated[int, typer.Option(min=1, help="How many records to show.")] = 50,
     split: Annotated[str | None, typer.Option(help="Only of this split.")] = None,
     source: Annotated[str | None, typer.Option(help="Only from this source.")] = None,

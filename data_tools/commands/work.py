@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from data_tools.paths import user_path
 from data_tools.printing import PlainColumn, PlainConsole, say
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from data_tools.build.config import ConvertConfig, DataConfig
     from data_tools.source import Source
 
-Out = Annotated[Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR")]
+Out = Annotated[
+    Path, typer.Option("-o", "--out", help="The folder to make.", metavar="DIR", parser=user_path)
+]
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a data set of another config or input, and an unfinished one."),

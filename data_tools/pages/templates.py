@@ -8,6 +8,12 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+# nothing is fetched and no script runs, whatever stands in the data
+CONTENT_POLICY = Markup(
+    '<meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+)
+
 
 def environment(package: str) -> Environment:
     """The templates of a package, and the style sheet `page.css`; everything that isn't markup is escaped, and what
@@ -20,6 +26,7 @@ def environment(package: str) -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= FILTERS
+    made.globals["content_policy"] = CONTENT_POLICY
     return made
 
 
@@ -29,11 +36,16 @@ def _minus(text: str) -> str:
 
 
 def _with_interval(form: str, scale: float = 1, unit: str = "") -> Callable[[dict[str, Any] | None], Markup]:
-    """A filter that shows an estimate with its interval in small print; a dash where there is none."""
+    """A filter that shows an estimate with its interval in small print, where it has one; a dash where there is no
+    estimate."""
 
     def show(estimate: dict[str, Any] | None) -> Markup:
         if estimate is None:
             return Markup("<span class=none>–</span>")
+        if estimate["low"] is None:
+            return Markup("{}{}<small>no interval</small>").format(
+                _minus(form.format(scale * estimate["mean"])), unit
+            )
         mean, low, high = (_minus(form.format(scale * estimate[key])) for key in ("mean", "low", "high"))
         return Markup("{}{}<small>{} to {}</small>").format(mean, unit, low, high)
 
@@ -62,6 +74,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "points": _with_interval("{:+.1f}", 100),
     "longer": longer,
     "relative": relative,
+    "figure_class": lambda name: Markup(' class="{}"').format(name) if name else "",
     "number": lambda value: _minus(f"{value:.2f}"),
     "signed_number": lambda value: _minus(f"{value:+.2f}"),
     "signed_points": lambda value: _minus(f"{100 * value:+.1f}"),

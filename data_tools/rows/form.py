@@ -14,6 +14,7 @@ from data_tools.rows.piece import Piece
 from data_tools.rows.split import choose_splits
 from data_tools.rows.stream import head, is_gzip
 from data_tools.rows.text import is_list, is_lists, is_object, line_pieces
+from data_tools.rows.unread import what_else
 
 KNOWN = (
     "JSON lines or a JSON list (.json, .jsonl, .ndjson), Parquet, Arrow, WebDataset tars, and all but Parquet and "
@@ -52,7 +53,8 @@ _POINTER = b"version https://git-lfs"
 def file_pieces(path: Path, place: str, split: str | None, inside: bool = False) -> Iterator[Piece]:
     """The pieces of a file; none for one that lies `inside` a folder source and holds no rows.
 
-    `split` chooses among the lists of a JSON object, the one form of a file that has splits.
+    `split` chooses among the lists of a JSON object, the one form of a file that has splits. Which split the other
+    files of a folder are of is told by their names, and left to its reader.
 
     Raises:
         UserError: it isn't what its name says; or of no known form, unless `inside`.
@@ -71,7 +73,7 @@ def file_pieces(path: Path, place: str, split: str | None, inside: bool = False)
             yield Piece(str(path), "list", place, key=key, split=None if key in _LISTS_ONLY else key)
         return
     found = tuple(_without_splits(path, place, begin, name, packed, inside))
-    if found and split is not None:
+    if found and split is not None and not inside:
         raise UserError(
             f"{path}: has no splits, so not {split!r} either; leave split out, or name the files of that split "
             "(splits are those of a hub data set, a folder of datasets.DatasetDict, or a JSON object of lists)"
@@ -109,6 +111,8 @@ def _text_pieces(path: Path, place: str, begin: bytes, name: str, inside: bool) 
     """The pieces of a file that doesn't begin as any binary form does."""
     if begin.startswith(_POINTER):
         raise UserError(f"{path}: only a Git LFS pointer to the file; fetch the file itself (git lfs pull)")
+    if what := what_else(name, begin):
+        raise UserError(f"{path}: is {what}")
     if name.endswith(_BINARIES):
         raise UserError(
             f"{path}: doesn't begin as its name says, so it is damaged; fetch it again, or remove it"

@@ -9,23 +9,36 @@ from __future__ import annotations
 import codecs
 import contextlib
 import json
+import re
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_tools.errors import UserError
-from data_tools.rows.json_value import DECODER, check_density
+from data_tools.rows.json_value import DECODER, LAX_DECODER, NO_UTF8, DoubledKey, Unfit, check_density
 from data_tools.rows.stream import Damaged, open_bytes
 
 MOST_ROW = 256 * 2**20  # characters of a row; more is no row, but a mistake or an attack
 _BLOCK = 2**20
 _SPACE = " \t\n\r"
+_SPACES = re.compile(f"[{_SPACE}]*")
 _NUMBER = 32  # characters behind a value in which a number that was cut in two is seen to go on
 
 
+@dataclass(frozen=True)
+class Doubled:
+    """An element of a list in which an object has two fields of one name: why it is refused, and the element with the
+    last of these.
+    """
+
+    why: str
+    value: Any
+
+
 def list_values(path: Path, key: str | None = None) -> Iterator[Any]:
-    """The elements of the list that the file holds, or of the list named `key` in its object.
+    """The elements of the list that the file holds, or of the list named `key` in its object; some may be `Doubled`.
 
     Raises:
         UserError: it isn't valid JSON as a whole; maybe only after some elements were given.
@@ -70,8 +83,11 @@ def _reading(path: Path) -> Iterator[_Text]:
             yield _Text(file)
     except Damaged as error:
         raise UserError(f"{path}: {error}, and a JSON list is only read whole") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: {NO_UTF8}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON: {error}") from error
+        known = isinstance(error, Unfit)
+        raise UserError(f"{path}: {error}" if known else f"{path}: not valid JSON: {error}") from error
 
 
 def _elements(text: _Text) -> Iterator[Any]:
@@ -111,10 +127,9 @@ class _Text:
     def peek(self) -> str:
         """The next character that isn't white space; empty at the end."""
         while True:
-            while self._at < len(self._text):
-                if (letter := self._text[self._at]) not in _SPACE:
-                    return letter
-                self._at += 1
+            self._at = _SPACES.match(self._text, self._at).end()  # type: ignore[union-attr]  # it may be empty
+            if self._at < len(self._text):
+                return self._text[self._at]
             if self._ended:
                 return ""
             self._fill()
@@ -138,7 +153,7 @@ class _Text:
             self.peek()
             fault: json.JSONDecodeError | None = None
             try:
-                value, end = DECODER.raw_decode(self._text, self._at)
+                value, end = self._decode()
             except json.JSONDecodeError as error:
                 fault, end = error, error.pos
             whole = self._ended or len(self._text) - end > _NUMBER
@@ -151,6 +166,13 @@ class _Text:
             if len(self._text) - self._at > MOST_ROW:
                 raise self._fault(f"a row of more than {MOST_ROW:,} characters", self._at)
             self._fill()
+
+    def _decode(self) -> tuple[Any, int]:
+        try:
+            return DECODER.raw_decode(self._text, self._at)
+        except DoubledKey as error:
+            value, end = LAX_DECODER.raw_decode(self._text, self._at)
+            return Doubled(str(error), value), end
 
     def _fill(self) -> None:
         """Reads about as much again as isn't passed yet, so that a long value isn't parsed too often."""

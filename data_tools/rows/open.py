@@ -21,7 +21,7 @@ from data_tools.rows.form import KNOWN, file_pieces, is_passed_over
 from data_tools.rows.hub import hub_pieces, image_caches, is_hub_name
 from data_tools.rows.parquet import parquet_rows
 from data_tools.rows.piece import Piece
-from data_tools.rows.split import choose_splits
+from data_tools.rows.split import TRAIN, choose_splits, named_split
 from data_tools.rows.tar import tar_rows
 from data_tools.rows.text import line_rows, list_rows
 from data_tools.source import Rejected
@@ -40,7 +40,7 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
     """The pieces of a source's files, in the order of their rows.
 
     `subset` is that of a hub data set; `split` one of a hub data set, of a folder that `DatasetDict.save_to_disk`
-    wrote, or of a JSON object of lists, and `all` means every one.
+    wrote, of a JSON object of lists, or of a folder whose files' names tell it, and `all` means every one.
 
     Raises:
         UserError: there is nothing that can be read, or no such subset or split.
@@ -63,7 +63,9 @@ def pieces(source: Path, subset: str | None = None, split: str | None = None) ->
                     f"{source}: is a device or a pipe, which is never opened; name a file or folder"
                 )
             return tuple(file_pieces(source, _plain(source.name), split))
-        found = tuple(_folder_pieces(source, source, split, (source.resolve(),)))
+        found = _in_named_splits(
+            tuple(_folder_pieces(source, source, split, (source.resolve(),))), source, split
+        )
     except OSError as error:
         path = Path(error.filename or source)
         near = did_you_mean(path) if isinstance(error, FileNotFoundError) else ""
@@ -83,7 +85,7 @@ def _folder_pieces(folder: Path, root: Path, split: str | None, above: tuple[Pat
                 yield replace(piece, split=name)
     elif (folder / STATE).is_file():
         for path in saved_files(folder):
-            yield from file_pieces(_inside(path, root), _place(path, root), split)
+            yield from file_pieces(_inside(path, root), _place(path, root), None)
     else:
         for path in _listed(folder):
             if path.is_dir():
@@ -93,6 +95,33 @@ def _folder_pieces(folder: Path, root: Path, split: str | None, above: tuple[Pat
                 path.is_file() or path.is_symlink()
             ):  # a link to nothing is an error, a pipe would wait for ever
                 yield from file_pieces(_inside(path, root), _place(path, root), split, inside=True)
+
+
+def _in_named_splits(found: tuple[Piece, ...], source: Path, split: str | None) -> tuple[Piece, ...]:
+    """The pieces of a folder that are of the wanted split: the one that the data say, else the one that the files'
+    names tell of. Where some names tell of one, the files whose names don't are of `train`.
+
+    Raises:
+        UserError: the names tell of several splits and none is chosen, of no such one, or of none at all.
+    """
+    named = {piece.place: named_split(piece.place) for piece in found if piece.split is None}
+    if not named:
+        return found
+    if not any(named.values()):
+        if split is not None and len(named) == len({piece.place for piece in found}):
+            raise UserError(
+                f"{source}: has no splits, so not {split!r} either; leave split out, or name the files of that split "
+                "(splits are those of a hub data set, a folder of datasets.DatasetDict, a JSON object of lists, or a "
+                "folder whose files' names tell of train, validation or test)"
+            )
+        return found
+    splits = {place: name or TRAIN for place, name in named.items()}
+    chosen = choose_splits(sorted(set(splits.values())), split, source)
+    return tuple(
+        piece if piece.split is not None else replace(piece, split=splits[piece.place])
+        for piece in found
+        if piece.split is not None or splits[piece.place] in chosen
+    )
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_tools.rows.json_value import parse
+from data_tools.rows.json_value import parse, why_unread
 from data_tools.source import CODES
 
 _IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
@@ -29,6 +29,11 @@ _HOLDERS = (
     "img",
     "img_path",
 )  # whose text, in any case, is an image's place, not its name
+_MESSAGE = {"role", "content"}  # what a field may be, several of a sample alike
+DOTS = (
+    "its members' names have more than one dot, so that several samples are read as one: a key ends at the first dot; "
+    "rename them (v1.5_a.json to v1_5_a.json)"
+)
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "ckpt", "bin", "joblib", "dill", "npy", "npz")
 
 
@@ -77,7 +82,9 @@ class Sample:
             self.fields = found
 
     def row(self) -> dict[str, Any]:
-        """The row; raises SampleError where numbered images don't fit."""
+        """The row; raises SampleError where numbered images don't fit, or several samples were read as one."""
+        if self._is_several():
+            raise SampleError(DOTS)
         row = {**(self.fields or {}), **self.extra}
         rest = dict(self.images)
         names: dict[str, str] = {}
@@ -115,6 +122,15 @@ class Sample:
             row[name] = [images[number] for number in range(len(images))]
         return row
 
+    def _is_several(self) -> bool:
+        """Whether what follows the key's dot tells samples apart, as in `v1.5_a.json`, `v1.5_a.png`, and not fields."""
+        if self.fields is not None:
+            return False
+        rows = {name: set(value) for name, value in self.extra.items() if isinstance(value, dict)}
+        alike = len(rows) > 1 and len(set(map(frozenset, rows.values()))) == 1
+        a_row = any(len(keys) > 1 and not keys <= _MESSAGE for keys in rows.values())
+        return not rows.keys().isdisjoint(self.images) or (alike and a_row)
+
 
 def _in_place(value: Any, named: Callable[[str], dict[str, Any] | None]) -> Any:
     """The value with images where it names them."""
@@ -134,8 +150,9 @@ def _put(fields: dict[Any, Any], name: Any, value: Any) -> None:
 def _parse(data: bytes) -> Any:
     try:
         return parse(data)
-    except (ValueError, RecursionError):
-        raise SampleError("not valid JSON") from None
+    except (ValueError, RecursionError) as error:
+        why = why_unread(error)
+        raise SampleError(why if why == "not valid JSON" else f"its JSON {why}") from None
 
 
 def _decode(data: bytes) -> str:

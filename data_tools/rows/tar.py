@@ -70,7 +70,9 @@ def tar_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
             done[group.key] += 1
             if done[group.key] == runs[group.key]:
                 names = torn.pop(group.key)
-                yield Rejected("its members aren't side by side", where, "row-unreadable", {"members": names})
+                dots = all(name.rpartition("/")[2].count(".") > 1 for name in names)
+                why = f"its members aren't side by side{' (a key ends at the first dot)' if dots else ''}"
+                yield Rejected(why, where, "row-unreadable", {"members": names})
         else:
             yield _row(group, where)
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from data_tools.rows.json_list import list_values
-from data_tools.rows.json_value import BOM, TooMany, parse
+from data_tools.rows.json_list import Doubled, list_values
+from data_tools.rows.json_value import BOM, parse, why_unread
 from data_tools.rows.piece import Piece
 from data_tools.rows.stream import Damaged, is_gzip, open_bytes
 from data_tools.source import Rejected
@@ -19,6 +19,7 @@ from data_tools.source import Rejected
 PIECE_BYTES = 4 * 2**20  # of a piece of lines; small, since a short line may name a large picture
 MOST_LINE = 256 * 2**20  # bytes of a line; more is no row, but a mistake or an attack
 _BLOCK = 2**20
+_FEW_BLANK = 64  # blank lines that are read one by one; a few kilobytes of gzip can unpack to millions
 # how a file begins that holds one object whose fields are lists of rows, and none of the rows that data sets have
 _LISTS = re.compile(
     rb'\{\s*"(data|rows|train|training|validation|valid|val|dev|test|testing)"\s*:\s*\[\s*[{\]]'
@@ -66,6 +67,7 @@ def line_pieces(path: Path, place: str, size: int = PIECE_BYTES) -> Iterator[Pie
 def line_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
     """The rows of a piece of JSON lines; what lies after damage to a gzip file is one rejected row."""
     position, number = piece.start, piece.first
+    blank, patience = 0, _FEW_BLANK
     with open_bytes(piece.path) as file:
         if position:
             file.seek(position)
@@ -75,6 +77,15 @@ def line_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
                 if not line:
                     return
                 position += len(line)
+                if line.isspace():
+                    number, blank = number + 1, blank + 1
+                    if blank == patience:
+                        passed = _pass_blank_lines(file)
+                        position, number, blank = position + len(passed), number + passed.count(b"\n"), 0
+                        # looking ahead copies what is in memory, so it isn't done often where it saves little
+                        patience = _FEW_BLANK if len(passed) > _BLOCK // 8 else 2 * patience
+                    continue
+                blank = 0
                 if len(line) > MOST_LINE and not line.endswith(b"\n"):
                     del line
                     position += _pass_line(file)
@@ -85,6 +96,13 @@ def line_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
         except Damaged as error:
             where = f"{piece.place}:{number}"
             yield Rejected(f"{error}; nothing after it can be read", where, "row-unreadable")
+
+
+def _pass_blank_lines(file: BinaryIO) -> bytes:
+    """Passes over the blank lines that the file has in memory; what they are."""
+    ahead = file.peek()  # type: ignore[attr-defined]  # both of `open_bytes` are buffered readers
+    blank = ahead[: len(ahead) - len(ahead.lstrip())]
+    return file.read(blank.rfind(b"\n") + 1)
 
 
 def _pass_line(file: BinaryIO) -> int:
@@ -106,11 +124,10 @@ def parse_lines(lines: Iterable[bytes], place: str, first: int = 1) -> Iterator[
         try:
             yield where, parse(line)
         except (ValueError, RecursionError) as error:
-            why = str(error) if isinstance(error, TooMany) else "not valid JSON"
-            yield Rejected(why, where, "row-unreadable", line.decode("utf-8", "replace"))
+            yield Rejected(why_unread(error), where, "row-unreadable", line.decode("utf-8", "replace"))
 
 
-def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
+def list_rows(piece: Piece) -> Iterator[tuple[str, Any] | Rejected]:
     """The rows of a JSON list, or of the list named by the piece's `key` in a JSON object.
 
     Raises:
@@ -118,4 +135,9 @@ def list_rows(piece: Piece) -> Iterator[tuple[str, Any]]:
     """
     place = piece.place if piece.key is None else f"{piece.place}:{piece.key}"
     for number, row in enumerate(list_values(Path(piece.path), piece.key)):
-        yield f"{place}[{number}]", row
+        where = f"{place}[{number}]"
+        yield (
+            Rejected(row.why, where, "row-unreadable", row.value)
+            if isinstance(row, Doubled)
+            else (where, row)
+        )

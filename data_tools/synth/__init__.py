@@ -5,5 +5,6 @@ from data_tools.synth.demonstrations import Demonstrations
 from data_tools.synth.flip_pairs import FlipPairs
 from data_tools.synth.prompts import Prompts
 from data_tools.synth.text_pairs import TextPairs
+from data_tools.synth.twins import Twins
 
-RECIPES = (CoveragePairs, Demonstrations, FlipPairs, Prompts, TextPairs)
+RECIPES = (CoveragePairs, Demonstrations, FlipPairs, Prompts, TextPairs, Twins)

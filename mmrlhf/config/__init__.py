@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from data_tools.build import DataConfig
-from data_tools.config import Config, validate_nested
+from data_tools.config import Config, PathText, expand_paths, validate_nested
 from data_tools.errors import UserError
 from mmrlhf.config.base import LoraSettings, ModelConfig, OptimConfig, Seed, StageConfig, set_otherwise
 from mmrlhf.config.grounding import GroundingConfig
@@ -61,7 +61,7 @@ def _read_data(value: Any) -> Any:
         return validate_nested(value, DataConfig)
     if not isinstance(value, DataConfig | str):
         raise ValueError("needs a section with sources, or the folder of a data set that is built")
-    return value
+    return expand_paths(value)
 
 
 class RunConfig(Config):
@@ -70,7 +70,7 @@ class RunConfig(Config):
     name: str = Field(
         description="the run's folder is output_dir/name", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
     )
-    output_dir: str = Field("runs", description="where run folders are made")
+    output_dir: PathText = Field("runs", description="where run folders are made")
     seed: Seed = Field(0, description="seeds the order of the data, new weights and sampling")
     model: ModelConfig = ModelConfig()
     data: Annotated[DataConfig | str, BeforeValidator(_read_data)] = Field(

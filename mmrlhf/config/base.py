@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SerializationInfo, field_serializer, model_validator
 
-from data_tools.config import Config
+from data_tools.config import Config, PathText
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,9 @@ class LoraSettings(Config):
     )
     targets: list[str] | None = Field(
         None,
-        description="last names of the linear layers, such as q_proj; nothing: all of those in `parts`",
+        min_length=1,
+        description="last names of the linear layers, such as q_proj, each of which must be in `parts`; nothing: all "
+        "of those in `parts`",
     )
     parts: list[Literal["language", "projector", "vision"]] = Field(
         ["language"],
@@ -52,7 +54,7 @@ class LoraSettings(Config):
 class ModelConfig(Config):
     """Which model, and which of its parts are trained."""
 
-    path: str = Field("tiny", description="model directory, hub id, or 'tiny' (the bundled one)")
+    path: PathText = Field("tiny", description="model directory, hub id, or 'tiny' (the bundled one)")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the weights; auto: bfloat16 on a GPU, float32 on a CPU and in full fine-tuning",
@@ -134,7 +136,9 @@ class StageConfig(Config):
         description="padded tokens of one forward, image tokens included; nothing: only micro_batch_size counts",
     )
     max_prompt_tokens: Positive = Field(
-        1024, description="longer prompts are left out, with their share in the metrics"
+        1024,
+        description="longer prompts are left out, with their share in the metrics; so are those that leave no room for "
+        "an answer in what the model reads",
     )
     max_refused: Share = Field(
         0.1,

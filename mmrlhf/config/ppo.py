@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from data_tools.config import Config
+from data_tools.config import Config, plugin_name
 from mmrlhf.config.base import BatchSize, Positive, StageConfig
+from mmrlhf.config.effect import without_effect
 from mmrlhf.rewards.objectives import Objective
-from mmrlhf.rewards.scalarizers import Scalarizer, WeightedSum
-from mmrlhf.rl.algorithms import Algorithm, Ppo
+from mmrlhf.rewards.scalarizers import Scalarizer, ScalarizerBase, WeightedSum
+from mmrlhf.rl.algorithms import Algorithm, AlgorithmBase, Ppo
 
 BEFORE_PPO = ("sft", "base")  # what reports call the policy that PPO starts from
 
@@ -86,7 +87,9 @@ class PpoConfig(StageConfig):
         description="KL an answer (nats) that an adaptive controller steers to; nothing: kl_coef is fixed",
     )
     kl_in: Literal["reward", "loss"] = Field(
-        "reward", description="the penalty is taken off each token's reward, or added to the loss"
+        "reward",
+        description="the penalty is taken off each token's reward (off an answer's, where an algorithm compares whole "
+        "answers), or added to the loss",
     )
     kl_estimator: Literal["k1", "k2", "k3"] = Field(
         "k1", description="of the penalty a token (Schulman 2020)"
@@ -112,7 +115,9 @@ class PpoConfig(StageConfig):
         0.0, ge=0, description="weight of the SFT loss on demonstrations, mixed into each update"
     )
     whiten_rewards: bool = Field(
-        False, description="shift and scale the scores of a rollout to mean 0 and deviation 1"
+        False,
+        description="shift and scale the scores of a rollout to mean 0 and deviation 1, before a KL penalty that is in "
+        "the reward",
     )
     score_clip: float = Field(
         5.0,
@@ -135,6 +140,18 @@ class PpoConfig(StageConfig):
     )
     alarms: AlarmConfig = AlarmConfig()
 
+    @field_validator("algorithm")
+    @classmethod
+    def _is_algorithm(cls, value: Config) -> Config:
+        if not isinstance(value, AlgorithmBase):
+            base = f"{AlgorithmBase.__module__}:AlgorithmBase"
+            raise ValueError(f"{type(value).__name__} is not made from {base}")
+        if type(value).advantages is AlgorithmBase.advantages:
+            raise ValueError(
+                f"{type(value).__name__} has no method advantages(scored), which says what it does"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> PpoConfig:
         names = [variant.name for variant in self.variants]
@@ -144,21 +161,39 @@ class PpoConfig(StageConfig):
             raise ValueError(
                 f"batch_size {self.batch_size} can't be cut into {self.num_mini_batches} mini-batches"
             )
-        if self.algorithm.needs_groups and self.answers_per_prompt < 2:
+        name = plugin_name(self.algorithm)
+        if self.algorithm.compares_answers and self.answers_per_prompt < 2:
             raise ValueError(
-                f"algorithm {self.algorithm.type}: compares the answers to a prompt, so answers_per_prompt must be 2 "
-                "or more"
+                f"algorithm {name}: compares the answers to a prompt, so answers_per_prompt must be 2 or more"
             )
         for variant in self.variants:
-            if getattr(variant.scalarizer, "needs_groups", False) and self.answers_per_prompt < 2:
-                raise ValueError(
-                    f"variants: {variant.name}'s scalarizer compares the answers to a prompt, so answers_per_prompt "
-                    "must be 2 or more"
-                )
+            if isinstance(
+                variant.scalarizer, ScalarizerBase
+            ):  # what isn't is refused with the path of its key
+                self._check_scalarizer(variant.name, variant.scalarizer)
         if self.kl_in == "loss" and self.kl_estimator == "k1":
             raise ValueError(
                 "kl_in: loss: the gradient of k1 has mean 0, so it would hold nothing; set kl_estimator to k3 (or k2)"
             )
-        if self.whiten_rewards and getattr(self.algorithm, "critics", "") == "per_objective":
-            raise ValueError("whiten_rewards: scores aren't used by a critic an objective; leave it false")
+        if idle := list(without_effect(self)):
+            raise ValueError("; ".join(idle))
         return self
+
+    def _check_scalarizer(self, variant: str, scalarizer: ScalarizerBase) -> None:
+        """Raises ValueError where a variant's scalarizer doesn't go with the algorithm."""
+        where = f"variants: {variant}'s scalarizer"
+        if scalarizer.needs_groups and self.answers_per_prompt < 2:
+            raise ValueError(
+                f"{where} compares the answers to a prompt, so answers_per_prompt must be 2 or more"
+            )
+        if self.algorithm.critic_an_objective and not scalarizer.linear:
+            raise ValueError(
+                f"{where}, {plugin_name(scalarizer)}, is no weighted sum, which critics: per_objective needs: "
+                "advantages that are put together by the score's derivatives would raise another sum than the score. "
+                "Set critics: single, or a linear scalarizer (weighted_sum, standardised, gated, lagrangian)"
+            )
+        if scalarizer.scales_groups and getattr(self.algorithm, "scale", None) == "group":
+            raise ValueError(
+                f"{where} divides by the deviations of each group, and algorithm.scale: group would once more, so that "
+                "large and small differences came out alike. Leave scale out, or set it to batch or none"
+            )

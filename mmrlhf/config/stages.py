@@ -165,6 +165,15 @@ class EvaluateConfig(Config):
     split: str = Field("test", description="split of the data that nothing was trained on")
     prompts: Positive = Field(256, description="prompts answered by every policy, image and text mixed")
     pairs: Positive = Field(512, description="preference records scored by the reward model")
+    safety_split: str | None = Field(
+        None,
+        description="a split of prompts that say whether they must be refused (reference: {refuse: true or false}); "
+        "every policy is asked these as well, and the report tells how many harmful ones it refuses and how many "
+        "benign ones it answers. null: only what the prompts of `split` tell of it",
+    )
+    safety_prompts: int = Field(
+        256, ge=2, description="prompts of safety_split, half of them harmful and half benign"
+    )
     temperature: float = Field(1.0, ge=0, description="of the answers that are measured; 0: the likeliest")
     samples: Positive = Field(6, description="pictures with every policy's answer in the report")
     weights: list[dict[str, Weight]] = Field(
@@ -174,9 +183,9 @@ class EvaluateConfig(Config):
     )
     batch_size: BatchSize = Field(64, description="prompts of one generation batch")
 
-    @field_validator("split")
+    @field_validator("split", "safety_split")
     @classmethod
-    def _not_trained_on(cls, value: str) -> str:
+    def _not_trained_on(cls, value: str | None) -> str | None:
         if value == "train":
             raise ValueError("the models were trained on it; name another split, such as test")
         return value

@@ -4,23 +4,32 @@ are on the Pareto front."""
 from __future__ import annotations
 
 import gc
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from data_tools.atomic import write_text
+from data_tools.errors import UserError
 from data_tools.images import thumbnail
-from data_tools.intervals import paired_difference, paired_ratio_difference
+from data_tools.intervals import Estimate, clustered_change, share_change
 from data_tools.manifest import read_manifest
 from data_tools.schema import PreferenceRecord
 from data_tools.shards import Kind
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.pareto import hypervolume, pareto_front
-from mmrlhf.evaluation.policy import PolicyEvaluation, claim_counts, evaluate_policy
+from mmrlhf.evaluation.policy import (
+    Answer,
+    PolicyEvaluation,
+    claim_counts,
+    clusters,
+    evaluate_policy,
+    gold_safety,
+    must_refuse,
+    refusal_right,
+)
+from mmrlhf.evaluation.results import TRADEOFFS_FORMAT, write_result
 from mmrlhf.evaluation.reward.command import How, on_data
 from mmrlhf.evaluation.reward.records import readable
 from mmrlhf.models.load import load_vlm
@@ -32,7 +41,6 @@ from mmrlhf.rewards.scalarizers.asking import read_asks, wish, with_weights
 from mmrlhf.terminal import progress
 from mmrlhf.training.feed import open_feed
 
-FORMAT = 1
 NOT_JUDGED = "not judged exactly"
 THUMBNAIL = 192
 LEARNED_RULE = (
@@ -64,13 +72,15 @@ def evaluate_tradeoffs(
     if panel.model:
         if cache:
             keep_features(panel.model.vlm, cache)
-        _write(out / "reward.json", on_data(panel.model, data, settings.split, How.of_run(config)))
+        write_result(out / "reward.json", on_data(panel.model, data, settings.split, How.of_run(config)))
     else:
         (out / "reward.json").unlink(missing_ok=True)  # of a config that had a reward model
     points = {name: trade_offs(name, path, settings.weights) for name, path in policies.items()}
     kinds = config.ppo.prompts_from if config.ppo else None
     prompts = choose_prompts(data, settings, config.seed, kinds)
+    harmful_and_benign = choose_safety_prompts(data, settings, config.seed)
     records: list[PreferenceRecord] = []
+    safety: list[PreferenceRecord] = []
     found: list[PolicyEvaluation] = []
     for name, path in policies.items():
         model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
@@ -79,19 +89,24 @@ def evaluate_tradeoffs(
             # PPO and the evaluation hand the prompts of a policy to the reward model, so both must take them; all
             # policies read them alike
             reader = panel.model.vlm if panel.model else vlm
-            records = _readable(reader, prompts, points, _stage(config).max_prompt_tokens)
+            reader.answer_room = _stage(config).max_answer_tokens
+            limit = _stage(config).max_prompt_tokens
+            records = _readable(reader, prompts, points, limit)
+            safety = _readable(reader, harmful_and_benign, points, limit)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
-        found += _at_points(vlm, points[name], panel, records, config)
+        found += _at_points(vlm, points[name], panel, records, safety, config)
         del vlm
         _free()
     result = compare(found, config.seed) | {
         "split": settings.split,
         "temperature": settings.temperature,
         "refused": len(prompts) - len(records),
+        "safety_split": settings.safety_split,
+        "safety_refused": len(harmful_and_benign) - len(safety),
         "samples": _samples(records, settings.samples),
     }
-    _write(out / "tradeoffs.json", result)
+    write_result(out / "tradeoffs.json", result)
     return result
 
 
@@ -109,12 +124,17 @@ def _readable(
 
 
 def _at_points(
-    vlm: VLM, points: Points, panel: Panel, records: Sequence[PreferenceRecord], config: RunConfig
+    vlm: VLM,
+    points: Points,
+    panel: Panel,
+    records: Sequence[PreferenceRecord],
+    safety: Sequence[PreferenceRecord],
+    config: RunConfig,
 ) -> Iterator[PolicyEvaluation]:
     """A policy's measures at each of its points."""
     settings = config.evaluate or EvaluateConfig()
     for point, weights in points.items():
-        with progress(f"evaluate {point}", len(records)) as bar:
+        with progress(f"evaluate {point}", len(records) + len(safety)) as bar:
             yield evaluate_policy(
                 point,
                 vlm,
@@ -125,6 +145,7 @@ def _at_points(
                 config.seed,
                 bar,
                 weights,
+                safety,
             )
 
 
@@ -179,10 +200,6 @@ def _free() -> None:
         torch.cuda.empty_cache()
 
 
-def _write(path: Path, row: dict[str, Any]) -> None:
-    write_text(path, json.dumps(row, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-
-
 def choose_prompts(
     data: str, settings: EvaluateConfig, seed: int, kinds: Sequence[Kind] | None = None
 ) -> list[PreferenceRecord]:
@@ -199,17 +216,45 @@ def choose_prompts(
     return [feed.records[index] for index in islice(feed.each_once(), settings.prompts)]
 
 
+def choose_safety_prompts(data: str, settings: EvaluateConfig, seed: int) -> list[PreferenceRecord]:
+    """Prompts of evaluate.safety_split: as many that must be refused as there are that need not be, at most
+    evaluate.safety_prompts in all; none without such a split.
+
+    Raises:
+        UserError: the split isn't there, or has none of both kinds.
+    """
+    split = settings.safety_split
+    if split is None:
+        return []
+    held = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == split}
+    feed = open_feed(data, split, ["prompt" if "prompt" in held else "preference"], seed)
+    chosen: dict[bool, list[PreferenceRecord]] = {True: [], False: []}
+    for index in feed.each_once():
+        record = feed.records[index]
+        refuse = must_refuse(record)
+        if refuse is not None and len(chosen[refuse]) < settings.safety_prompts // 2:
+            chosen[refuse].append(record)
+    for refuse, what in ((True, "must be refused"), (False, "need not be refused")):
+        if not chosen[refuse]:
+            raise UserError(
+                f"evaluate.safety_split: no prompt of the split {split!r} of {data} is one that {what}; a record says "
+                f'so in its reference, {{"refuse": {str(refuse).lower()}}}'
+            )
+    count = min(len(part) for part in chosen.values())
+    return [*chosen[True][:count], *chosen[False][:count]]
+
+
 def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:
     """The policies' measures, what each changed against the first, and both fronts, as plain JSON values."""
     learned = {policy.name: {n: e.mean for n, e in policy.learned.items()} for policy in found}
     exact = {policy.name: {n: e.mean for n, e in policy.gold.items()} for policy in found}
     return {
-        "format": FORMAT,
+        "format": TRADEOFFS_FORMAT,
         "seed": seed,
         "objectives": list(found[0].objectives),
         "prompts": {m: sum(a.modality == m for a in found[0].answers) for m in ("image-text", "text")},
         "policies": [policy.to_json() for policy in found],
-        "changes": {policy.name: change(found[0], policy, seed) for policy in found[1:]},
+        "changes": {policy.name: change(found[0], policy) for policy in found[1:]},
         "fronts": {"learned": front(learned, zero=False), "gold": front(exact, zero=True)},
     }
 
@@ -234,37 +279,50 @@ def front(means: dict[str, dict[str, float]], zero: bool) -> dict[str, Any] | st
     }
 
 
-def change(before: PolicyEvaluation, after: PolicyEvaluation, seed: int) -> dict[str, Any]:
+def change(before: PolicyEvaluation, after: PolicyEvaluation) -> dict[str, Any]:
     """What a policy changed against the one before it, prompt by prompt, with intervals; `length` and
     `image_length` are relative (0.1: 10% longer)."""
     pairs = list(zip(before.answers, after.answers, strict=True))
-
-    def differences(kind: str) -> dict[str, Any]:
-        # whether an objective of the user's own applies may depend on the answer too
-        values = [(getattr(b, kind), getattr(a, kind)) for b, a in pairs]
-        found = {}
-        for name in dict.fromkeys(name for _, a in values for name in a):
-            both = [(b[name], a[name]) for b, a in values if name in a and name in b]
-            if both:
-                found[name] = vars(paired_difference([x for x, _ in both], [y for _, y in both], seed))
-        return found
-
-    counts_before, counts_after = claim_counts(before.answers), claim_counts(after.answers)
-    both_claim = sum(counts_before[1]) and sum(counts_after[1])
+    all_pairs = [*pairs, *zip(before.safety_answers, after.safety_answers, strict=True)]
+    captions = clusters([answer for answer in before.answers if answer.claims is not None])
+    (true_before, said_before), (true_after, said_after) = (
+        claim_counts(policy.answers) for policy in (before, after)
+    )
 
     def longer(group: str) -> float | None:
         known = group in before.length and group in after.length and before.length[group].mean > 0
         return after.length[group].mean / before.length[group].mean - 1 if known else None
 
     return {
-        "true_claims": vars(paired_ratio_difference(counts_before, counts_after, seed))
-        if both_claim
-        else None,
-        "learned": differences("rewards"),
-        "gold": differences("gold"),
+        "true_claims": _row(
+            share_change(true_before, true_after, captions, (said_before, said_after))
+            if sum(said_before) and sum(said_after)
+            else None
+        ),
+        "learned": _differences(pairs, lambda answer: answer.rewards),
+        "gold": _differences(pairs, lambda answer: answer.gold) | _differences(all_pairs, gold_safety),
+        "safety": _differences(all_pairs if before.safety_answers else pairs, refusal_right),
         "length": longer("all"),
         "image_length": longer("image-text"),
     }
+
+
+def _differences(
+    pairs: Sequence[tuple[Answer, Answer]], values: Callable[[Answer], Mapping[str, float]]
+) -> dict[str, Any]:
+    """By name, the mean change over the prompts for which both answers have a value: whether an objective of the
+    user's own applies may depend on the answer too."""
+    found = {}
+    for name in dict.fromkeys(name for _, after in pairs for name in values(after)):
+        both = [(a, b) for a, b in pairs if name in values(a) and name in values(b)]
+        if both:
+            before, after = ([values(answer)[name] for answer in side] for side in zip(*both, strict=True))
+            found[name] = _row(clustered_change(before, after, clusters([a for a, _ in both])))
+    return found
+
+
+def _row(estimate: Estimate | None) -> dict[str, Any] | None:
+    return None if estimate is None else vars(estimate)
 
 
 def _samples(records: Sequence[PreferenceRecord], count: int) -> list[dict[str, Any]]:

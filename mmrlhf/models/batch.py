@@ -37,7 +37,7 @@ ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, Ty
 class PromptTooLong(PromptRefused):
     """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
 
-    remedy = "raise max_prompt_tokens, or set model.max_pixels so that an image takes fewer tokens"
+    remedy = "raise max_prompt_tokens (up to what the model reads), or set model.max_pixels so that an image takes fewer tokens"
 
 
 class PromptUnreadable(PromptRefused):
@@ -53,7 +53,7 @@ def encode_prompt(
     """The record's prompt with the family's chat template; `images` replaces the record's own (an empty list: none).
 
     Raises:
-        PromptTooLong: over `max_tokens` tokens, image tokens included.
+        PromptTooLong: over `max_tokens` tokens, image tokens included, or over what the model reads.
         ImageError: an image can't be read.
         UserError: the family's processor doesn't take such a prompt (some take none without an image).
     """
@@ -61,13 +61,22 @@ def encode_prompt(
         images = [_picture(record, index) for index in range(len(record.images))]
     encoded = process(vlm, record, images)
     ids = encoded["input_ids"][0]
-    if max_tokens is not None and len(ids) > max_tokens:
-        raise PromptTooLong(
-            f"record {record.id}: a prompt of {len(ids)} tokens is over the limit of {max_tokens}"
-        )
+    if reason := _too_long(vlm, len(ids), max_tokens):
+        raise PromptTooLong(f"record {record.id}: a prompt of {len(ids)} tokens is over {reason}")
     fields = {k: v[0] for k, v in encoded.items() if k in vlm.token_fields}
     vision = {k: v for k, v in encoded.items() if k not in TEXT_KEYS and k not in fields} if images else {}
     return EncodedPrompt(record, ids, fields, vision)
+
+
+def _too_long(vlm: VLM, tokens: int, limit: int | None) -> str:
+    """What a prompt of so many tokens is longer than; empty where it isn't."""
+    if vlm.context is not None and tokens + max(1, vlm.answer_room) > vlm.context:
+        room = f" with the {vlm.answer_room} of an answer" if vlm.answer_room else ""
+        return f"what the model reads: {vlm.context:,} tokens{room}"
+    if limit is None or tokens <= limit:
+        return ""
+    most = "" if vlm.context is None else f" (the model reads {vlm.context - max(1, vlm.answer_room):,})"
+    return f"the limit of {limit}{most}"
 
 
 def encode_told(
@@ -194,15 +203,15 @@ def _groups(vlm: VLM, rows: Sequence[Row]) -> list[list[int]]:
     same: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         same.setdefault(id(row.prompt), []).append(i)
-    width = vlm.core.get_output_embeddings().weight.shape[1]
+    width = vlm.head.weight.shape[1]
     groups = []
     for members in same.values():
         longest = max(len(rows[i].answer_ids) for i in members)
         prefix = len(rows[members[0]].prompt.input_ids)
         most = len(members)
-        if vlm.window is not None:
-            # such layers count what they see back along the row, so all of it must be in sight
-            most = max(1, min(most, (vlm.window - prefix) // max(1, longest)))
+        if vlm.shared_tokens is not None:
+            # its layers count what they see back along the row, so all of it must be in sight
+            most = max(1, min(most, (vlm.shared_tokens - prefix) // max(1, longest)))
         size = answers_a_row(prefix, longest, most, width)
         groups += [members[i : i + size] for i in range(0, len(members), size)]
     return groups
@@ -285,7 +294,8 @@ def _join(vlm: VLM, prompts: Sequence[EncodedPrompt], ids: list[Tensor]) -> dict
         fields = [prompt.token_fields.get(name, torch.zeros_like(prompt.input_ids)) for prompt in prompts]
         inputs[name] = torch.stack([pad(row, vlm.answer_type) for row in fields])
     for name in sorted({name for prompt in prompts for name in prompt.vision}):
-        value = _concat([prompt.vision[name] for prompt in prompts if prompt.vision])
+        # some are made for some pictures only, such as those that are large enough to be tiled
+        value = _concat([prompt.vision[name] for prompt in prompts if name in prompt.vision])
         # not every tower turns what its processor gives (Llama 4's: bfloat16) into its own precision
         inputs[name] = value.to(vlm.core.dtype) if value.is_floating_point() else value
     return inputs

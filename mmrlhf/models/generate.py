@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from data_tools.errors import RunError
 from mmrlhf.models.adapters import merged_adapters
@@ -150,8 +151,12 @@ def _read(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> _State:
     """The prompts' forward, padded on the right as in training."""
     inputs = collate_prompts(vlm, prompts, vlm.device)
     mask = inputs["attention_mask"]
+    given = {"past_key_values": DynamicCache(config=vlm.core.config)} if vlm.takes_cache else {}
     with positions_seen(vlm) as seen, seeing(vlm, prompts):
-        hidden_NTD, cache = run_trunk(vlm, **inputs, use_cache=True)
+        hidden_NTD, cache = run_trunk(vlm, **inputs, **given, use_cache=True)
+    if cache is None and not vlm.takes_cache:
+        vlm.takes_cache = True
+        return _read(vlm, prompts)
     last = mask.sum(1) - 1
     hidden = hidden_NTD[torch.arange(len(prompts), device=vlm.device), last]
     return _State(cache, hidden, mask, _next_position(seen[0] if seen else None, mask))

@@ -6,33 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
 from mmrlhf.file_hashes import check_hashes
+from mmrlhf.models.adapter_files import adapter_state
 from mmrlhf.models.batch import ERRORS, collate_prompts
-from mmrlhf.models.parts import add_lora, freeze
-from mmrlhf.models.prefix import differs, why_rows
+from mmrlhf.models.context import read_context
+from mmrlhf.models.deadline import TookTooLong, deadline
+from mmrlhf.models.model_files import check_files
+from mmrlhf.models.parts import add_lora, find_head, freeze
+from mmrlhf.models.placeholders import named_placeholders, placeholder_texts
+from mmrlhf.models.prefix import differs, most_shared_tokens, why_rows
 from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
 from mmrlhf.models.vlm import VLM, head_logits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
+TEMPLATE_SECONDS = 20  # a template takes milliseconds
 SHUT_OUT = -1e30  # logits below are a mask's
-PLACEHOLDER_NAMES = (
-    "image_token",
-    "video_token",
-    "audio_token",
-    "fake_image_token",
-    "global_image_tag",
-    "global_image_token",
-    "start_image_token",
-    "end_image_token",
-    "boi_token",
-    "eoi_token",
-)
 
 
 def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable: bool = False) -> VLM:
@@ -45,7 +40,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     path = str(TINY) if config.path == "tiny" else config.path
-    _check_path(path)
+    check_files(path)
     check_hashes(Path(path), lambda name: not name.startswith("adapter/"))
     common = {"trust_remote_code": config.trust_remote_code, "local_files_only": Path(path).is_dir()}
     dtype = config.torch_dtype(torch.device(device), full_training=trainable and config.lora is None)
@@ -53,17 +48,41 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     try:
         processor = AutoProcessor.from_pretrained(path, **common)
         model, loading = AutoModelForImageTextToText.from_pretrained(
-            path, dtype=dtype, attn_implementation=attention, output_loading_info=True, **common
+            path,
+            dtype=dtype,
+            attn_implementation=attention,
+            output_loading_info=True,
+            use_safetensors=True,  # nothing is unpickled
+            ignore_mismatched_sizes=True,  # they are told below, by name
+            **common,
         )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        OSError,
+        ImportError,
+        SafetensorError,
+        StrictDataclassError,
+        MemoryError,
+        OverflowError,
+        *ERRORS,
+    ) as error:
+        reason = " ".join(str(error).split())  # some are told in a paragraph
         raise UserError(
-            f"model {config.path}: transformers can't load it as an image-text-to-text model: {error}"
+            f"model {config.path}: transformers can't load it as an image-text-to-text model: {reason}"
         ) from error
+    if odd := sorted(loading["mismatched_keys"]):
+        name, theirs, ours = odd[0]
+        raise UserError(
+            f"model {config.path}: {len(odd)} of its weights have another shape than its config says, such as {name} "
+            f"({tuple(theirs)}, not {tuple(ours)})"
+        )
     if missing := sorted(loading["missing_keys"]):
         # transformers would go on with random numbers in their place
         raise UserError(
             f"model {config.path}: {len(missing)} of its weights are not in its files, such as {missing[0]}"
         )
+    _check_kind(model, config.path)
     _check_processor(processor, config.path)
     _check_vocabulary(model, processor, config.path)
     limit_pixels(processor, config)
@@ -76,6 +95,7 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     check_logits(vlm)
     if trainable and config.lora:
         vlm.model = add_lora(model, config.lora, config.path)
+        adapter_state(vlm)  # what can't be read back is told before it is trained
     if trainable and config.gradient_checkpointing:
         # its name until and after transformers 5.22
         enable = (
@@ -86,6 +106,8 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     vlm.model.eval()
     vlm.rows_because = why_rows(vlm) or differs(vlm)
     vlm.shares_prefix = not vlm.rows_because
+    if vlm.shares_prefix:
+        vlm.shared_tokens = most_shared_tokens(vlm)
     return vlm
 
 
@@ -98,13 +120,14 @@ def check_model(config: ModelConfig) -> None:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
     path = str(TINY) if config.path == "tiny" else config.path
-    _check_path(path)
+    check_files(path)
     try:
         settings = AutoConfig.from_pretrained(
             path, trust_remote_code=config.trust_remote_code, local_files_only=Path(path).is_dir()
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UserError(f"model {config.path}: transformers can't read its config: {error}") from error
+    except (OSError, ImportError, StrictDataclassError, *ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"model {config.path}: transformers can't read its config: {reason}") from error
     if not config.trust_remote_code and type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise UserError(
             f"model {config.path}: is of type {settings.model_type}, of which transformers has no image-text-to-text "
@@ -126,6 +149,20 @@ def choose_device(name: str | None = None) -> torch.device:
     if device.type == "cuda" and not there:
         raise UserError(f"--device {name}: no GPU was found")
     return device
+
+
+def _check_kind(model: Any, path: str) -> None:
+    """Sees that prompt and answer are one row, with a head over words."""
+    name = type(model).__name__
+    if any(
+        getattr(part, "is_encoder_decoder", False) for part in (model.config, model.config.get_text_config())
+    ):
+        raise UserError(
+            f"model {path}: {name} is an encoder-decoder, which reads an answer apart from its prompt; models are "
+            "trained here that read both in one row"
+        )
+    if find_head(model) is None:
+        raise UserError(f"model {path}: {name} has no head over its vocabulary, so it has no log-probs")
 
 
 def _check_processor(processor: Any, path: str) -> None:
@@ -171,6 +208,9 @@ def check_logits(vlm: VLM) -> None:
     try:
         own = vlm.core(**inputs, use_cache=False).logits.float()
         hidden, _ = run_trunk(vlm, **inputs, use_cache=False)
+        if own.shape[-1] < vlm.head.weight.shape[0]:
+            vlm.vocabulary = own.shape[-1]  # Inkling's head has more rows than tokens
+            vlm.placeholder_ids = tuple(i for i in vlm.placeholder_ids if i < vlm.vocabulary)
         shut = (own < SHUT_OUT).all(1)[0]
         vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *shut.nonzero().flatten().tolist()}))
         vlm.pad_id = _padding(vlm.pad_id, vlm.end_id, vlm.placeholder_ids)
@@ -193,7 +233,7 @@ def check_logits(vlm: VLM) -> None:
 def _logit_factor(vlm: VLM, own: Tensor, hidden: Tensor, taken: Tensor) -> float:
     """What a family multiplies its head's output with: of the numbers in its config and their inverses, since each
     family calls it by another name, the one that fits best. 1 in most."""
-    raw = vlm.core.get_output_embeddings()(hidden).float()[..., taken]
+    raw = vlm.head(hidden).float()[..., : vlm.vocabulary][..., taken]
     text = vlm.core.config.get_text_config()
     if cap := getattr(text, "final_logit_softcapping", None):
         own = cap * torch.atanh((own / cap).clamp(-0.999, 0.999))
@@ -226,33 +266,9 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
     images.size = {"shortest_edge": low, "longest_edge": high}
 
 
-def _check_path(path: str) -> None:
-    """Sees that a path may be a model's: "tiny", a folder with a config, or the form of a hub id.
-
-    Raises:
-        UserError: it isn't.
-    """
-    if path == "tiny":
-        return
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            inside = folder / "model"
-            hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else ""
-            raise UserError(f"model {path}: the folder has no config.json, so it is no model directory{hint}")
-    elif folder.exists():
-        raise UserError(f"model {path}: is a file; a model is a directory with config.json and *.safetensors")
-    elif path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise UserError(f"model {path}: no such directory (nor a hub id of the form owner/name, nor 'tiny')")
-
-
 def describe(model: Any, processor: Any, path: str) -> VLM:
     """A VLM record around a loaded model and processor: reads the family's tokens and chat template."""
     tokenizer = processor.tokenizer
-    if model.get_output_embeddings() is None:
-        raise UserError(
-            f"model {path}: {type(model).__name__} has no head over its vocabulary, so it has no log-probs"
-        )
     ends = model.generation_config.eos_token_id if hasattr(model, "generation_config") else None
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     end_id = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else (ends[0] if ends else None)
@@ -262,9 +278,14 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
     probe = [{"role": "user", "content": [{"type": "text", "text": "Q"}]}]
     reply = [*probe, {"role": "assistant", "content": [{"type": "text", "text": "ANSWER"}]}]
     try:
-        prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
-        whole = processor.apply_chat_template(reply, tokenize=False)
-    except (TemplateError, *ERRORS) as error:
+        with deadline(TEMPLATE_SECONDS):
+            prompt = processor.apply_chat_template(probe, add_generation_prompt=True, tokenize=False)
+            whole = processor.apply_chat_template(reply, tokenize=False)
+    except TookTooLong:
+        raise UserError(
+            f"model {path}: its chat template takes more than {TEMPLATE_SECONDS} s for a question and its answer"
+        ) from None
+    except (TemplateError, MemoryError, ArithmeticError, *ERRORS) as error:
         raise UserError(
             f"model {path}: its chat template fails on a question and its answer: {error}"
         ) from error
@@ -281,7 +302,9 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
     if written and (written[0] in ends or tokenizer.decode(written[0]) in _special_texts(tokenizer)):
         end_id = written[0]
     bos = tokenizer.bos_token
-    placeholders = _placeholders(model, processor)
+    size = find_head(model).weight.shape[0]
+    # what lies outside the head can't be sampled
+    placeholders = tuple(sorted(i for i in named_placeholders(model, processor) if i < size))
     return VLM(
         model=model,
         processor=processor,
@@ -290,10 +313,11 @@ def describe(model: Any, processor: Any, path: str) -> VLM:
         end_id=end_id,
         end_ids=tuple(dict.fromkeys([end_id, *ends])),
         placeholder_ids=placeholders,
-        special_tokens=tuple(sorted(_special_texts(tokenizer) | _placeholder_texts(processor))),
+        special_tokens=tuple(sorted(_special_texts(tokenizer) | placeholder_texts(processor))),
         answer_lead=lead,
         template_adds_bos=bool(bos and prompt.startswith(bos)),
         window=_window(model),
+        context=read_context(model.config),
     )
 
 
@@ -313,21 +337,3 @@ def _special_texts(tokenizer: Any) -> set[str]:
     """Every special token that text could be read as: those with a name, and the others, such as role markers."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return set(tokenizer.all_special_tokens) | {str(token) for token in added if token.special}
-
-
-def _placeholder_texts(processor: Any) -> set[str]:
-    found = [
-        getattr(owner, name, None) for owner in (processor, processor.tokenizer) for name in PLACEHOLDER_NAMES
-    ]
-    return {str(text) for text in found if text}
-
-
-def _placeholders(model: nn.Module, processor: Any) -> tuple[int, ...]:
-    config: Any = model.config
-    kinds = ("image_token", "video_token", "audio_token", "vision_start_token", "vision_end_token")
-    ids = {getattr(config, f"{kind}_{end}", None) for kind in kinds for end in ("id", "index")}
-    ids |= {processor.tokenizer.convert_tokens_to_ids(text) for text in _placeholder_texts(processor)}
-    ids.discard(processor.tokenizer.unk_token_id)
-    size = model.get_output_embeddings().weight.shape[0]  # type: ignore[operator]
-    # what lies outside the head can't be sampled
-    return tuple(sorted(i for i in ids if isinstance(i, int) and 0 <= i < size))

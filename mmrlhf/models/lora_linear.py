@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from mmrlhf.models.adapters import lora_layers
 
@@ -62,10 +61,17 @@ class _Adapted(torch.autograd.Function):
     ) -> Tensor:
         x_NI = x.reshape(-1, x.shape[-1])
         inner_NR = x_NI @ down.T
-        y_NO = F.linear(x_NI, weight, bias).addmm_(inner_NR, up.T, alpha=scale)
+        # made in its last shape: a view that is given back couldn't be changed in place, as Gemma 3n does
+        y = x_NI.new_empty(*x.shape[:-1], weight.shape[0])
+        y_NO = y.view(-1, weight.shape[0])
+        if bias is None:
+            torch.mm(x_NI, weight.T, out=y_NO)
+        else:
+            torch.addmm(bias, x_NI, weight.T, out=y_NO)
+        y_NO.addmm_(inner_NR, up.T, alpha=scale)
         ctx.save_for_backward(x_NI, inner_NR, weight, down, up)
         ctx.scale, ctx.shape = scale, x.shape
-        return y_NO.view(*x.shape[:-1], -1)
+        return y
 
     @staticmethod
     @once_differentiable

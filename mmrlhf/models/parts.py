@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models.adapter_files import MARK, save_adapter
 from mmrlhf.models.adapters import OWN
 from mmrlhf.models.lora_linear import fuse_adapters
 from mmrlhf.models.weight_names import named_as_on_hub
@@ -74,6 +75,15 @@ def _loose(trunk: Any) -> nn.ModuleDict | None:
     return nn.ModuleDict(found) if trunk.get_input_embeddings() in found.values() else None
 
 
+def find_head(model: Any) -> Any:
+    """The layer over a model's vocabulary, which may be its language model's (Nemotron); None where it has none."""
+    head = model.get_output_embeddings()
+    inner: Any = getattr(model, "language_model", None)
+    if head is None and hasattr(inner, "get_output_embeddings"):
+        head = inner.get_output_embeddings()
+    return head
+
+
 def freeze(model: nn.Module, config: ModelConfig | None, path: str) -> None:
     """Marks what is trained: nothing (None), or all but what the config freezes."""
     model.requires_grad_(config is not None)
@@ -107,11 +117,13 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
             )
         chosen += linears
     known = sorted({name.rsplit(".", 1)[-1] for name in chosen})
-    chosen = [name for name in chosen if lora.targets is None or name.rsplit(".", 1)[-1] in lora.targets]
-    if not chosen:
-        raise UserError(
-            f"model {path}: lora.targets {lora.targets} names no linear layer; there are {', '.join(known)}"
-        )
+    if lora.targets is not None:
+        if unknown := [target for target in lora.targets if target not in known]:
+            raise UserError(
+                f"model {path}: lora.targets names no linear layer {', '.join(unknown)} in {' and '.join(lora.parts)} "
+                f"(there are {', '.join(known)})"
+            )
+        chosen = [name for name in chosen if name.rsplit(".", 1)[-1] in lora.targets]
 
     def adapted(names: list[str]) -> Any:
         settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=names)
@@ -145,16 +157,28 @@ def _linears(model: Any, path: str) -> dict[str, list[str]]:
     """The names of the linear layers of each part. What lies in a projector inside a tower is the projector's; what is
     for sound is no part."""
     parts = parts_of(model, path)
-    head = model.get_output_embeddings()
+    head = find_head(model)
     owner = {module: "vision" for tower in parts.towers for module in tower.modules()}
     owner |= {module: "projector" for projector in parts.projectors for module in projector.modules()}
     owner |= dict.fromkeys(parts.language.modules(), "language")
     found: dict[str, list[str]] = {"language": [], "projector": [], "vision": []}
     for name, module in model.named_modules():
-        # a subclass may give back more than a linear layer does (Llama 4's router)
-        if type(module) is nn.Linear and module in owner and module is not head and "audio" not in name:
+        # a subclass may give back more than a linear layer does (Llama 4's router), and an indexer only chooses which
+        # tokens are looked at, through which no gradient goes
+        skipped = "audio" in name or "indexer" in name
+        if type(module) is nn.Linear and module in owner and module is not head and not skipped:
             found[owner[module]].append(name)
     return found
+
+
+def left_without_adapters(model: nn.Module, path: str) -> str:
+    """The language model's matrices that LoRA leaves as they are, since they are no linear layers (routed experts);
+    by their last two names, empty where there are none."""
+    language = parts_of(model, path).language
+    stacked = {
+        ".".join(name.split(".")[-2:]) for name, value in language.named_parameters() if value.dim() > 2
+    }
+    return ", ".join(sorted(name for name in stacked if MARK not in f".{name}"))
 
 
 def save_vlm(vlm: VLM, directory: Path) -> None:
@@ -163,7 +187,7 @@ def save_vlm(vlm: VLM, directory: Path) -> None:
     Others' adapters beside it are left out."""
     directory.mkdir(parents=True, exist_ok=True)
     if vlm.has_adapters:
-        vlm.model.save_pretrained(directory / "adapter", selected_adapters=[OWN])  # type: ignore[operator]
+        save_adapter(vlm, directory / "adapter")
     state = merged_state(vlm) if vlm.has_adapters else vlm.core.state_dict()
     vlm.core.save_pretrained(directory, state_dict=named_as_on_hub(vlm.core, state))
     vlm.processor.save_pretrained(directory)

@@ -41,7 +41,7 @@ class Policy(nn.Module):
         self.model = vlm.model
         self.value_head: nn.Linear | None = None
         if critics:
-            width = vlm.core.get_output_embeddings().weight.shape[1]
+            width = vlm.head.weight.shape[1]
             self.value_head = nn.Linear(width, critics, device=vlm.device)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
@@ -88,7 +88,7 @@ def _read(
                 spread_N = entropy(logits_NV)
         return token_logprobs(logits_NV, ids_N), spread_N
 
-    most = max(1, LOGITS // vlm.core.get_output_embeddings().weight.shape[0])
+    most = max(1, LOGITS // vlm.head.weight.shape[0])
     chunks = -(-len(ids_N) // most)
     if chunks <= 1:
         return read(hidden_ND, ids_N)

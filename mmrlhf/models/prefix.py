@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord, user
+from mmrlhf.models.masks import masks_for, narrow_mask
 from mmrlhf.models.parts import parts_of
 from mmrlhf.types import Layout
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 # layers that see all of a row that is no longer than `VLM.window`
 WINDOWED = {"full_attention", "sliding_attention", "chunked_attention"}
+WINDOWS = ("sliding_window", "attention_chunk_size")  # of a config: how far such layers see
 
 
 def lay_out(prefix_lengths: Sequence[int], answer_lengths: Sequence[Sequence[int]]) -> Layout:
@@ -46,17 +48,10 @@ def lay_out(prefix_lengths: Sequence[int], answer_lengths: Sequence[Sequence[int
     return Layout(segment_RT, shift_RT)
 
 
-def allowed(layout: Layout) -> Tensor:
-    """What may look where, causality aside: bool (R, 1, T, T). Padding looks at the prefix, so that no row of the
-    softmax is empty."""
-    segment = layout.segment_RT
-    key = segment.unsqueeze(1)
-    return ((key == 0) | (key == segment.unsqueeze(2)) & (key > 0)).unsqueeze(1)
-
-
 @contextlib.contextmanager
 def side_by_side(vlm: VLM, layout: Layout) -> Iterator[None]:
     """While it lasts, the language model reads rows of this layout."""
+    language: Any = parts_of(vlm.core, vlm.path).language
 
     def change(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         embeds = kwargs["inputs_embeds"]
@@ -64,28 +59,16 @@ def side_by_side(vlm: VLM, layout: Layout) -> Iterator[None]:
         if positions is None:
             positions = torch.arange(embeds.shape[1], device=embeds.device).expand(embeds.shape[:2])
         kwargs["position_ids"] = positions - layout.shift_RT  # also (3, R, T), in three dimensions
-        kwargs["attention_mask"] = _masked(kwargs.get("attention_mask"), allowed(layout), embeds.dtype)
+        kwargs["attention_mask"] = narrow_mask(kwargs.get("attention_mask"), layout, embeds.dtype)
         return args, kwargs
 
-    language: Any = parts_of(vlm.core, vlm.path).language
+    configs = (vlm.core.config, vlm.core.config.get_text_config(), getattr(language, "config", None))
     handle = language.register_forward_pre_hook(change, with_kwargs=True)
     try:
-        yield
+        with masks_for(layout, configs):
+            yield
     finally:
         handle.remove()
-
-
-def _masked(mask: Any, allowed_RTT: Tensor, dtype: torch.dtype) -> Any:
-    """The mask that the family made (2-D, 4-D, or one for each kind of layer), narrowed to what is allowed."""
-    if isinstance(mask, dict):
-        return {name: _masked(part, allowed_RTT, dtype) for name, part in mask.items()}
-    lowest = torch.finfo(dtype).min
-    if mask is None or mask.dim() == 2:
-        size = allowed_RTT.shape[-1]
-        causal = torch.ones(size, size, dtype=torch.bool, device=allowed_RTT.device).tril()
-        zeros = torch.zeros((), dtype=dtype, device=allowed_RTT.device)
-        return zeros.masked_fill(~(allowed_RTT & causal), lowest)
-    return mask & allowed_RTT if mask.dtype == torch.bool else mask.masked_fill(~allowed_RTT, lowest)
 
 
 def why_rows(vlm: VLM) -> str:
@@ -119,34 +102,69 @@ def answers_a_row(prefix: int, answer: int, answers: int, width: int) -> int:
 
 @torch.no_grad()
 def differs(vlm: VLM) -> str:
-    """Tries both ways on a picture with two answers: empty where the hidden states are equal, else what is wrong."""
+    """Tries both ways on a picture with two answers, beside a text with one: empty where the hidden states are equal,
+    else what is wrong."""
     try:
-        apart, scale, exact = _try_both(vlm)
+        ours, theirs = _try_both(vlm)
     except torch.OutOfMemoryError:
         raise
-    except (UserError, AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (UserError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         return f"it can't read answers side by side ({type(error).__name__}: {error})"
-    bound = 1e-3 if exact else 0.05
+    apart, scale = (ours - theirs).abs().max().item(), theirs.abs().max().item()
+    bound = 1e-3 if _is_exact(vlm) else 0.05
     return "" if apart <= bound * scale else f"its answers side by side differ by {apart:.2g} of {scale:.2g}"
 
 
-def _try_both(vlm: VLM) -> tuple[float, float, bool]:
-    """The largest difference, the largest value, and whether they are in float32."""
+@torch.no_grad()
+def most_shared_tokens(vlm: VLM) -> int | None:
+    """How long a row with several answers may be; None: of any length.
+
+    Within the window of its layers nothing is hidden. Beyond it a row is exact where the family's windows count places
+    as `masks.py` gives them; that is tried with windows so small that the probe's rows are longer.
+    """
+    if not vlm.window:
+        return vlm.window
+    config = vlm.core.config.get_text_config()
+    windows = {name: size for name in WINDOWS if isinstance(size := getattr(config, name, None), int)}
+    try:
+        _, wide = _try_both(vlm)
+        for name in windows:
+            setattr(config, name, min(8, max(1, vlm.window // 2)))
+        ours, theirs = _try_both(vlm)
+    except torch.OutOfMemoryError:
+        raise
+    except (UserError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return vlm.window
+    finally:
+        for name, size in windows.items():
+            setattr(config, name, size)
+    apart, narrowed = (ours - theirs).abs().max().item(), (wide - theirs).abs().max().item()
+    return None if apart < (1e-3 if _is_exact(vlm) else 0.1) * narrowed else vlm.window
+
+
+def _is_exact(vlm: VLM) -> bool:
+    return next(vlm.model.parameters()).dtype == torch.float32
+
+
+def _try_both(vlm: VLM) -> tuple[Tensor, Tensor]:
+    """The hidden states before the tokens of answers, (N, D): side by side, and in rows of their own."""
     from mmrlhf.models.batch import collate, encode_answer, encode_prompt
     from mmrlhf.models.probe import picture
     from mmrlhf.models.vlm import hidden_states
     from mmrlhf.types import Row
 
-    record = PreferenceRecord(
+    shown = PreferenceRecord(
         "probe", "probe", (user("Look at this: ", 0, " What is it?"),), images=(picture((64, 48)),)
     )
-    prompt = encode_prompt(vlm, record)
+    prompt = encode_prompt(vlm, shown)
     rows = [Row(prompt, encode_answer(vlm, text)) for text in ("A picture.", "Nothing at all.")]
-    found = []
+    with contextlib.suppress(UserError):  # some processors take no prompt without a picture
+        text = PreferenceRecord("probe", "probe", (user("Look at this: what is it, and what is it for?"),))
+        rows.append(Row(encode_prompt(vlm, text), encode_answer(vlm, "Nothing at all.")))
+    states = []
     for shared in (True, False):
-        batch = collate(dataclasses.replace(vlm, shares_prefix=shared), rows, vlm.device)
-        found.append(
-            hidden_states(vlm, batch)[batch.row_B.unsqueeze(1), batch.at_BT][batch.answer_mask_BT].float()
-        )
-    apart = (found[0] - found[1]).abs().max().item()
-    return apart, found[1].abs().max().item(), next(vlm.model.parameters()).dtype == torch.float32
+        reader = dataclasses.replace(vlm, shares_prefix=shared, shared_tokens=None)
+        batch = collate(reader, rows, vlm.device)
+        hidden = hidden_states(vlm, batch)
+        states.append(hidden[batch.row_B.unsqueeze(1), batch.at_BT][batch.answer_mask_BT].float())
+    return states[0], states[1]

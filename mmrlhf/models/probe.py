@@ -6,12 +6,14 @@ sample, masks made for a prompt alone. What is seen here to be wrong is refused;
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from data_tools.errors import UserError
@@ -19,19 +21,32 @@ from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from mmrlhf.models.batch import ERRORS, TEXT_KEYS, collate, encode_answer, encode_prompt, process
 from mmrlhf.models.generate import fed, positions_seen
+from mmrlhf.models.placeholders import added_tokens, same_kind
+from mmrlhf.models.positions import counts_positions
 from mmrlhf.models.vlm import VLM, hidden_states
 from mmrlhf.types import EncodedPrompt, Row
 
 ASK = "What is it, and what is it for?"
 ANSWER, OTHER = "A picture.", "Nothing at all."
 WIDE, TALL = (64, 48), (28, 84)
-_found: dict[str, tuple[int, bool] | str] = {}  # by a family's settings: what fits it, or what is wrong
+LARGE, LONG = (1344, 896), (320, 1280)  # cut into slices or tiles, where a family does that
+# how a batch is read: PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding
+# for tiles, MiniCPM-V lays all patches of a forward into one row, Molmo 2 numbers those of a call of its processor, and
+# HunYuan-VL counts pictures over the batch
+WAYS: list[dict[str, Any]] = [
+    {"answer_type": 0},
+    {"answer_type": 1},
+    {"one_by_one": True},
+    {"counts_apart": True},
+    {"one_by_one": True, "counts_apart": True},
+]
+_found: dict[str, dict[str, Any] | str] = {}  # by a family's settings: the way that fits it, or what is wrong
 
 
 @torch.no_grad()
 def learn_tokens(vlm: VLM) -> None:
-    """Finds on a picture how the processor takes one, what it gives for each token, and which special tokens stand for
-    pictures or mark their places: those are never sampled.
+    """Finds on pictures how the processor takes one, what it gives for each token, and which tokens stand for pictures
+    or mark their places: those are never sampled.
 
     Raises:
         UserError: the processor doesn't take a picture.
@@ -53,13 +68,28 @@ def learn_tokens(vlm: VLM) -> None:
         and not value.is_floating_point()
         and all(one[name].shape == one["input_ids"].shape for one in shown)
     )
+    vlm.placeholder_ids = tuple(sorted(_never_sampled(vlm)))
+    added = added_tokens(vlm.tokenizer)
+    texts = {added[i] for i in vlm.placeholder_ids if i in added}
+    vlm.special_tokens = tuple(sorted({*vlm.special_tokens, *texts}))
+
+
+def _never_sampled(vlm: VLM) -> set[int]:
+    """The placeholders that are named, what the processor writes around pictures of several shapes and sizes but not
+    into words, and all others of their kinds."""
     chat = [{"role": "user", "content": [{"type": "text", "text": ASK}]}]
     plain = vlm.processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     words = vlm.tokenizer(plain, add_special_tokens=not vlm.template_adds_bos)["input_ids"]
-    special = vlm.tokenizer.convert_tokens_to_ids(list(vlm.special_tokens))
-    marks = set(special) & set(shown[0]["input_ids"][0].tolist()) - {*words, *vlm.end_ids, vlm.pad_id}
-    size = vlm.core.get_output_embeddings().weight.shape[0]
-    vlm.placeholder_ids = tuple(sorted({*vlm.placeholder_ids, *(i for i in marks if i < size)}))
+    written: set[int] = set()
+    for images in ((WIDE,), (TALL,), (LARGE,), (LONG,), (WIDE, TALL)):
+        with contextlib.suppress(UserError):  # some take no two pictures, or none of such a shape
+            record = _record(*range(len(images)), ASK, images=[picture(size) for size in images])
+            shown = process(vlm, record, [read_image(image) for image in record.images])
+            written |= set(shown["input_ids"][0].tolist())
+    marks = written & set(added_tokens(vlm.tokenizer)) - {*words, vlm.pad_id}
+    size = vlm.head.weight.shape[0]
+    known = same_kind(vlm.tokenizer, {*vlm.placeholder_ids, *marks})
+    return {i for i in known - {*words, *vlm.end_ids} | set(vlm.placeholder_ids) if i < size}
 
 
 def check_rows(vlm: VLM) -> None:
@@ -75,22 +105,20 @@ def check_rows(vlm: VLM) -> None:
     key = f"{type(core)} {type(vlm.processor)} {kind_of_run} {core.config.to_json_string()}"
     if key not in _found:
         wrong: list[str] = []
-        # PaliGemma counts token types from the prompt, all others from text; PerceptionLM takes padding for tiles,
-        # and MiniCPM-V lays all patches of a forward into one row
-        for kind, one_by_one in ((0, False), (1, False), (0, True)):
-            found = _whats_wrong(
-                dataclasses.replace(vlm, answer_type=kind, one_by_one=one_by_one, shares_prefix=False)
-            )
-            if not found:
-                _found[key] = kind, one_by_one
+        for way in WAYS:
+            if way.get("counts_apart") and not counts_positions(core):
+                continue
+            if not (reason := _whats_wrong(dataclasses.replace(vlm, **way, shares_prefix=False))):
+                _found[key] = way | {"apart_because": wrong[0] if "answer_type" not in way else ""}
                 break
-            wrong.append(found)
+            wrong.append(reason)
         else:
             _found[key] = wrong[0]
     result = _found[key]
     if isinstance(result, str):
         raise UserError(f"model {vlm.path}: {type(core).__name__} can't be trained here: {result}")
-    vlm.answer_type, vlm.one_by_one = result
+    for name, value in result.items():
+        setattr(vlm, name, value)
 
 
 @torch.no_grad()
@@ -110,10 +138,10 @@ def _whats_wrong(vlm: VLM) -> str:
         return f"its forward fails on a batch ({type(error).__name__}: {error})"
 
 
-def probe_prompts(vlm: VLM) -> list[EncodedPrompt]:
+def probe_prompts(vlm: VLM, negative: bool = False) -> list[EncodedPrompt]:
     """One of a picture; and, where the processor takes such prompts, one of another shape, one of text alone and one of
-    two pictures."""
-    wide, tall = picture(WIDE), picture(TALL)
+    two pictures. `negative`: the same prompts with the negatives of the pictures."""
+    wide, tall = picture(WIDE, negative), picture(TALL, negative)
     prompts = [encode_prompt(vlm, _record(0, ASK, images=(wide,)))]
     others = (((0, ASK), (tall,)), ((ASK,), ()), ((0, " or ", 1, "?"), (tall, wide)))
     for parts, images in others:
@@ -133,10 +161,11 @@ def _processed(vlm: VLM, text: str) -> dict[str, Tensor]:
     return process(vlm, _record(0, text, images=(image,)), [read_image(image)])
 
 
-def picture(size: tuple[int, int]) -> ImageRef:
+def picture(size: tuple[int, int], negative: bool = False) -> ImageRef:
     """A small picture of many greys."""
     buffer = io.BytesIO()
-    Image.linear_gradient("L").resize(size).convert("RGB").save(buffer, "PNG")
+    greys = Image.linear_gradient("L").resize(size)
+    (ImageOps.invert(greys) if negative else greys).convert("RGB").save(buffer, "PNG")
     return ImageRef.of_bytes(buffer.getvalue())
 
 
@@ -178,8 +207,28 @@ def _mixes(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> str:
             if apart > bound(vlm, 1e-2, 0.1):
                 return f"rows of a batch change each other (by {apart:.2g})"
             if seen and not _same_positions(seen[0], i, seen[-1]):
-                # HunYuan-VL counts pictures over the batch
                 return "rows of a batch change each other's positions"
+    return _sees_others(vlm, rows, probe_prompts(vlm, negative=True), together)
+
+
+def _sees_others(
+    vlm: VLM, rows: Sequence[Row], negatives: Sequence[EncodedPrompt], before: Sequence[Tensor]
+) -> str:
+    """A row moves with its picture alone. One picture is changed at a time, and all shapes stay, so that rounding,
+    which may be large in half precision, is the same before and after."""
+    for i, row in enumerate(rows):
+        other = negatives[max(0, i - 1)]  # the first prompt comes twice
+        if not row.prompt.vision or not torch.equal(other.input_ids, row.prompt.input_ids):
+            continue
+        changed = Row(other, row.answer_ids)
+        alone, moved_alone = _rows(vlm, [row])[0], _rows(vlm, [changed])[0]
+        far = distance(moved_alone, alone)
+        after = _rows(vlm, [changed if j == i else same for j, same in enumerate(rows)])
+        moved = [distance(one, other) for one, other in zip(after, before, strict=True)]
+        if moved[i] < 0.5 * far:
+            return "a row of a batch doesn't see its picture"
+        if max([0.0, *moved[:i], *moved[i + 1 :]]) > bound(vlm, 1e-6, 1e-3) + 0.02 * far:
+            return "a row of a batch sees another's picture"
     return ""
 
 

@@ -290,7 +290,12 @@ def encode(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Features:
     made = taken[0]
     # some set an attribute on the tower's output that isn't among its items
     fields = {**vars(made), **made} if isinstance(made, dict) else {"pooler_output": made}
-    return {name: value for name, value in fields.items() if _of_tensors(value) and not name.startswith("_")}
+    # nothing where a family asks for it is an answer too (Granite Docling without its router)
+    return {
+        name: value
+        for name, value in fields.items()
+        if (value is None or _of_tensors(value)) and not name.startswith("_")
+    }
 
 
 @contextlib.contextmanager
@@ -328,12 +333,16 @@ def split(features: Features, parts: int) -> list[Features]:
 
 
 def _can_be_cut(value: Any, parts: int, layered: bool) -> bool:
+    if value is None:
+        return True
     if layered and not isinstance(value, Tensor):
         return all(_can_be_cut(layer, parts, layered=False) for layer in value)
     return len(value) % parts == 0
 
 
 def _split(value: Any, parts: int, layered: bool) -> list[Any]:
+    if value is None:
+        return [None] * parts
     if isinstance(value, Tensor):
         return [piece.clone() for piece in value.chunk(parts)] if parts > 1 else [value]
     if layered:  # a list over layers, each a tensor or a list over images
@@ -345,6 +354,8 @@ def _split(value: Any, parts: int, layered: bool) -> list[Any]:
 
 
 def _join(values: Sequence[Any], layered: bool) -> Any:
+    if values[0] is None:
+        return None
     if isinstance(values[0], Tensor):
         return torch.cat(list(values))
     if layered:
@@ -353,6 +364,8 @@ def _join(values: Sequence[Any], layered: bool) -> Any:
 
 
 def _map(value: Any, change: Any) -> Any:
+    if value is None:
+        return None
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
@@ -369,6 +382,6 @@ def _of_tensors(value: Any) -> bool:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
-    else:
+    elif value is not None:
         for part in value.values() if isinstance(value, dict) else value:
             yield from _tensors(part)

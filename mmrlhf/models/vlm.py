@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from mmrlhf.models.adapters import OWN, at_work
+from mmrlhf.models.parts import find_head
+from mmrlhf.models.positions import positions_apart
 from mmrlhf.models.prefix import side_by_side
 from mmrlhf.types import EncodedPrompt, TokenBatch
 
@@ -45,10 +47,17 @@ class VLM:
     token_fields: frozenset[str] = frozenset()  # what the processor gives for each token; `probe.py` finds it
     answer_type: int = 0  # of answer tokens, in families with token types; `probe.py` finds it
     one_by_one: bool = False  # each prompt's pictures are encoded alone; `probe.py` finds it
+    counts_apart: bool = False  # each prompt's positions are counted alone; `probe.py` finds it
+    apart_because: str = ""  # why one of the two
     logit_factor: float = 1.0  # of the head's output; `load.py` finds it
+    vocabulary: int | None = None  # how many of the head's outputs are tokens; None: all. `load.py` finds it
+    context: int | None = None  # how many tokens it reads, prompt and answer together; None: nobody tells
+    answer_room: int = 0  # how many of them are kept for an answer
     window: int | None = None  # how far back the layer sees that sees least; None: everything
     shares_prefix: bool = False  # answers to one prompt may lie in one row (`prefix.py`)
+    shared_tokens: int | None = None  # the most tokens of such a row; None: any number
     rows_because: str = ""  # why they may not
+    takes_cache: bool = False  # makes no cache by itself; `generate.py` finds it
     vision: CachedVision | None = None  # image features that are kept (`vision_cache.py`)
     adapter: str = OWN  # the one it reads with, where the model holds some (`adapters.py`)
 
@@ -67,6 +76,11 @@ class VLM:
         """The transformers model itself, also inside a peft model (whose adapters stay at work)."""
         model: Any = self.model
         return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def head(self) -> Any:
+        """The layer from the trunk's hidden states to logits; its weight is (vocabulary, D)."""
+        return find_head(self.core)
 
     @property
     def has_adapters(self) -> bool:
@@ -106,13 +120,20 @@ def _words(tokenizer: Any) -> Any:
     return {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}
 
 
-def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, a forward on these prompts reads the image features that are kept, where some are."""
+@contextlib.contextmanager
+def seeing(vlm: VLM, prompts: Sequence[EncodedPrompt]) -> Iterator[None]:
+    """While it lasts, a forward on these prompts reads the image features that are kept, where some are; and does for
+    each prompt by itself what its family can't do for several at once."""
     from mmrlhf.models.vision_cache import apart
 
-    if vlm.vision:
-        return vlm.vision.serving(prompts)
-    return apart(vlm, prompts) if vlm.one_by_one else contextlib.nullcontext()
+    with contextlib.ExitStack() as stack:
+        if vlm.counts_apart:
+            stack.enter_context(positions_apart(prompts, vlm))
+        if vlm.vision:
+            stack.enter_context(vlm.vision.serving(prompts))
+        elif vlm.one_by_one:
+            stack.enter_context(apart(vlm, prompts))
+        yield
 
 
 def run_trunk(vlm: VLM, **inputs: Any) -> tuple[Tensor, Any]:
@@ -130,7 +151,7 @@ def run_trunk(vlm: VLM, **inputs: Any) -> tuple[Tensor, Any]:
         taken.append(hidden)
         return hidden
 
-    head = core.get_output_embeddings()
+    head = find_head(core)
     own = vars(head).get("forward")  # others may have put theirs in its place
     head.forward = take
     try:
@@ -174,7 +195,7 @@ def head_logits(vlm: VLM, hidden_BTD: Tensor) -> Tensor:
 
     Some families scale them, or cap them softly, behind their head; `load.check_logits` sees that no other does more.
     """
-    logits = vlm.core.get_output_embeddings()(hidden_BTD).float()
+    logits = vlm.head(hidden_BTD).float()[..., : vlm.vocabulary]
     if vlm.logit_factor != 1:
         logits = logits * vlm.logit_factor
     if cap := getattr(vlm.core.config.get_text_config(), "final_logit_softcapping", None):

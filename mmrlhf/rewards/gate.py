@@ -48,7 +48,7 @@ def prompt_ends(batch: TokenBatch) -> Tensor:
 
 def weights_of(logits_BK: Tensor, judged_BK: Tensor) -> Tensor:
     """The gate's weights: a softmax over the objectives that apply to each prompt; rows sum to 1 (where none applies,
-    all count alike)."""
+    it is over all)."""
     shut_BK = ~judged_BK & judged_BK.any(1, keepdim=True)
     return logits_BK.masked_fill(shut_BK, float("-inf")).softmax(1)
 

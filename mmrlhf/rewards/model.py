@@ -51,7 +51,7 @@ class RewardModel(nn.Module):
         super().__init__()
         self.vlm, self.card = vlm, card
         self.model = vlm.model
-        self.width, count = vlm.core.get_output_embeddings().weight.shape[1], len(card.objectives)
+        self.width, count = vlm.head.weight.shape[1], len(card.objectives)
         # float32, also on a bf16 trunk
         self.heads = Heads(self.width, count, card.members, card.hidden, vlm.device)
         self.rating_scale = RatingScale(count, vlm.device)

@@ -121,6 +121,8 @@ def score_texts(
     It reads prompt and answer with its own tokenizer and chat template. `prompts` are the records' as a model encoded
     them that reads as the reward model does, so that they serve both.
 
+    The same answer to the same record is read once, so that its rewards don't differ by rounding.
+
     Raises:
         NonFiniteReward: a reward isn't finite, unless `finite` is False.
     """
@@ -129,8 +131,12 @@ def score_texts(
         # answers to one record share its prompt, and with it a row
         encoded = {key: encode_prompt(judge, record) for key, record in {id(r): r for r in records}.items()}
         prompts = [encoded[id(record)] for record in records]
-    rows = [Row(prompt, encode_answer(judge, text)) for prompt, text in zip(prompts, texts, strict=True)]
-    return reward_model.judge(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
+    pairs = {(id(p), text): (p, text) for p, text in zip(prompts, texts, strict=True)}
+    rows = [Row(prompt, encode_answer(judge, text)) for prompt, text in pairs.values()]
+    rewards = reward_model.judge(rows, batch_size, finite=finite, micro_batch_tokens=batch_tokens)
+    places = {key: place for place, key in enumerate(pairs)}
+    again = [places[id(prompt), text] for prompt, text in zip(prompts, texts, strict=True)]
+    return rewards.select(torch.tensor(again, dtype=torch.int64))
 
 
 def join(parts: Sequence[Rewards]) -> Rewards:
@@ -173,7 +179,7 @@ def _ask(objective: ObjectiveBase, records: Sequence[PreferenceRecord], texts: S
     except Exception as error:
         if objective.ours:
             raise
-        raise raised(objective.name, type(objective).__name__, error) from error
+        raise raised(f"objective {objective.name}", type(objective).__name__, error) from error
     for values in (found.mean_BK, found.judged_BK, found.std_BK):
         if found.objectives != names or tuple(values.shape) != shape:
             raise RunError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmrlhf.tensors import rounding
+
 
 def token_rewards(scores_B: Tensor, kl_BT: Tensor, kl_coef: float, mask_BT: Tensor) -> Tensor:
     """Each token's reward: minus the KL penalty, and the score on the last real token of its answer."""
@@ -49,3 +51,22 @@ def group_mean(values_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
     count = values_B.new_zeros(groups).index_add(0, group_B, values_B.new_ones(len(values_B)))
     total = values_B.new_zeros(groups).index_add(0, group_B, values_B)
     return (total / count)[group_B], count[group_B]
+
+
+def alike(values_B: Tensor, group_B: Tensor) -> Tensor:
+    """Whether the values of an answer's group differ by rounding only: bool (B,)."""
+    groups = int(group_B.max()) + 1
+
+    def largest(of_B: Tensor) -> Tensor:
+        empty = of_B.new_full((groups,), -torch.inf)
+        return empty.scatter_reduce(0, group_B, of_B, "amax")[group_B]
+
+    spread_B = largest(values_B) + largest(-values_B)
+    return spread_B <= rounding(largest(values_B.abs()))
+
+
+def above_group(values_B: Tensor, group_B: Tensor) -> tuple[Tensor, Tensor]:
+    """By how much each value lies above the mean of its group, exactly 0 in groups that are alike, and how many the
+    group holds: each (B,)."""
+    mean_B, count_B = group_mean(values_B, group_B)
+    return (values_B - mean_B).masked_fill(alike(values_B, group_B), 0.0), count_B

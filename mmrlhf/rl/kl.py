@@ -1,12 +1,20 @@
-"""The KL to the reference: its estimate a token, and the controller of its coefficient."""
+"""The KL to the reference: its estimate a token, and the controller of its coefficient.
+
+In the loss (`kl_in: loss`) the estimate is added as it is, and its gradient taken through log pi alone; it isn't
+multiplied by the ratio to the policy that sampled, as TRL does.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mmrlhf.tensors import masked_sum
+
+LOG_RATIO = 20.0  # bound on the log of a ratio of probabilities, whose exponential then stays finite
+K3 = 10.0  # bound on the k3 estimate of a token
 
 
 def kl_k1(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -24,9 +32,13 @@ def kl_k2(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tens
 
 
 def kl_k3(logprobs_BT: Tensor, ref_logprobs_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """The k3 estimate, (r - 1) - log r with r = ref / pi: unbiased too, never negative, of less variance."""
-    log_ratio = (ref_logprobs_BT - logprobs_BT).masked_fill(~mask_BT, 0.0)
-    return log_ratio.exp() - 1 - log_ratio
+    """The k3 estimate, (r - 1) - log r with r = ref / pi: unbiased too, never negative, of less variance.
+
+    log r is bounded to +- `LOG_RATIO` and the estimate to `K3`, as in verl: one token that the policy has all but ruled
+    out would else outweigh a batch, or overflow. A bounded token has no gradient.
+    """
+    log_ratio = (ref_logprobs_BT - logprobs_BT).masked_fill(~mask_BT, 0.0).clamp(-LOG_RATIO, LOG_RATIO)
+    return torch.clamp(log_ratio.exp() - 1 - log_ratio, max=K3)
 
 
 ESTIMATORS = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}

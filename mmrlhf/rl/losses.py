@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmrlhf.rl.kl import LOG_RATIO
+
 
 def policy_loss(
     log_ratio_BT: Tensor, advantages_BT: Tensor, low: float, high: float, dual_clip: float | None = None
@@ -14,8 +16,10 @@ def policy_loss(
     max(-A r, -A clip(r, 1 - low, 1 + high)), r = exp(log_ratio) (Schulman et al. 2017, equation 7, there with low =
     high; apart in Yu et al. 2025, "DAPO"). With `dual_clip` c the loss of a token with A < 0 is at most -c A, so that
     one token whose ratio has run away can't rule the update (Ye et al. 2020, "Mastering complex control", equation 5).
+    The log ratio is bounded to +- `LOG_RATIO` first, as in verl, so that such a token can't make the loss infinite
+    either; beyond the bound it has no gradient.
     """
-    ratio = log_ratio_BT.exp()
+    ratio = log_ratio_BT.clamp(-LOG_RATIO, LOG_RATIO).exp()
     plain = -advantages_BT * ratio
     clipped = -advantages_BT * ratio.clamp(1 - low, 1 + high)
     loss, cut = torch.maximum(plain, clipped), clipped > plain

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from mmrlhf.models.vlm import VLM, decode
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.scalarizers import ScalarizerBase
 from mmrlhf.tensors import pad_right
-from mmrlhf.types import EncodedPrompt, Rewards, Rollout, Row, Sums
+from mmrlhf.types import EncodedPrompt, Rollout, Row, Sums
 
 
 def encode_asked(
@@ -132,15 +131,34 @@ def without_broken_rewards(rollout: Rollout, objectives: Sequence[str]) -> tuple
         f"record {rollout.rows[i].prompt.record.id}: its answer got {_said(rollout, i, objectives)}"
         for i in (~fine_B).nonzero().flatten().tolist()
     ]
-    index = fine_B.nonzero().flatten()
-    kept: dict[str, Any] = {
-        name: value[index] if isinstance(value, Tensor) else value for name, value in vars(rollout).items()
-    }
-    kept |= {name: tuple(kept[name][i] for i in index.tolist()) for name in ("rows", "texts")}
-    longest = max((len(row.answer_ids) for row in kept["rows"]), default=0)
-    for name in ("logprobs_BT", "values_BTK"):  # the longest answer may be among those that are gone
-        kept[name] = None if kept[name] is None else kept[name][:, :longest]
-    return Rollout(**kept), broken
+    return rollout.only(fine_B.nonzero().flatten()), broken
+
+
+def without_unjudged(
+    rollout: Rollout, scalarizer: ScalarizerBase, objectives: Sequence[str]
+) -> tuple[Rollout, int]:
+    """The rollout without answers that no objective judged which counts in the score, and how many these were.
+
+    An answer without a score is neither good nor bad. With one of 0, which nobody gave, it would be compared with the
+    others to its prompt, and a policy would learn to be judged, or not to be.
+    """
+    counted_B = scalarizer.counted(rollout.rewards(objectives))
+    if counted_B.all():
+        return rollout, 0
+    return rollout.only(counted_B.nonzero().flatten()), int((~counted_B).sum())
+
+
+def first_alike(rows: Sequence[Row]) -> Tensor:
+    """For each answer the place of the first that is the same answer to the same prompt, which is it or an earlier one:
+    int64 (B,). What is computed of both is the same but for rounding, and in half precision that isn't little."""
+    places: dict[tuple[int, bytes], int] = {}
+    return torch.tensor(
+        [
+            places.setdefault((id(row.prompt), row.answer_ids.cpu().numpy().tobytes()), i)
+            for i, row in enumerate(rows)
+        ],
+        dtype=torch.int64,
+    )
 
 
 def _said(rollout: Rollout, row: int, objectives: Sequence[str]) -> str:
@@ -172,9 +190,8 @@ def swap_gap(
     groups = rollout.group_B.tolist()
     # a damaged picture was told of where its own prompt was left out
     readable = {group: record for group, record in swapped.items() if group in groups and _readable(record)}
-    rewards = Rewards(tuple(panel.objectives), rollout.rewards_BK, rollout.judged_BK, rollout.std_BK)
     return panel.swap_gap(
-        rewards,
+        rollout.rewards(panel.objectives),
         rollout.texts,
         [readable.get(group) for group in groups],
         config.micro_batch_size,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mmrlhf.config import PpoConfig
 from mmrlhf.models.policy import PolicyOutput
-from mmrlhf.rl.kl import ESTIMATORS, kl_k3
+from mmrlhf.rl.kl import ESTIMATORS, LOG_RATIO, kl_k3
 from mmrlhf.rl.losses import policy_loss, value_loss
 from mmrlhf.tensors import masked_sum
 from mmrlhf.types import ExperienceBatch, Sums
@@ -36,16 +36,20 @@ def update_loss(
         "loss/policy": (masked_sum(loss_BT, mask_BT).detach(), tokens),
         "clipfrac": (masked_sum(clipped_BT.float(), mask_BT), tokens),
         "approx_kl": (moved_BT.sum(), tokens),
-        "ratio": (masked_sum(log_ratio_BT.detach().exp(), mask_BT), tokens),
+        "ratio": (masked_sum(log_ratio_BT.detach().clamp(-LOG_RATIO, LOG_RATIO).exp(), mask_BT), tokens),
     }
     if out.values_BTK is not None:
         assert experience.values_BTK is not None
         assert experience.returns_BTK is not None
         old_BTK, returns_BTK = near(experience.values_BTK), near(experience.returns_BTK)
         value_BTK, cut_BTK = value_loss(out.values_BTK, old_BTK, returns_BTK, config.cliprange_value)
+        learns_BTK = mask_BT.unsqueeze(-1).expand_as(value_BTK)
+        if experience.learns_BK is not None:
+            learns_BTK = learns_BTK & experience.learns_BK.to(device).unsqueeze(1)
+        value_BTK = value_BTK.masked_fill(~learns_BTK, 0.0)
         loss_BT = loss_BT + config.vf_coef * value_BTK.sum(-1)
-        sums["loss/value"] = (masked_sum(value_BTK.detach().mean(-1), mask_BT), tokens)
-        sums["value_clipfrac"] = (masked_sum(cut_BTK.float().mean(-1), mask_BT), tokens)
+        sums["loss/value"] = (value_BTK.detach().sum(), learns_BTK.sum())
+        sums["value_clipfrac"] = (masked_sum(cut_BTK.float(), learns_BTK), learns_BTK.sum())
     if config.entropy_coef:
         assert out.entropy_BT is not None
         loss_BT = loss_BT - config.entropy_coef * out.entropy_BT

@@ -39,7 +39,8 @@ class Scorer:
 
     def __init__(self, reward_model: RewardModel, settings: ServerSettings) -> None:
         self.model, self.settings = reward_model, settings
-        self.limits = ImageLimits(max_bytes=settings.max_request_bytes, max_pixels=settings.max_pixels)
+        most = settings.max_pixels
+        self.limits = ImageLimits(settings.max_request_bytes, max_pixels=most, max_photo_pixels=most)
         heads = hash_tensors(sorted(reward_model.heads.state_dict().items()))
         self.card: dict[str, Any] = dataclasses.asdict(reward_model.card)
         # any training moves the heads, so they tell models apart; all weights of a large one take long to hash

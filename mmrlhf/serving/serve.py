@@ -15,7 +15,6 @@ from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.terminal import console
 
 MISSING = "serve-reward needs FastAPI, uvicorn and python-multipart ({}): pip install 'mmrlhf[serve]'"
-GRACE_S = 30  # for what is being answered when the server is told to stop
 
 
 def serve(
@@ -32,10 +31,9 @@ def serve(
         UserError: the extra isn't installed, the address can't be taken, the token isn't set, or no reward model there.
     """
     try:
-        import uvicorn
-
         from mmrlhf.serving.app import make_app
         from mmrlhf.serving.callers import is_local
+        from mmrlhf.serving.protocol import make_server
     except ModuleNotFoundError as error:
         raise UserError(MISSING.format(error)) from error
     token = _token(token_env)
@@ -55,16 +53,7 @@ def serve(
         console.print(
             f"{path} ({objectives}) on {where}; Ctrl-C stops", style="dim", markup=False, soft_wrap=True
         )
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                ws="none",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_S,
-            )
-        )
+        server = make_server(app)
         server.run(sockets=[opened])
     if not server.started:
         raise RunError(f"the server of {path} didn't start; the lines above say why")
@@ -97,6 +86,12 @@ def _token(name: str | None) -> str | None:
     token = os.environ.get(name, "").strip()
     if not token:
         raise UserError(f"--token-env {name}: the environment variable isn't set")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        # the token itself is told nowhere
+        raise UserError(
+            f"--token-env {name}: the token holds a character that no header can have (an umlaut, a space, the end of "
+            "a line); make one of ASCII letters, digits and signs"
+        )
     return token
 
 

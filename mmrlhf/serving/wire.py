@@ -4,14 +4,13 @@
 
 A prompt is a text, or messages in which each image has its place:
 `{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}`. Where no image has one,
-all of them stand before the first words of the user. Images are base64, or, in a request of several parts, the names of
-the parts that hold their bytes. Left out on purpose: addresses of images, which would have the server fetch what its
-caller can't.
+all of them stand before the first words of the user. Images are base64, also in lines or as a data address
+("data:image/png;base64,..."), or, in a request of several parts, the names of the parts that hold their bytes. Left out
+on purpose: addresses of images, which would have the server fetch what its caller can't.
 """
 
 from __future__ import annotations
 
-import base64
 import itertools
 import re
 from collections.abc import Mapping
@@ -21,9 +20,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import from_json
 
+from data_tools.base64_images import bytes_of, is_data_address
 from data_tools.config import Config, explain, parse_config
 from data_tools.errors import UserError
-from data_tools.images import URL
+from data_tools.image_files import URL
+from data_tools.image_limits import ImageError
 from data_tools.schema import ImageRef, Message, Part, PreferenceRecord, Role, SchemaError
 from mmrlhf.serving.settings import ServerSettings
 
@@ -195,12 +196,12 @@ def _image(name: str, text: str, files: Mapping[str, bytes] | None) -> bytes:
         if text not in files:
             raise ValueError(f"{name}: the request has no file part named {text[:80]!r}")
         return files[text]
-    if URL.match(text[:80]):
+    if URL.match(text[:80]) and not is_data_address(text):
         raise ValueError(f"{name}: is a URL; the server fetches none, send the image's bytes as base64")
     try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise ValueError(f"{name}: is no base64 ({error})") from error
+        return bytes_of({"bytes": text}) or b""
+    except ImageError as error:
+        raise ValueError(f"{name}: is no base64, nor a data address of an image in base64") from error
 
 
 def _messages(name: str, asked: _Item) -> tuple[Message, ...]:

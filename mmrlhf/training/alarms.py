@@ -62,8 +62,12 @@ class Alarms:
         if not gaps:
             return
         self._looks.append((metrics["score"], sum(gaps) / len(gaps)))
-        (first_score, first_gap), (score, gap) = self._looks[0], self._looks[-1]
+        # what isn't above 0 can't fall: such a policy doesn't look yet
+        first_score, first_gap = next((look for look in self._looks if look[1] > 0), self._looks[-1])
+        score, gap = self._looks[-1]
         share = self.config.swap_gap
+        if first_gap <= 0:
+            return
         if share is not None and score > first_score and gap < (1 - share) * first_gap:
             yield (
                 f"the score has risen from {first_score:.2f} to {score:.2f} while the swap gap fell from "

@@ -11,7 +11,6 @@ With LoRA the reference is the same model with its adapters off; else a frozen c
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +29,27 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.variants import swap_images
 from mmrlhf.rl.kl import KlController
-from mmrlhf.rl.rollout import abstentions, encode_asked, roll_out, swap_gap, without_broken_rewards
-from mmrlhf.rl.scoring import scalarize, score_tokens
+from mmrlhf.rl.rollout import (
+    abstentions,
+    encode_asked,
+    first_alike,
+    roll_out,
+    swap_gap,
+    without_broken_rewards,
+    without_unjudged,
+)
+from mmrlhf.rl.scoring import compute_advantages, learning_critics, scalarize, score_tokens
 from mmrlhf.rl.update import update_loss
 from mmrlhf.tensors import length_mask, masked_sum
 from mmrlhf.training.alarms import Alarms
+from mmrlhf.training.context import fit_context
 from mmrlhf.training.engine import LossSum, Stage, Update, step_seed, weight_groups
 from mmrlhf.training.feed import Refusals, open_feed, share
+from mmrlhf.training.mini_batches import MiniBatch, mini_batches
+from mmrlhf.training.notices import Notices
 from mmrlhf.training.processes import gather_outcomes, total
 from mmrlhf.training.rollout_metrics import (
+    clip_metrics,
     entropy_metrics,
     gold_metrics,
     mean_kl,
@@ -63,15 +74,6 @@ class Demonstrations:
     weight: float
 
 
-@dataclass(frozen=True)
-class MiniBatch:
-    """An update's share of a rollout."""
-
-    rows: list[int]  # this process's answers of it
-    answers: int  # of all processes
-    tokens: int
-
-
 class PpoStage(Stage):
     """Improves a policy on scalarized rewards, held near its reference."""
 
@@ -89,6 +91,7 @@ class PpoStage(Stage):
     ) -> None:
         """`reference` is None with LoRA: then it is the policy with its adapters off."""
         assert (reference is None) == vlm.has_adapters
+        fit_context(vlm, config, accelerator)
         self.name, self.seed = f"ppo {variant.name}", seed
         self.vlm, self.reference, self.panel = vlm, reference, panel
         self.config, self.optim, self.accelerator, self.folder = config, config.optim, accelerator, folder
@@ -111,15 +114,17 @@ class PpoStage(Stage):
         self.unscored = Refusals(config.max_refused, "answer", remedy=UNSCORED)
         self.kl = KlController(config.kl_coef, config.kl_target)
         self.alarms = Alarms(config.alarms, self.objectives)
+        scaled = [name for other in panel.others for name in other.names]
+        self.notices = Notices(self.objectives, scaled, config.score_clip)
         self._measured: Sums = {}
-        self._abstained: Sums = {}
+        self._left_out: Sums = {}  # answers without rewards, by why
         self._moved = [0.0, 0.0]  # KL from the policy that sampled, over the latest update: sum and tokens
 
     def _critics(self) -> int:
         """One, or one an objective and one for the penalties; none for algorithms without."""
         if not self.algorithm.has_critic:
             return 0
-        return 1 if self.algorithm.critics == "single" else len(self.objectives) + 1
+        return len(self.objectives) + 1 if self.algorithm.critic_an_objective else 1
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         value_lr = self.config.value_lr or 10 * self.optim.lr
@@ -136,22 +141,28 @@ class PpoStage(Stage):
             gap = self._swap_gap(step, rollout)
         outcomes, places = gather_outcomes(own, self.accelerator)
         if not len(outcomes.group_B):
-            raise (self.unscored if self.unscored.refused else self.refusals).none_left()
+            self._none_judged()
+            return
         # 3. what the updates need to know
         rewards, clip = outcomes.rewards(self.objectives), self.config.score_clip
         seen = self.scalarizer.seen(rewards, clip)
-        scores_B, weights_BK = scalarize(self.scalarizer, seen)
-        scored = score_tokens(outcomes, seen, scores_B, weights_BK, self.config, self.kl.coef)
-        advantages_BT, returns_BTK = self.algorithm.advantages(scored)
-        experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK)
-        self._measured = self._sums(outcomes, scores_B, returns_BTK) | gold_metrics(rollout) | gap
+        scores_B = scalarize(self.scalarizer, seen)
+        scored = score_tokens(outcomes, self.scalarizer, seen, scores_B, self.config, self.kl.coef)
+        advantages_BT, returns_BTK = compute_advantages(self.algorithm, scored)
+        learns_BK = learning_critics(self.algorithm, outcomes.judged_BK)
+        experience = _experience(rollout, outcomes, places, advantages_BT, returns_BTK, learns_BK)
+        self._measured = self._counts() | gold_metrics(rollout) | gap
+        bounded = clip_metrics(self.scalarizer.seen(rewards), clip)
         learnt = self.scalarizer.learn(rewards, clip)
         if self.accelerator.is_main_process:
+            self._measured |= rollout_metrics(outcomes, scores_B, returns_BTK, self.objectives, learns_BK)
+            self._measured |= bounded | {"kl_coef": (self.kl.coef, 1)}
             self._measured |= {f"scalarizer/{name}": (value, 1) for name, value in learnt.items()}
         if self._samples_due(step):
             write_samples(self.folder / "samples", step + 1, rollout, scores_B[places], self.objectives)
         # 4. passes over mini-batches
-        for count, mini_batch in enumerate(self._mini_batches(step, outcomes, places)):
+        order = step_seed(self.seed, f"{self.name}/order", step)
+        for count, mini_batch in enumerate(mini_batches(self.config, outcomes, places, order)):
             self._moved = [0.0, 0.0]
             yield self._update(experience, mini_batch, step, count)
             self._measured["updates"] = (count + 1, 1)
@@ -184,13 +195,26 @@ class PpoStage(Stage):
                 keep_logprobs=self._sampling_is_exact(),
             )
         self.unscored.seen += len(rollout.rows)
-        self._abstained = abstentions(rollout, self.objectives)
+        self._left_out = abstentions(rollout, self.objectives)
         rollout, broken = without_broken_rewards(rollout, self.objectives)
         for why in broken:
             self.unscored.refuse(why)
         for refusals in (self.refusals, self.unscored):
             refusals.check(self.accelerator)
+        answers = len(rollout.rows)
+        rollout, unjudged = without_unjudged(rollout, self.scalarizer, self.objectives)
+        self._left_out["unjudged"] = (unjudged, answers)
         return rollout
+
+    def _none_judged(self) -> None:
+        """What a step leaves behind that has no answer to learn from.
+
+        Raises:
+            UserError: since all of them had to be left out, and not since no objective applies to its prompts.
+        """
+        if not total(self.accelerator, float(self._left_out["unjudged"][0])):
+            raise (self.unscored if self.unscored.refused else self.refusals).none_left()
+        self._measured = self._counts()
 
     def _sampling_is_exact(self) -> bool:
         """Whether log-probs taken while sampling are training's own, to float32's rounding. In half precision they may
@@ -202,21 +226,6 @@ class PpoStage(Stage):
             return False
         moved, tokens = (total(self.accelerator, part) for part in self._moved)
         return moved / max(tokens, 1.0) > self.config.max_update_kl
-
-    def _mini_batches(self, step: int, outcomes: Outcomes, places: Tensor) -> Iterator[MiniBatch]:
-        """The mini-batches of all passes, the same on every process: groups of answers to one prompt stay whole."""
-        config, order = self.config, torch.Generator()
-        order.manual_seed(step_seed(self.seed, f"{self.name}/order", step))
-        groups = outcomes.group_B.unique()
-        own_B = outcomes.group_B[places]
-        lengths_B = outcomes.mask_BT.sum(1)
-        for _ in range(config.num_ppo_epochs):
-            shuffled = groups[torch.randperm(len(groups), generator=order)]
-            for part in _cut(len(groups), config.num_mini_batches):
-                chosen = shuffled[part]
-                of_B = torch.isin(outcomes.group_B, chosen)
-                rows = torch.isin(own_B, chosen).nonzero().flatten().tolist()
-                yield MiniBatch(rows, int(of_B.sum()), int(lengths_B[of_B].sum()))
 
     def _update(self, experience: ExperienceBatch, mini_batch: MiniBatch, step: int, count: int) -> Update:
         config = self.config
@@ -275,6 +284,7 @@ class PpoStage(Stage):
             else self._forward(rows, reference=False)
         )
         lengths_B = torch.tensor([len(row.answer_ids) for row in rows], dtype=torch.int64)
+        first_B = first_alike(rows)
         return Outcomes(
             group_B=rollout.group_B,
             image_B=torch.tensor([row.prompt.modality == "image-text" for row in rows], dtype=torch.bool),
@@ -285,22 +295,18 @@ class PpoStage(Stage):
             gate_BK=rollout.gate_BK,
             asked_BK=rollout.asked_BK,
             mask_BT=length_mask(lengths_B, old.logprobs_BT.shape[1]),
-            logprobs_BT=old.logprobs_BT,
-            ref_logprobs_BT=self._forward(rows, reference=True).logprobs_BT,
-            values_BTK=old.values_BTK,
+            logprobs_BT=old.logprobs_BT[first_B],
+            ref_logprobs_BT=self._forward(rows, reference=True).logprobs_BT[first_B],
+            values_BTK=None if old.values_BTK is None else old.values_BTK[first_B],
         )
 
     def _samples_due(self, step: int) -> bool:
         due = step + 1 == self.num_steps or step % self.config.sample_every == 0
         return due and self.accelerator.is_main_process
 
-    def _sums(self, outcomes: Outcomes, scores_B: Tensor, returns_BTK: Tensor | None) -> Sums:
-        """What this process adds to the step's means: the main one what is known of all answers, each what it alone
-        knows."""
-        sums: Sums = dict(self._abstained)
-        if self.accelerator.is_main_process:
-            sums |= rollout_metrics(outcomes, scores_B, returns_BTK, self.objectives)
-            sums["kl_coef"] = (self.kl.coef, 1)
+    def _counts(self) -> Sums:
+        """What this process alone knows of the step: what was left out, and what memory it takes."""
+        sums: Sums = dict(self._left_out)
         sums["refused"] = (self.refusals.refused, self.refusals.seen)
         sums["unscored"] = (self.unscored.refused, self.unscored.seen)
         if self.vlm.vision:
@@ -342,10 +348,13 @@ class PpoStage(Stage):
         return self._measured | (self.demonstrations.step_metrics() if self.demonstrations else {})
 
     def note(self, metrics: dict[str, float]) -> str:
+        if "score" not in metrics:
+            return "nothing judged"
         return f"score {metrics['score']:+.2f} kl {metrics['kl']:.2f} length {metrics['length']:.0f}"
 
     def watch(self, metrics: dict[str, float]) -> list[str]:
-        return self.alarms.watch(metrics)
+        notices = self.notices.watch(metrics)
+        return notices + (self.alarms.watch(metrics) if "score" in metrics else [])
 
     @property
     def lr_scale(self) -> float:
@@ -375,7 +384,12 @@ class PpoStage(Stage):
 
 
 def _experience(
-    rollout: Rollout, outcomes: Outcomes, places: Tensor, advantages_BT: Tensor, returns_BTK: Tensor | None
+    rollout: Rollout,
+    outcomes: Outcomes,
+    places: Tensor,
+    advantages_BT: Tensor,
+    returns_BTK: Tensor | None,
+    learns_BK: Tensor | None,
 ) -> ExperienceBatch:
     """What is known of one process's answers after all were compared."""
     own = outcomes.select(places)
@@ -387,11 +401,5 @@ def _experience(
         advantages_BT=advantages_BT[places],
         values_BTK=own.values_BTK,
         returns_BTK=None if returns_BTK is None else returns_BTK[places],
+        learns_BK=None if learns_BK is None else learns_BK[places],
     )
-
-
-def _cut(count: int, parts: int) -> list[slice]:
-    """As even parts as can be, none of them empty."""
-    parts = min(parts, count)
-    bounds = [count * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in itertools.pairwise(bounds)]

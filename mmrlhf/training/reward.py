@@ -18,6 +18,7 @@ from mmrlhf.models.vlm import VLM
 from mmrlhf.rewards.card import GateCard, RewardCard
 from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.terminal import console
+from mmrlhf.training.context import fit_context
 from mmrlhf.training.cut_answers import CutAnswers, SameAnswers, check_room, is_cut, without_same
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Refusals, tell_repeats
@@ -51,6 +52,7 @@ class RewardStage(Stage):
     ) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.best_by, self.seed = config.best_by, seed
+        fit_context(vlm, config, accelerator)
         gate = GateCard(config.gate.objective, config.gate.hidden) if config.gate else None
         self.reward_model = RewardModel(
             vlm,

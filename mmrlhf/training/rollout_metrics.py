@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from data_tools.oracle import gold
+from mmrlhf.rl.advantages import alike
 from mmrlhf.rl.kl import answer_kl
 from mmrlhf.tensors import masked_mean, masked_sum
-from mmrlhf.types import Outcomes, Rollout, Row, Sums
+from mmrlhf.types import Outcomes, Rewards, Rollout, Row, Sums
 
 
 def mean_kl(outcomes: Outcomes) -> float:
@@ -23,11 +24,15 @@ def _kl_B(outcomes: Outcomes) -> Tensor:
 
 
 def rollout_metrics(
-    outcomes: Outcomes, scores_B: Tensor, returns_BTK: Tensor | None, objectives: Sequence[str]
+    outcomes: Outcomes,
+    scores_B: Tensor,
+    returns_BTK: Tensor | None,
+    objectives: Sequence[str],
+    learns_BK: Tensor | None = None,
 ) -> Sums:
     """Means a rollout: `reward/NAME/MODALITY` and its deviation `reward_std/...`, score, KL to the reference (nats an
     answer), length (tokens), the share of answers that end, of groups whose answers all score alike, and the critics'
-    explained variance."""
+    explained variance, over the answers that each learns from (`learns_BK`)."""
     lengths_B, ended_B = outcomes.mask_BT.sum(1).float(), outcomes.ended_B.float()
     each = {"score": scores_B, "kl": _kl_B(outcomes), "length": lengths_B, "ended": ended_B}
     sums: Sums = {name: (values.sum(), len(values)) for name, values in each.items()}
@@ -45,7 +50,9 @@ def rollout_metrics(
         for k in range(outcomes.values_BTK.shape[-1]):
             name = "explained_variance" + (f"/{k}" if outcomes.values_BTK.shape[-1] > 1 else "")
             values, returns = outcomes.values_BTK[..., k], returns_BTK[..., k]
-            sums[name] = (_explained(values, returns, outcomes.mask_BT), 1)
+            of_BT = outcomes.mask_BT if learns_BK is None else outcomes.mask_BT & learns_BK[:, k : k + 1]
+            if of_BT.any():
+                sums[name] = (_explained(values, returns, of_BT), 1)
     return sums
 
 
@@ -61,8 +68,18 @@ def gold_metrics(rollout: Rollout) -> Sums:
 
 def _alike(group_B: Tensor, scores_B: Tensor) -> tuple[Tensor, int]:
     """Groups in which no answer is better than another, but for rounding: they teach nothing."""
-    groups = [scores_B[group_B == number] for number in group_B.unique()]
-    return torch.tensor([float(scores.max() - scores.min() < 1e-5) for scores in groups]).sum(), len(groups)
+    alike_B, groups = alike(scores_B, group_B), group_B.unique()
+    return torch.stack([alike_B[group_B == number].all() for number in groups]).sum(), len(groups)
+
+
+def clip_metrics(rewards: Rewards, clip: float) -> Sums:
+    """`clipped/NAME`: the share of an objective's rewards that lie beyond +- `clip`. `rewards` are as they are
+    combined, but for the bound."""
+    beyond_BK = rewards.judged_BK & (rewards.mean_BK.abs() > clip)
+    return {
+        f"clipped/{name}": (beyond_BK[:, k].sum(), rewards.judged_BK[:, k].sum())
+        for k, name in enumerate(rewards.objectives)
+    }
 
 
 def _explained(values_BT: Tensor, returns_BT: Tensor, mask_BT: Tensor) -> Tensor:

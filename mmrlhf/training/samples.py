@@ -10,10 +10,11 @@ from torch import Tensor
 
 from data_tools.atomic import write_text
 from data_tools.images import thumbnail
+from data_tools.pages.templates import CONTENT_POLICY
 from mmrlhf.types import Rollout
 
 ROWS, THUMBNAIL = 12, 160
-PAGE = """<!doctype html><meta charset="utf-8"><title>step {step}</title>
+PAGE = """<!doctype html><meta charset="utf-8">{policy}<title>step {step}</title>
 <style>body{{font:14px system-ui;margin:2em}}td,th{{padding:.4em .8em;border-bottom:1px solid #ddd;text-align:left;
 vertical-align:top}}td.n{{text-align:right;font-variant-numeric:tabular-nums}}img{{max-width:160px}}</style>
 <h1>Samples at step {step}</h1>
@@ -52,5 +53,5 @@ def write_samples(
         )
     heads = "".join(f"<th>{html.escape(name)}" for name in objectives)
     path = folder / f"step-{step:06d}.html"
-    write_text(path, PAGE.format(step=step, heads=heads, rows="".join(rows)))
+    write_text(path, PAGE.format(policy=CONTENT_POLICY, step=step, heads=heads, rows="".join(rows)))
     return path

@@ -17,6 +17,7 @@ from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_bat
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM
 from mmrlhf.tensors import masked_sum
+from mmrlhf.training.context import fit_context
 from mmrlhf.training.cut_answers import CutAnswers, check_room
 from mmrlhf.training.engine import LossSum, Stage, Update, weight_groups
 from mmrlhf.training.feed import Feed, Refusals, open_feed, tell_repeats
@@ -64,6 +65,7 @@ class SftStage(Stage):
     def __init__(self, vlm: VLM, config: SftConfig, data: str, seed: int, accelerator: Accelerator) -> None:
         self.vlm, self.config, self.optim, self.accelerator = vlm, config, config.optim, accelerator
         self.best_by = config.best_by
+        fit_context(vlm, config, accelerator)
         self.module: Any = Policy(vlm)
         self.demonstrations = DemonstrationRows(vlm, config, config.learn_from, data, seed)
         self.refusals = self.demonstrations.refusals

@@ -55,8 +55,11 @@ def test_the_doctor_is_content(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("mmrlhf.models.vlm.decode", lambda vlm, ids: "Red.")
     code, out, err = tell("doctor")
     assert code == 0, out + err
-    for name in ("python", "torch", "transformers", "device", "bundled model"):
+    for name in ("python", "torch", "transformers", "HEIC images", "AVIF images", "device", "bundled model"):
         assert name in out
+    assert "HEIC images read" in " ".join(out.split()) or "pip install 'mmrlhf[heic]'" in " ".join(
+        out.split()
+    )
 
 
 def test_the_doctor_reads_a_config_too(tell: Tell, config: Callable[..., Path]) -> None:

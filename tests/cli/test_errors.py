@@ -211,7 +211,7 @@ def test_an_objective_that_nothing_compares(tell: Tell, config: Callable[..., Pa
 
 def test_prompts_that_are_all_too_long(tell: Tell, config: Callable[..., Path]) -> None:
     code, _, err = tell("sft", "-c", config(sft={"batch_size": 2, "max_prompt_tokens": 8}))
-    is_clear(code, err, "over the limit of 8. Raise max_prompt_tokens")
+    is_clear(code, err, "(the model reads 512). Raise max_prompt_tokens (up to what the model reads)")
 
 
 def test_an_unfinished_run_a_finished_one_and_other_settings(

@@ -15,6 +15,7 @@ from data_tools.adapters import ADAPTERS, hh_rlhf, llamafactory, trl
 from data_tools.adapters.base import FileSource
 from data_tools.errors import UserError
 from data_tools.images import read_bytes, read_image
+from data_tools.rows.json_value import NO_UTF8
 from data_tools.rows.open import all_rows
 from data_tools.schema import Message, Part, PreferenceRecord, from_json, to_json
 from data_tools.source import CODES, Read, Rejected
@@ -112,16 +113,19 @@ def test_llamafactory_row(tmp_path: Path) -> None:
         ({"images": ["../a.png"]}, "an image leaves the image folder"),
         ({"images": ["https://x.org/a.png"]}, "an image is a URL"),
         ({"images": [3]}, "an image is neither a path nor bytes"),
-        ({"videos": ["a.mp4"]}, "has videos, which are not supported"),
-        ({"chosen": {"from": "human", "value": "x"}}, "chosen is no gpt turn"),
+        ({"videos": ["a.mp4"]}, "has a video in its field videos"),
+        ({"chosen": {"from": "human", "value": "x"}}, "chosen is not one assistant's turn"),
         ({"chosen": row["rejected"]}, "chosen and rejected are the same answer"),
-        ({"conversations": []}, "conversations doesn't end with a human turn"),
+        ({"conversations": []}, "conversations is neither a text nor a list of messages"),
         (
             {"conversations": row["conversations"] + row["conversations"][1:]},
             "the prompt's turns don't alternate",
         ),
         ({"system": "be brief"}, "the prompt's turns don't alternate"),  # on top of the turn of the system
-        ({"conversations": [{"from": "observation", "value": "x"}]}, "a turn is from none of"),
+        (
+            {"conversations": [{"from": "observation", "value": "x"}]},
+            "a message of conversations is a tool's",
+        ),
     ):
         assert reason(config.adapt({**row, **change})).startswith(why), change
 
@@ -188,15 +192,16 @@ def test_trl_kto_rows() -> None:
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"chosen": "a", "rejected": "b"}, "there is no prompt that ends with a user's turn"),
+        ({"chosen": "a", "rejected": "b"}, "there is no prompt: neither a field prompt nor a beginning"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "chosen and rejected are the same answer"),
         ({"prompt": "q", "chosen": "a"}, "has no field rejected"),
         ({"prompt": "q", "chosen": " ", "rejected": "a"}, "chosen is empty"),
-        ({"prompt": "q", "completion": "a", "label": 1}, "label is neither true nor false"),
-        ({"prompt": "q", "completion": "a"}, "has no field label"),
+        ({"prompt": "q", "completion": "a", "label": 2}, "label is neither true nor false"),
+        ({"prompt": "q", "completion": "a", "label": None}, "label is neither true nor false"),
+        ({"prompt": "q", "rejected": "a"}, "has no field chosen"),
         (
             {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},
-            "a message of prompt has none",
+            "a message of prompt is a tool's, which is not supported",
         ),
         (
             {"prompt": [{"role": "user", "content": [{"type": "image"}]}], "chosen": "a", "rejected": "b"},
@@ -232,6 +237,16 @@ ROWS_OF: dict[str, dict[str, Any]] = {
         **{key: {"from": "gpt", "value": key} for key in ("chosen", "rejected")},
     },
     "trl": {"prompt": "a", "chosen": "b", "rejected": "c", "images": []},
+}
+ROWS_OF["columns"] = {"ask": "a", "pic": "images/red.png", "good": "b", "bad": "c", "meta": {"right": 3}}
+SETTINGS = {
+    "columns": {
+        "prompt": "ask",
+        "image": "pic",
+        "chosen": "good",
+        "rejected": "bad",
+        "reference": "meta.right",
+    }
 }
 for file in sorted(FIXTURES.glob("*.json*")):
     ROWS_OF.setdefault(file.name.partition(".")[0], next(row for _, row in all_rows(file)))  # type: ignore[misc]
@@ -302,7 +317,8 @@ def test_no_row_makes_an_adapter_raise(adapter: type[FileSource], row: object, d
     """Anything in place of a row, in its fields, or in a few fields of a good one: records that can be written, or a
     reason."""
     name = adapter.model_fields["type"].default
-    config, whole = adapter(name="x", path=FIXTURES / f"{name}.json"), ROWS_OF.get(name, {})
+    config = adapter(name="x", path=FIXTURES / f"{name}.json", **SETTINGS.get(name, {}))
+    whole = ROWS_OF.get(name, {})
     keys = data.draw(st.lists(st.sampled_from(sorted({*adapter.marks, *whole})) | KEYS, max_size=2))
     changed = {**whole, **{key: data.draw(FIELD) for key in keys}}
     for case in (row, {**whole, **row} if isinstance(row, dict) else row, changed):
@@ -320,7 +336,8 @@ def test_no_row_makes_an_adapter_raise(adapter: type[FileSource], row: object, d
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.__name__)
 def test_the_fuzzed_rows_are_good_ones(adapter: type[FileSource]) -> None:
     name = adapter.model_fields["type"].default
-    result = adapter(name="x", path=FIXTURES / "rows.json").adapt(ROWS_OF[name])
+    config = adapter(name="x", path=FIXTURES / "rows.json", **SETTINGS.get(name, {}))
+    result = config.adapt(ROWS_OF[name])
     assert isinstance(result, tuple) or (name, result.code) == (
         "nlvr",
         "image-missing",
@@ -334,8 +351,13 @@ def test_readers_take_what_files_hold(tmp_path: Path) -> None:
     rows = list(all_rows(path))
     assert rows == [
         ("x.jsonl:1", {"a": 1}),
-        Rejected("not valid JSON", "x.jsonl:3", "row-unreadable", '{"b": NaN}\n'),
-        Rejected("not valid JSON", "x.jsonl:4", "row-unreadable", "\ufffd\n"),
+        Rejected(
+            "holds NaN, which isn't JSON; write null in its place",
+            "x.jsonl:3",
+            "row-unreadable",
+            '{"b": NaN}\n',
+        ),
+        Rejected(NO_UTF8, "x.jsonl:4", "row-unreadable", "\ufffd\n"),
         Rejected("not valid JSON", "x.jsonl:5", "row-unreadable", "[" * 100_000 + "\n"),
         ("x.jsonl:6", {"c": 2}),
     ]

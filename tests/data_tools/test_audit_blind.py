@@ -224,14 +224,14 @@ def test_a_small_source_that_is_solved_is_named(tmp_path: Path) -> None:
 
 def test_few_groups_have_a_wide_interval() -> None:
     """79 of 100 in one group: Wilson's interval of a share of one item is 0.1302 to 0.9895 (worked out by hand)."""
-    one = share(np.repeat([1.0, 0.0], [79, 21]), [0] * 100, 0)
+    one = share(np.repeat([1.0, 0.0], [79, 21]), np.zeros(100, int))
     assert one is not None
     assert (one.mean, one.low, one.high) == pytest.approx((0.79, 0.1302, 0.9895), abs=1e-4)
     # a hundred in one group and one each in nine: (109)^2 / (100^2 + 9), about one
-    uneven = share(np.repeat([1.0, 0.0], [79, 30]), [0] * 100 + list(range(1, 10)), 0)
+    uneven = share(np.repeat([1.0, 0.0], [79, 30]), np.array([0] * 100 + list(range(1, 10))))
     assert uneven is not None
     assert uneven.low < 0.2
     # flip pairs are at one half by themselves, however few
-    flipped = share(np.array([1.0, 0.0] * 3), [0, 0, 1, 1, 2, 2], 0)
+    flipped = share(np.array([1.0, 0.0] * 3), np.array([0, 0, 1, 1, 2, 2]))
     assert flipped is not None
     assert (flipped.low, flipped.high) == (0.5, 0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_tools.audits.base import Options, Scope
-from data_tools.intervals import gap_auc
+from data_tools.intervals import gap_auc, wilson
 from data_tools.schema import Comparison, Correction, Critique, Ranking, Rating, Response
 from tests.data_tools.audit_records import audited, found, numbers, pair
 
@@ -33,7 +33,7 @@ def test_the_area_of_gaps_by_hand() -> None:
     # sums of two of 2, -1, -1: 4; 1 (four times); -2 (four times)
     assert gap_auc([2.0, -1.0, -1.0], [0, 1, 2]).mean == pytest.approx(5 / 9)
     alike = gap_auc([2.0, -1.0, -1.0], [7, 7, 7])
-    assert (alike.low, alike.high) == (alike.mean, alike.mean)  # one group: every resample is the same
+    assert (alike.low, alike.high) == pytest.approx(wilson(5 / 9, 1))  # one group is one item
     with pytest.raises(ValueError, match="at least one number"):
         gap_auc([], [])
 

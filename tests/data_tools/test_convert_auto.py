@@ -34,13 +34,15 @@ def test_the_format_is_that_of_the_split_that_is_read(tmp_path: Path) -> None:
 
 def test_it_tells_what_the_labels_are_called(tmp_path: Path) -> None:
     told = convert(FIXTURES / "hh_rlhf.jsonl", tmp_path / "hh", "--max-rejected", "1")
-    assert "its labels are written with objective 'safety'; --set objective=NAME changes that" in told
+    assert "its labels are written with objective 'safety', judge 'human'; --set objective=NAME" in told
     told = convert(
         FIXTURES / "rlaif_v.jsonl", tmp_path / "rlaif", "--max-rejected", "1", "--set", "judge=llava-next"
     )
     assert "written with objective 'factuality', judge 'llava-next'; --set objective=NAME" in told
     told = convert(FIXTURES / "pku_saferlhf.jsonl", tmp_path / "pku", "--max-rejected", "1")
-    assert "its labels" not in told  # its rows say what was asked
+    assert (
+        "its labels are written with judge 'human'; --set judge=NAME" in told
+    )  # its rows say what was asked
 
 
 @pytest.mark.parametrize("extra", [{}, {"id": 42}])

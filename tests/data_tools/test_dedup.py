@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from decisions import deduplicated
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from data_tools.build import DataConfig, build
 from data_tools.cli import app
 from data_tools.config import parse_config
+from data_tools.dedup import contradicted
 from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response
 from data_tools.shards import open_records
 from data_tools.stats import stats
@@ -142,3 +144,51 @@ def test_a_build_keeps_both_objectives(two_objectives: DataConfig, tmp_path: Pat
     assert stats(tmp_path / "d")["merged"] == {"safety": 4}
     told = CliRunner().invoke(app, ["stats", str(tmp_path / "d")])
     assert "Copies merged, with their judgements, from safety: 4" in told.output
+
+
+def test_a_build_tells_of_merged_copies_that_contradict_each_other(tmp_path: Path) -> None:
+    def pair(number: int, chosen: str, rejected: str) -> str:
+        return json.dumps({"prompt": f"q{number}", "chosen": chosen, "rejected": rejected})
+
+    one = [pair(number, "a", "b") for number in range(5)]
+    other = [pair(0, "b", "a"), pair(1, "b", "a"), pair(2, "a", "b"), pair(5, "b", "a")]
+    for name, lines in (("one", one), ("other", other)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    sources = [
+        {"type": "trl", "name": name, "path": str(tmp_path / f"{name}.jsonl"), "splits": {"train": 1.0}}
+        for name in ("one", "other")
+    ]
+    report = build(parse_config({"sources": sources}, DataConfig, "test"), tmp_path / "d")
+    assert (report.merged, report.duplicates) == ({"other": 2}, {"other": 1})
+    assert report.notes == [
+        "2 merged copies from other say the opposite of the record with the same prompt and answers "
+        "(helpfulness: 2); both judgements are kept, as judges do disagree"
+    ]
+
+
+def test_what_contradicts() -> None:
+    def row(
+        better: int, rating: float | None = None, tie: bool = False, objective: str = "o"
+    ) -> dict[str, Any]:
+        binary = {
+            "objective": objective,
+            "response": 0,
+            "value": rating,
+            "low": 0.0,
+            "high": 1.0,
+            "kind": "binary",
+        }
+        return {
+            "responses": [{"text": "a"}, {"text": "b"}],
+            "comparisons": [{"objective": objective, "better": better, "worse": 1 - better, "tie": tie}],
+            "ratings": [] if rating is None else [binary],
+        }
+
+    assert contradicted([row(0)], row(1)) == {"o"}
+    assert contradicted([row(0)], row(0)) == set()
+    assert contradicted([row(0)], row(1, tie=True)) == set()
+    assert contradicted([row(0)], row(1, objective="p")) == set()
+    assert contradicted([row(0, 1.0)], row(0, 0.0)) == {"o"}
+    assert contradicted([row(0, 1.0)], row(0, 1.0)) == set()
+    swapped = {**row(0), "responses": [{"text": "b"}, {"text": "a"}]}
+    assert contradicted([row(0)], swapped) == {"o"}

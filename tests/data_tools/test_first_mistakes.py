@@ -46,7 +46,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ),
         ("--from trl talk.json -o x", "The rows look like llamafactory: 1 of the first 1 rows: has conv"),
         ("--from trl talk.json -o x", "say type: llamafactory (--from of convert)"),
-        ("--from trl pictures.jsonl -o x", "Images were looked for below .; name their folder: images"),
+        ("--from trl pictures.jsonl -o x", "Images are read below . only; name their folder: images"),
         (
             "--from trl pairs.jsonl -o x --set name=My-Pairs",
             "source.name: doesn't fit. The source's name: part of ids and file names (a-z, 0-9, _, -).",

@@ -68,6 +68,33 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 SETS = {path.name: rows_of(path) for path in sorted(FIXTURES.glob("*.json*"))}
+SETS["columns"] = [
+    {
+        "ask": "What is it?",
+        "pic": "images/red.png",
+        "good": "Red.",
+        "bad": ["Blue.", "Grey."],
+        "meta": {"right": "red"},
+    },
+    {
+        "ask": [{"role": "user", "content": "Name a gas."}],
+        "pic": None,
+        "good": "Neon.",
+        "bad": "Salt.",
+        "meta": {"right": 3},
+    },
+]
+SETTINGS = {
+    "columns": {
+        "prompt": "ask",
+        "image": "pic",
+        "chosen": "good",
+        "rejected": "bad",
+        "reference": "meta.right",
+    },
+    # so that the ids tell the places
+    **{kind: {"answers": "last"} for kind in ("messages", "sharegpt", "llamafactory")},
+}
 
 
 def type_of(name: str) -> str:
@@ -153,7 +180,7 @@ def folder() -> Iterator[Path]:
 
 def converted(kind: str, path: Path, root: Path) -> BuildReport | str:
     """What was converted to the folder `d`, or why nothing was; nothing else may come of any input."""
-    source = {"type": kind, "name": "x", "path": str(path), "images": str(FIXTURES)}
+    source = {"type": kind, "name": "x", "path": str(path), "images": str(FIXTURES), **SETTINGS.get(kind, {})}
     if kind == "nlvr":
         source.update(images=str(FIXTURES / "images"), prefix="nlvr")
     config = parse_config({"source": source, "max_rejected": 1.0, "shard_records": 2}, ConvertConfig, "test")
@@ -328,7 +355,7 @@ def test_damaged_mixtures(data: st.DataObject) -> None:
                 numbers[name] = len(rows)
             (root / name / form).write_bytes(content)
             source = {"type": kind, "name": name, "path": str(root / name / form), "images": str(FIXTURES)}
-            sources.append(source)
+            sources.append({**source, **SETTINGS.get(kind, {})})
         row: dict[str, Any] = {"sources": sources, "max_rejected": 1.0, "shard_records": 2}
         if data.draw(st.booleans()):
             row["balance"] = {"modality": {"text": 0.5}}

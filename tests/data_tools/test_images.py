@@ -264,7 +264,7 @@ def test_a_bomb_in_the_text_of_a_png_is_not_unpacked(name: bytes) -> None:
     plain = png()
     bomb = plain[:33] + chunk(name, lead + packed) + plain[33:]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert refusal(bomb) == "image-damaged"
+    assert decode_image(bomb).tobytes() == decode_image(plain).tobytes()  # the text isn't used
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 50_000  # kilobytes; unpacked it would be 200,000
 
@@ -316,10 +316,12 @@ def test_a_program_s_switch_for_truncated_files_comes_back(monkeypatch: pytest.M
 
 
 def test_other_formats_are_refused() -> None:
-    for kind in ("TIFF", "PPM", "ICO"):
-        with pytest.raises(ImageError, match="not a readable"):
+    named = {"TIFF": "a TIFF or raw camera image", "ICO": "an icon file", "PPM": "not a readable"}
+    for kind, words in named.items():
+        with pytest.raises(ImageError, match=words) as error:
             decode_image(encoded(noise(), kind))
-    with pytest.raises(ImageError, match="not a readable"):
+        assert error.value.code == "image-format"
+    with pytest.raises(ImageError, match="an SVG drawing; save it as PNG or JPEG"):
         decode_image(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
 
 
@@ -328,7 +330,6 @@ def test_other_formats_are_refused() -> None:
     [
         "http://x.org/a.png",
         "HTTPS://x.org/a.png",
-        "file:///etc/passwd",
         "s3://b/a",
         "data:image/png;base64,AA",
     ],

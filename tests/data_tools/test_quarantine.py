@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from data_tools.build import quarantine
 from data_tools.build.quarantine import Quarantine
+from data_tools.build.read import Counts
+from data_tools.build.reasons import Reasons
 from data_tools.cli import app
 from data_tools.manifest import read_manifest
 from data_tools.source import Rejected
@@ -177,17 +179,15 @@ def test_many_bad_rows_are_written_as_they_come(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * 2**20  # of 20 MB
-    assert folder.reasons == {"bad": 5_000}
+    assert folder.reasons.numbers == {"bad": 5_000}
     with (tmp_path / "q" / "rows.jsonl").open() as file:
         assert sum(1 for _ in file) == 5_000
 
 
 def test_very_many_reasons_are_not_all_told(tmp_path: Path) -> None:
-    """Eighty pictures, each too large in its own way, beside three equal faults and one good row."""
-    for n in range(80):
-        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
+    """Eighty rows, each with a picture in another field, beside three equal faults and one good row."""
     rows = [pair("q", images=[{"bytes": "!", "path": None}])] * 3
-    rows += [pair("q", images=[f"{n}.png"]) for n in range(80)] + [pair("good")]
+    rows += [pair("q", **{f"img{n}": "a.png"}) for n in range(80)] + [pair("good")]
     lines(tmp_path / "x.jsonl", rows)
     arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
     done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
@@ -199,3 +199,76 @@ def test_very_many_reasons_are_not_all_told(tmp_path: Path) -> None:
     assert others in done.output
     told = CliRunner().invoke(app, ["stats", str(tmp_path / "d")])
     assert others in " ".join(told.output.split())
+
+
+def test_faults_that_differ_in_a_size_are_one_in_all_pieces(tmp_path: Path) -> None:
+    counts = Counts()
+    for piece in range(3):
+        with Quarantine(tmp_path / str(piece), "s") as folder:
+            for side in range(9000 + piece, 9002 + piece):
+                folder.add(Rejected(f"a picture of {side} x 20,000 pixels", f"{piece}:{side}"))
+        counts.add(Counts(2, 2, 0, folder.reasons.numbers, folder.reasons.firsts))
+    assert counts.reasons == {"a picture of N x N pixels": 6}
+    assert counts.firsts == {"a picture of N x N pixels": "0:9000"}
+    assert [row["reason"] for row in rows_of(tmp_path / "2")] == [  # each row's own
+        "a picture of 9002 x 20,000 pixels",
+        "a picture of 9003 x 20,000 pixels",
+    ]
+
+
+def test_reasons_are_grouped_only_where_they_differ() -> None:
+    reasons = Reasons()
+    reasons.add("preference is neither 1 nor 2", "a:1")
+    reasons.add("preference is neither 1 nor 2", "a:2")
+    reasons.add("it doesn't have img1, which isn't read", "a:3")
+    reasons.add("it doesn't have img2, which isn't read", "a:4")
+    reasons.add("role 'a' of x/y.png is 1.5", "a:5")
+    assert list(reasons.items())[-1] == ("role 'a' of x/y.png is 1.5", 1, "a:5")
+    reasons.add("role 'b' of x/z.png is 22", "a:6", 3)
+    assert list(reasons.items()) == [
+        ("preference is neither 1 nor 2", 2, "a:1"),
+        ("it doesn't have img1, which isn't read", 1, "a:3"),
+        ("it doesn't have img2, which isn't read", 1, "a:4"),
+        ("role '...' of ... is N", 4, "a:5"),
+    ]
+
+
+@pytest.mark.parametrize("most", ["0.5", "1"])
+def test_where_too_many_are_rejected_the_rows_stay_beside(tmp_path: Path, most: str) -> None:
+    bad = [pair("x", chosen="no")] * 3
+    good = [pair("q")] if most == "0.5" else []
+    lines(tmp_path / "x.jsonl", [*bad, *good])
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, [*arguments, "--max-rejected", most, "--workers", "1"])
+    assert done.exit_code != 0
+    left = tmp_path / "d.quarantine"
+    said = str(done.exception)
+    why = "more than max_rejected = 0.5 allows" if good else "so it gives no record"
+    assert f"3 of {3 + len(good)} rows are malformed, {why}:\n  3 x chosen and rejected are the same" in said
+    assert f"Each of the rows, with its reason: {left / 'rows.jsonl'}" in said
+    assert [row["code"] for row in rows_of(left)] == ["same-answers"] * 3
+    assert not (tmp_path / "d").exists()
+    lines(tmp_path / "x.jsonl", [pair("q")])
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert not left.exists()  # it was of rows that are no more
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    lines(tmp_path / "x.jsonl", [pair("x", chosen="no")])
+    (tmp_path / "d.quarantine").mkdir()
+    (tmp_path / "d.quarantine" / "notes.txt").write_text("mine")
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, arguments)
+    assert "with its reason" not in str(done.exception)
+    assert [path.name for path in (tmp_path / "d.quarantine").iterdir()] == ["notes.txt"]
+
+
+def test_faults_of_pictures_are_counted_whatever_their_size(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / f"{n}.png").write_bytes(bomb(9000 + n, 20_000))
+    lines(tmp_path / "x.jsonl", [pair("q", images=[f"{n}.png"]) for n in range(4)] + [pair("good")])
+    arguments = ["convert", "--from", "trl", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, [*arguments, "--max-rejected", "1", "--workers", "1"])
+    assert done.exit_code == 0, done.exception
+    rejected = read_manifest(tmp_path / "d").extra["rejected"]["trl"]
+    assert rejected == {"the image has more than 40,000,000 pixels": 4}

@@ -66,7 +66,9 @@ def test_a_tie_is_told(found: Callable[[list[Any]], Recognised]) -> None:
         found([fields("abd")] * 3)
     assert str(error.value).partition("x.jsonl: ")[2] == (
         "its rows may be of several formats. Their fields: a, b, d. Formats that fit: one (3 of 3 rows), "
-        "three (3 of 3 rows). Name one with --from NAME, out of: one, three, two"
+        "three (3 of 3 rows). Name one with --from NAME, out of: one, three, two. Rows of any other fields: "
+        "--from columns --set prompt=FIELD --set chosen=FIELD --set rejected=FIELD --set image=FIELD, "
+        "or an adapter of your own (docs/data.md)"
     )
 
 

@@ -13,6 +13,7 @@ from tar_files import special, tar_bytes
 
 from data_tools.rows import tar
 from data_tools.rows.open import all_rows, pieces
+from data_tools.rows.sample import DOTS
 from data_tools.source import Rejected
 
 PNG = b"not decoded here"
@@ -304,3 +305,39 @@ def test_members_that_claim_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyP
     torn, rest = rows_of(tmp_path / "x", info.tobuf(tarfile.PAX_FORMAT) + bytes(BLOCK))
     assert torn.where == "x:a"
     assert rest.reason == "the archive is cut short; nothing after it can be read"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("22.05_a", "22.06_b", "22.07_c"), ("shot.001", "shot.002"), ("d/v1.5", "d/v1.6"), ("only.one",)],
+)
+@pytest.mark.parametrize("pictures", [True, False])
+def test_dots_in_names_are_told(names: tuple[str, ...], pictures: bool, tmp_path: Path) -> None:
+    """By the rule of WebDataset these are one sample, of which the fields are called as the rest of the names."""
+    row = '{"prompt": "What?", "chosen": "A.", "rejected": "B."}'
+    members: list[tuple[str, bytes | str]] = [(f"{name}.json", row) for name in names]
+    if pictures:
+        members = [member for name in names for member in ((f"{name}.json", row), (f"{name}.png", PNG))]
+    elif len(names) == 1:
+        return  # a field of one sample, as far as can be told
+    (found,) = rows_of(tmp_path / "x.tar", tar_bytes(members))
+    key = names[0].partition(".")[0]
+    listed = {"members": [name for name, _ in members]}
+    assert found == Rejected(DOTS, f"x.tar:{key}", "row-unreadable", listed)
+
+
+def test_fields_in_members_of_their_own_are_no_samples(tmp_path: Path) -> None:
+    message = '{"role": "assistant", "content": "A."}'
+    assert set(row_of(tmp_path, ("chosen.json", message), ("rejected.json", message), ("png", PNG))) == {
+        *("chosen", "rejected", "image")
+    }
+    assert set(row_of(tmp_path, ("json", '{"a": 1}'), ("mask.json", '{"b": 1}'), ("mask.png", PNG))) == {
+        "a",
+        "mask",
+    }
+
+
+def test_dots_of_members_that_lie_apart_are_told(tmp_path: Path) -> None:
+    data = tar_bytes([(f"{name}.json", "{}") for name in ("a.1", "b.1", "a.2", "b.2")])
+    reasons = {found.reason for found in rows_of(tmp_path / "x.tar", data)}
+    assert reasons == {"its members aren't side by side (a key ends at the first dot)"}

@@ -18,8 +18,9 @@ from data_tools.synth.coverage_pairs import CoveragePairs
 from data_tools.synth.demonstrations import Demonstrations
 from data_tools.synth.flip_pairs import FlipPairs
 from data_tools.synth.prompts import Prompts
-from data_tools.synth.text_cases import refuses
+from data_tools.synth.text_cases import ASK_HOW, HARMFUL, HARMLESS, refuses
 from data_tools.synth.text_pairs import TextPairs
+from data_tools.synth.twins import TWINS, Twins
 
 
 def made(source: Source, seed: int = 0) -> list[PreferenceRecord]:
@@ -132,7 +133,7 @@ def test_demonstrations_and_prompts() -> None:
     assert [bool(record.scenes) for record in prompts] == [True] * 5 + [False] * 6
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [recipe for recipe in RECIPES if recipe is not Twins])
 def test_recipes_are_deterministic(recipe: type[Source]) -> None:
     small = {"count": 8} if "count" in recipe.model_fields else {"images": 6, "texts": 6}
     first, again, other = made(recipe(**small), 1), made(recipe(**small), 1), made(recipe(**small), 2)
@@ -143,6 +144,23 @@ def test_recipes_are_deterministic(recipe: type[Source]) -> None:
     assert [(record.prompt, record.images) for record in named] != [
         (record.prompt, record.images) for record in first
     ]
+
+
+def test_twins_share_words_and_nothing_with_what_is_trained_on() -> None:
+    """At least 100 of each; each pair a group; none of the requests that the other recipes draw from."""
+    records = made(Twins())
+    harmful = [record for record in records if record.reference["refuse"]]
+    benign = [record for record in records if not record.reference["refuse"]]
+    assert len(harmful) == len(benign) == 3 * len(TWINS) >= 100
+    assert len({record.prompt[0].text for record in records}) == len(records)
+    assert {r.provenance["group"] for r in harmful} == {r.provenance["group"] for r in benign}
+    for request, twin in TWINS.items():
+        assert set(request.split()) & set(twin.split()) - {"a", "my"}
+    trained = {ask.format(what) for ask in ASK_HOW for what in (*HARMFUL, *HARMLESS)}
+    assert not trained & {record.prompt[0].text for record in records}
+    assert gold(harmful[0], "I can't help with that.") == {"safety": 1.0}
+    assert gold(benign[0], "I can't help with that.") == {}
+    assert made(Twins(), 1) == made(Twins(), 2)
 
 
 def test_gold_answers() -> None:

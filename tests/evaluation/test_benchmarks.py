@@ -18,6 +18,7 @@ from data_tools.scenes.render import to_png
 from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Rejected
+from data_tools.splits import components
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
 from mmrlhf.evaluation.benchmarks.base import LostRow, Outcome
 from mmrlhf.evaluation.benchmarks.mm_rlhf_rewardbench import _kind
@@ -233,11 +234,15 @@ def test_no_row_raises(name, data, tmp_path_factory):
 def outcomes(name, folder, rows):
     """Rows with whether they are right."""
     records = read(name, folder, [{**ROWS[name], **row} for row, _ in rows])
-    return [Outcome(record, right) for record, (_, right) in zip(records, rows, strict=True)]
+    clusters = components(records)
+    return [
+        Outcome(record, right, cluster)
+        for record, (_, right), cluster in zip(records, rows, clusters, strict=True)
+    ]
 
 
 def means(name, found):
-    return {key: pytest.approx(e.mean) for key, e in BENCHMARKS[name].score(found, 0).items()}
+    return {key: pytest.approx(e.mean) for key, e in BENCHMARKS[name].score(found).items()}
 
 
 def test_scores_of_vl_rewardbench(folder):
@@ -317,7 +322,7 @@ def test_scores_of_mm_rlhf_rewardbench(folder):
         "other/acc": 1.0,
         "other/acc_plus": 1.0,
     }
-    scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found, 0)
+    scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found)
     assert (scores["acc"].n, scores["acc_plus"].n) == (5, 3)
 
 
@@ -350,18 +355,18 @@ def test_a_sample_that_is_not_whole_counts_in_acc_only(folder):
         "mm_rlhf_rewardbench", folder, [({"id": 1}, True), ({"id": 2}, True), ({"id": 2}, False)]
     )
     found[0] = dataclasses.replace(found[0], whole=False)
-    scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found, 0)
+    scores = BENCHMARKS["mm_rlhf_rewardbench"].score(found)
     assert (scores["acc"].mean, scores["acc_plus"].mean, scores["acc_plus"].n) == (2 / 3, 0.0, 1)
 
 
 @each
 def test_nothing_to_score(name):
-    assert BENCHMARKS[name].score([], 0) == {}
+    assert BENCHMARKS[name].score([]) == {}
 
 
 @each
 def test_all_right_scores_one_and_all_wrong_nothing(name, folder):
     found = outcomes(name, folder, [({}, True), ({}, True)])
-    assert {e.mean for e in BENCHMARKS[name].score(found, 0).values()} == {1.0}
+    assert {e.mean for e in BENCHMARKS[name].score(found).values()} == {1.0}
     found = [dataclasses.replace(outcome, right=False) for outcome in found]
-    assert {e.mean for e in BENCHMARKS[name].score(found, 0).values()} == {0.0}
+    assert {e.mean for e in BENCHMARKS[name].score(found).values()} == {0.0}

@@ -7,6 +7,7 @@ from data_tools.oracle import gold
 from data_tools.scenes.structure import Scene, SceneObject
 from data_tools.schema import ImageRef, PreferenceRecord, user
 from data_tools.synth.prompts import Prompts
+from data_tools.synth.twins import Twins
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.policy import Answer, caption_claims, evaluate_policy, summarise
 from mmrlhf.rewards.panel import Panel
@@ -65,7 +66,7 @@ def test_true_claims_are_pooled():
         answer("c", [], 1),
         answer("d", None, 5, modality="text", gold={"safety": 1.0}),
     ]
-    found = summarise("it", OBJECTIVES, answers, seed=0)
+    found = summarise("it", OBJECTIVES, answers)
     # 2 of 4 pieces are true; an empty caption weighs nothing
     assert found.true_claims.mean == 0.5
     assert (found.claims.mean, found.claims.n) == (pytest.approx(4 / 3), 3)
@@ -76,7 +77,7 @@ def test_true_claims_are_pooled():
 
 
 def test_without_captions_nothing_is_said_of_claims():
-    found = summarise("it", OBJECTIVES, [answer("a", None, 3, modality="text")], seed=0)
+    found = summarise("it", OBJECTIVES, [answer("a", None, 3, modality="text")])
     assert found.true_claims is None
     assert found.claims is None
 
@@ -119,3 +120,50 @@ def test_a_reward_that_is_no_number_is_left_out_and_counted(tiny):
     }
     assert found.unscored == {"factuality": 1, "helpfulness": 1}
     assert (found.answers[1].rewards, found.answers[1].swap_gap) == ({}, {})
+
+
+def told(record, must, does, gold=None, **more):
+    return answer(record, None, 3, modality="text", must_refuse=must, refuses=does, gold=gold or {}, **more)
+
+
+def test_refusing_everything_is_seen():
+    """Four harmful prompts refused, and of three benign ones two as well."""
+    harmful = [told(f"h{i}", True, True, {"safety": 1.0}) for i in range(4)]
+    benign = [told(f"b{i}", False, i < 2) for i in range(3)]
+    found = summarise("it", OBJECTIVES, [answer("a", None, 9, modality="text")], [*harmful, *benign])
+    assert {name: (e.mean, e.n) for name, e in found.safety.items()} == {
+        "refused": (1.0, 4),
+        "answered": (pytest.approx(1 / 3), 3),
+    }
+    assert found.safety["refused"].low == pytest.approx(4 / (4 + 1.959964**2))
+    # they are in nothing else but the exact score on safety
+    assert (found.gold["safety"].n, found.length["all"].mean, found.ended.n) == (4, 9.0, 1)
+    # without prompts of their own it is those of the others that say so
+    assert summarise("it", OBJECTIVES, [*harmful, *benign]).safety == found.safety
+    assert summarise("it", OBJECTIVES, [answer("a", None, 3)]).safety == {}
+
+
+def test_prompts_about_one_picture_count_as_one():
+    """Eight answers, four about each of two pictures: the spread is that of two, 12.7 = t of one degree of freedom."""
+    answers = [answer(str(i), None, 5, rewards={"a": float(i // 4)}, cluster=i // 4) for i in range(8)]
+    found = summarise("it", ["a"], answers).learned["a"]
+    # 0 or 1 of every picture: a share of two pictures, of which nobody knows much
+    assert (found.mean, found.n) == (0.5, 8)
+    assert found.high - found.low > 0.9
+    alone = summarise("it", ["a"], [dataclasses.replace(a, cluster=None) for a in answers]).learned["a"]
+    assert alone.high - alone.low < 0.65
+
+
+def test_every_policy_is_asked_what_must_be_refused(tiny):
+    records = list(Prompts(images=2, texts=1).generate(0))
+    twins = list(Twins().generate(0))[:6]
+    model = Panel(RuleModel(tiny, looks_or_length))
+    config = EvaluateConfig(batch_size=4)
+    found = evaluate_policy("it", tiny, model, records, config, 8, seed=1, safety=twins)
+    assert [a.record for a in found.safety_answers] == [record.id for record in twins]
+    assert [a.must_refuse for a in found.safety_answers] == [True] * 3 + [False] * 3
+    assert all(a.refuses is not None and not a.rewards for a in found.safety_answers)
+    # both of a pair of twins hang together, in all their wordings
+    assert len({a.cluster for a in found.safety_answers}) == 1
+    without = evaluate_policy("it", tiny, model, records, config, 8, seed=1)
+    assert [a.text for a in without.answers] == [a.text for a in found.answers]

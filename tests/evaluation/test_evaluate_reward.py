@@ -3,11 +3,13 @@ import math
 
 import pytest
 import torch
-from evaluation_stubs import NORMS, RuleModel, blind, flips, longest, looks, pair
+from evaluation_stubs import NORMS, OBJECTIVES, RuleModel, blind, flips, longest, looks, pair
 
+from data_tools.schema import Response
 from mmrlhf.evaluation.reward import Extent, evaluate_reward, scoring
 from mmrlhf.evaluation.reward.scoring import Scorer
 from mmrlhf.models.batch import PromptUnreadable
+from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.rewards.variants import swap_images
 
 
@@ -187,3 +189,50 @@ def test_rewards_are_on_one_scale_whatever_is_shown(tiny):
     judge.rule = lambda record, text, shown: math.log(3) * (text == record.responses[0].text)
     found = evaluate_reward(judge, [record], 4, 0).calibration["factuality"]
     assert found["bins"][0]["confidence"] == pytest.approx(0.75)
+
+
+class Rounding(RuleModel):
+    """All answers are worth 3, but for what rounding makes of each row."""
+
+    def read(self, rows, micro_batch_size, micro_batch_tokens=None):
+        rewards, gate = super().read(rows, micro_batch_size, micro_batch_tokens)
+        return rewards + 1e-6 * torch.arange(len(rows)).reshape(-1, 1, 1), gate
+
+
+def test_answers_that_are_equal_once_cut_are_wrong(tiny):
+    """The pairs differ behind the cut only: the same tokens are the same answer, whatever the batch makes of them."""
+    long = "There is a red circle in the picture. " * 6
+    records = [
+        dataclasses.replace(
+            record, responses=(Response(f"{long}It is big."), Response(f"{long}It is small."))
+        )
+        for record in [*flips(4), *(pair(i, "a", "b") for i in range(4))]
+    ]
+    model = RewardModel(tiny, RewardCard(list(OBJECTIVES), NORMS))
+    found = evaluate_reward(model, records, batch_size=3, seed=0, max_answer_tokens=24)
+    assert {e.mean for by in found.accuracy.values() for of in by.values() for e in of.values()} == {0.0}
+    assert found.equal["factuality"] == 8
+    assert found.flip["true"].mean == 0.0
+
+
+def test_rewards_that_differ_by_rounding_are_equal(tiny):
+    found = evaluate_reward(Rounding(tiny, lambda *_: 3.0), flips(4), batch_size=4, seed=0)
+    assert {e.mean for of in found.accuracy["factuality"].values() for e in of.values()} == {0.0}
+    # nor is an image that changes nothing but the rounding preferred
+    assert {e.mean for e in found.image_preference["factuality"].values()} == {0.0}
+    clear = evaluate_reward(
+        RuleModel(tiny, lambda record, text, shown: 3.0 + 1e-3 * len(text)), flips(4), batch_size=4, seed=0
+    )
+    assert clear.equal["factuality"] < 8
+
+
+def test_records_of_one_picture_hang_together(tiny):
+    """By its bytes, whatever the records are called; text-only records by their prompt."""
+    one, other = flips(2)[0], flips(2)[2]
+    records = [dataclasses.replace(one, id=f"q{i}", provenance={}) for i in range(3)]
+    records += [dataclasses.replace(other, provenance={}), pair(0, "a", "b"), pair(1, "c", "d")]
+    scores = Scorer(RuleModel(tiny, looks), 4).score(records, ["true"], 0)
+    a, b, c, d, e, f = scores.clusters
+    assert a == b == c
+    assert e == f
+    assert len({a, d, e}) == 3

@@ -5,6 +5,7 @@ import pytest
 from rich.console import Console
 
 from data_tools.errors import UserError
+from data_tools.pages.templates import CONTENT_POLICY
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
 from mmrlhf.evaluation.report import reward_tables, summary_table, write_report
@@ -12,6 +13,7 @@ from mmrlhf.evaluation.report.figures import series
 from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
 from mmrlhf.evaluation.report.plots import smooth
 from mmrlhf.evaluation.report.reward_page import write_reward_page
+from mmrlhf.evaluation.results import REWARD_FORMAT, write_result
 from mmrlhf.evaluation.tradeoffs import compare
 from mmrlhf.rewards.scalarizers import Chebyshev, Lagrangian, Lexicographic, PreferenceConditioned
 
@@ -47,7 +49,7 @@ def policy(name, true, tokens, reward):
     answers += [
         Answer(f"t{i}", "text", "No.", 3, False, {"safety": -0.5}, {"safety": 1.0}, {}, None) for i in (0, 1)
     ]
-    return summarise(name, OBJECTIVES, answers, 0)
+    return summarise(name, OBJECTIVES, answers)
 
 
 def tradeoffs():
@@ -64,6 +66,7 @@ def share(mean):
 
 
 REWARD = {
+    "format": REWARD_FORMAT,
     "objectives": list(OBJECTIVES),
     "records": 40,
     "split": "test",
@@ -84,6 +87,7 @@ REWARD = {
     "gains": {"factuality": {"none": share(0.31), "swapped": share(0.29)}},
     "image_preference": {"factuality": {"swapped": share(0.88)}},
     "ties": {"factuality": 0, "helpfulness": 2, "safety": 0},
+    "equal": {"factuality": 3, "helpfulness": 0, "safety": 0},
     "flip": {"true": share(0.6172), "none": share(0.0)},
     "flip_heads": {"factuality": {"true": share(0.6172), "none": share(0.0)}},
     "flip_edits": {"count": share(0.4)},
@@ -92,7 +96,8 @@ REWARD = {
     "length": {"factuality": {"correlation": -0.11, "longer_is_better": share(0.5), "n": 40}},
     "calibration": {
         "factuality": {
-            "ece": share(0.06),
+            "error": share(0.06),
+            "ece": 0.07,
             "by_chance": {"mean": 0.03, "high": 0.05},
             "nll": share(0.5),
             "temperature": 1.5,
@@ -185,7 +190,7 @@ def render(run):
 def test_the_page_says_the_numbers(page):
     words = " ".join(re.sub(r"<[^>]*>", " ", page).split())
     assert "80% of what the policy says about pictures is true; before PPO it was 50%." in words
-    assert "share of true claims 50.0% → 80.0% (+30.0 points, 95% interval +30.0 to +30.0)" in words
+    assert "share of true claims 50.0% → 80.0% (+30.0 points, 95% interval " in words
     assert "Its answers about pictures are 5% longer." in words
     assert "both halves of 61.7% of image-flip pairs right; without the image, 0.0%" in words
     assert "weighted sum, factuality 3" in words
@@ -203,7 +208,8 @@ def test_answers_are_escaped(page):
 
 
 def test_nothing_is_fetched(page):
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "@import" not in page
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page) + re.findall(r"url\(([^)]*)\)", page)
     assert addresses
@@ -237,13 +243,21 @@ def test_data_without_scenes(run):
     result["changes"]["grounded"]["true_claims"] = None
     (run / "evaluate" / "tradeoffs.json").write_text(json.dumps(result))
     page = render(run)
-    assert page.count("not judged exactly") + page.count("Not judged exactly") >= 4
+    said = words(page)
+    # nothing that nobody could judge has a column, a part or a word of explanation
+    for absent in ("true claims", "claims a caption", "Exact scores not", "hypervolume of exact"):
+        assert absent not in said
+    assert "The learned reward for factuality rose under grounded: +0.25 before PPO, +1.35 after." in said
+    assert "no record holds a reference" in said
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
 
 
 def test_a_damaged_result_is_named(run):
     (run / "evaluate" / "reward.json").write_text("{")
-    with pytest.raises(UserError, match=r"reward\.json"):
+    with pytest.raises(UserError, match=r"reward\.json: is damaged"):
+        render(run)
+    (run / "evaluate" / "reward.json").write_text(json.dumps(REWARD | {"format": 3}))
+    with pytest.raises(UserError, match=r"reward\.json: was written by another version"):
         render(run)
 
 
@@ -298,7 +312,7 @@ def test_the_reward_model_has_its_section(page):
     assert "50.0% 45.0 to 55.0 73.0% 68.0 to 78.0" in said  # wrong when blind, and right there with the image
     assert "Couldn't be shown so: 3 with another image." in said
     assert "\N{MINUS SIGN}20.0" in said  # image minus text, in points
-    assert "3.0% 95% below 5.0%" in said
+    assert "6.0% 1.0 to 11.0 7.0% 3.0% 95% below 5.0%" in said
     assert "The head for safety was never trained on image-text prompts" in said
     assert "77.0% 72.0 to 82.0" in said  # deviations tell of errors
     assert "\N{MINUS SIGN}0.31 \N{MINUS SIGN}0.36 to \N{MINUS SIGN}0.26" in said  # cosine of gradients
@@ -315,7 +329,7 @@ def test_a_page_of_the_reward_model_alone(tmp_path):
     assert "1 records are left out: 1 x prompt too long." in said
     assert "&lt;b&gt;model&lt;/b&gt;" in page
     assert page.count("<svg") == 2
-    assert "http" not in page
+    assert "http:" not in page
     assert "the split “test” of my_data" in words(
         write_reward_page(tmp_path / "reward.html", REWARD, "m").read_text()
     )
@@ -324,7 +338,7 @@ def test_a_page_of_the_reward_model_alone(tmp_path):
 def test_a_page_of_what_was_hardly_measured(tmp_path):
     """Text alone: no image was shown, no head has an ensemble or a partner."""
     empty = {name: {} for name, value in REWARD.items() if isinstance(value, dict)}
-    bare = REWARD | empty | {"ties": REWARD["ties"], "conditions": ["true"]}
+    bare = REWARD | empty | {"ties": REWARD["ties"], "equal": REWARD["equal"], "conditions": ["true"]}
     page = write_reward_page(tmp_path / "reward.html", bare, "m").read_text()
     assert "No preference record shows an image." in page
     assert "<svg" not in page
@@ -347,3 +361,114 @@ def test_smooth_and_series():
     assert smooth([1.0, 2.0, 3.0]) == [1.0, 2.0, 3.0]
     assert smooth([0.0] * 10 + [3.0] + [0.0] * 10)[9:12] == pytest.approx([1.0, 1.0, 1.0])
     assert series([{"step": 1, "a": 2.0}, {"step": 2}, {"step": 3, "a": float("nan")}], "a") == [(1, 2.0)]
+
+
+def one_objective(before, after):
+    """Two policies with one learned reward, on pictures of which nothing else is known."""
+
+    def made(name, values):
+        answers = [
+            Answer(f"p{i}", "image-text", "It is.", 3, True, {"taste": value}, {}, {}, None)
+            for i, value in enumerate(values)
+        ]
+        return summarise(name, ["taste"], answers)
+
+    found = compare([made("sft", before), made("tuned", after)], 0)
+    return found | {"split": "test", "temperature": 1.0, "refused": 0, "samples": []}
+
+
+def show(run, result, judged=None):
+    (run / "evaluate" / "tradeoffs.json").write_text(json.dumps(result))
+    (run / "evaluate" / "reward.json").unlink()
+    if judged:
+        (run / "evaluate" / "reward.json").write_text(json.dumps(judged))
+    return render(run)
+
+
+def test_one_objective_and_no_oracle(run):
+    alone = {
+        name: {key: value for key, value in REWARD[name].items() if key == "factuality"}
+        for name in ("accuracy", "calibration", "gains", "ties", "equal")
+    }
+    bare = {"deviation": {}, "agreement": {}, "disagreement": {}, "gradients": {}, "modality_gap": {}}
+    judged = REWARD | alone | bare | {"objectives": ["factuality"], "silent": {}, "left_out": {}}
+    page = show(run, one_objective([0.1, 0.2, 0.4, 0.0], [1.1, 1.3, 1.3, 1.0]), judged)
+    said = words(page)
+    # 0.175 before, 1.175 after
+    assert "The learned reward for taste rose under tuned: +0.18 before PPO, +1.18 after." in said
+    assert (
+        "2 policies on 4 image prompts that nothing was trained on. Answers of tuned are as long. A learned"
+        in said
+    )
+    headers = [words(cell) for cell in re.findall(r"<th[^>]*>.*?</th>", page)]
+    for empty in ("true claims", "change, points", "claims a caption", "text pairs right", "text"):
+        assert empty not in headers
+    assert "Pareto front" not in said
+    assert "False claims" not in said
+    # one panel takes a third of the page
+    assert re.search(r'<figure class="third"><svg', page)
+    assert "0 text" not in said
+
+
+def test_what_did_not_clearly_change_is_said_so(run):
+    page = show(run, one_objective([0.1, 0.9, 0.4, 0.0], [0.9, 0.1, 0.4, 0.1]))
+    assert (
+        "The learned reward for taste has not clearly changed under tuned: +0.35 before PPO, +0.38 after."
+        in words(page)
+    )
+    alone = one_objective([0.1, 0.9], [0.2, 0.3])
+    alone["policies"], alone["changes"] = alone["policies"][:1], {}
+    (run / "evaluate" / "reward.json").touch()
+    assert "The learned reward for taste of sft is +0.50." in words(show(run, alone))
+
+
+def test_one_prompt_has_no_interval(run):
+    result = one_objective([0.5], [1.5])
+    write_result(run / "evaluate" / "known.json", result)
+    page = show(run, json.loads((run / "evaluate" / "known.json").read_text()))
+    assert "+1.50no interval" in re.sub(r"<[^>]*>", "", page)
+
+
+def test_harmful_and_benign_requests(run):
+    def asked(name, refused):
+        answers = [
+            Answer(
+                f"s{i}",
+                "text",
+                "",
+                3,
+                True,
+                {},
+                {},
+                {},
+                None,
+                must_refuse=i < 10,
+                refuses=i < 10 or i < refused,
+            )
+            for i in range(20)
+        ]
+        return summarise(name, OBJECTIVES, policy(name, 5, 20, 0.0).answers, answers)
+
+    result = (
+        tradeoffs()
+        | compare([asked("sft", 10), asked("grounded", 18)], 0)
+        | {"safety_split": "safety", "safety_refused": 0}
+    )
+    said = words(show(run, result))
+    assert "Prompts of the split “safety”, which nothing was trained on" in said
+    # all ten harmful ones are refused by both; of ten benign ones ten are answered before and two after
+    assert "grounded 10 100.0% 72.2 to 100.0 +0.0" in said
+    assert "10 20.0% 5.7 to 51.0 \N{MINUS SIGN}80.0" in said
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(summary_table(result))
+    assert "grounded: refuses 100.0% of 10 harmful prompts and answers 20.0% of 10 benign ones." in " ".join(
+        capture.get().split()
+    )
+
+
+def test_pages_run_no_script_and_fetch_nothing(page, tmp_path):
+    policy = """content="default-src 'none'; img-src data:; style-src 'unsafe-inline'\""""
+    reward = write_reward_page(tmp_path / "reward.html", REWARD, "m").read_text()
+    for text in (page, reward, CONTENT_POLICY):
+        assert text.count(policy) == 1

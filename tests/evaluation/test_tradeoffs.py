@@ -15,6 +15,7 @@ from mmrlhf.evaluation.reward.records import choose_pairs
 from mmrlhf.evaluation.tradeoffs import (
     NOT_JUDGED,
     choose_prompts,
+    choose_safety_prompts,
     compare,
     evaluate_tradeoffs,
     front,
@@ -204,7 +205,7 @@ def test_changes_are_paired_by_prompt():
             )
             for i, (n, r, t, m) in enumerate(texts)
         ]
-        return summarise(name, OBJECTIVES, answers, 0)
+        return summarise(name, OBJECTIVES, answers)
 
     before = policy("sft", [(10, 0.0, 1, 2), (10, 2.0, 1, 2)])
     after = policy("x", [(11, 1.0, 2, 2), (13, 3.0, 2, 2)])
@@ -234,3 +235,46 @@ def test_a_prompt_that_cannot_tell_weights_is_left_out(models, tmp_path):
 
     assert measured(tmp_path / "policy") == (1, ["p0", "p2"], 4)
     assert measured(models / "policy") == (0, ["p0", "p1", "p2"], 1)
+
+
+def test_as_many_benign_prompts_as_harmful_ones(tmp_path):
+    sources = [
+        {"type": "twins", "splits": {"safety": 1}},
+        {"type": "prompts", "images": 2, "texts": 20, "splits": {"test": 1}},
+    ]
+    build(DataConfig.model_validate({"sources": sources}), tmp_path / "data")
+
+    def chosen(**settings):
+        asked = EvaluateConfig.model_validate({"safety_split": "safety"} | settings)
+        return choose_safety_prompts(str(tmp_path / "data"), asked, seed=0)
+
+    # what the quickstart asks: at least 100 of each, of 42 pairs in three wordings
+    both = [record.reference["refuse"] for record in chosen()]
+    assert (both.count(True), both.count(False)) == (126, 126)
+    assert [r.reference["refuse"] for r in chosen(safety_prompts=10)] == [True] * 5 + [False] * 5
+    assert chosen(safety_split=None) == []
+    with pytest.raises(
+        UserError, match=r"has no split 'other'; it has: safety, test\. Name one of these, or"
+    ):
+        chosen(safety_split="other")
+    write_shards(in_test_split([pair(0, "a", "b")]), tmp_path / "untold")
+    with pytest.raises(UserError, match=r"no prompt of the split 'test' .* is one that must be refused"):
+        choose_safety_prompts(str(tmp_path / "untold"), EvaluateConfig(safety_split="test"), 0)
+    with pytest.raises(ValueError, match="the models were trained on it"):
+        EvaluateConfig(safety_split="train")
+
+
+def test_changes_over_harmful_and_benign_prompts():
+    def policy(name, refusals):
+        answers = [
+            Answer(str(i), "text", "", 3, True, {}, {"safety": float(r)} if must else {}, {}, None,
+                   must_refuse=must, refuses=r)
+            for i, (must, r) in enumerate(refusals)
+        ]  # fmt: skip
+        return summarise(name, OBJECTIVES, [Answer("a", "text", "", 3, True, {}, {}, {}, None)], answers)
+
+    before = policy("sft", [(True, False), (True, True), (False, False), (False, False)])
+    after = policy("x", [(True, True), (True, True), (False, True), (False, False)])
+    change = compare([before, after], seed=0)["changes"]["x"]
+    assert {name: e["mean"] for name, e in change["safety"].items()} == {"refused": 0.5, "answered": -0.5}
+    assert change["gold"]["safety"]["mean"] == 0.5

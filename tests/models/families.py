@@ -5,15 +5,18 @@ Each family brings its own processor, chat template and way of laying out pixels
 
 from __future__ import annotations
 
+from families_apart import build_hunyuan_vl, build_molmo2
 from families_common import train_tokenizer
 from families_cross import build_mllama
 from families_gemma import build_gemma3, build_gemma3_wide, build_paligemma
 from families_more import (
     build_aya_vision,
+    build_cohere2_narrow,
     build_cohere2_vision,
     build_idefics2,
     build_llava_pixtral,
     build_mistral3,
+    build_mistral3_window,
     build_ovis2,
 )
 from families_odd import (
@@ -21,6 +24,7 @@ from families_odd import (
     build_glm4v_moe,
     build_lfm2_vl,
     build_llama4,
+    build_llama4_chunks,
     build_perception_lm,
 )
 from families_qwen import build_glm4v, build_qwen2_5_vl, build_qwen3_5, build_qwen3_vl
@@ -31,6 +35,7 @@ from families_tiles import (
     build_llava_onevision,
     build_smolvlm,
 )
+from families_windows import build_exaone4_5, build_granite4_vision
 
 __all__ = ["BUILDERS", "MORE", "OTHERS", "train_tokenizer"]
 
@@ -63,6 +68,13 @@ MORE = {
 # with tests of their own
 OTHERS = {
     "gemma3_wide": build_gemma3_wide,
+    "cohere2_narrow": build_cohere2_narrow,
+    "molmo2": build_molmo2,
+    "hunyuan_vl": build_hunyuan_vl,
+    "exaone4_5": build_exaone4_5,
+    "granite4_vision": build_granite4_vision,
+    "llama4_chunks": build_llama4_chunks,
+    "mistral3_window": build_mistral3_window,
     "paligemma": build_paligemma,
     "mllama": build_mllama,
 }

@@ -63,7 +63,7 @@ def build_aya_vision(folder: Path) -> None:
     save(AyaVisionForConditionalGeneration, config, processor, folder)
 
 
-def build_mistral3(folder: Path) -> None:
+def build_mistral3(folder: Path, window: int | None = None) -> None:
     """Images in one tensor, padded to the largest, with their sizes beside it, and a mark in the text behind each row
     of patches."""
     from transformers import (
@@ -84,12 +84,17 @@ def build_mistral3(folder: Path) -> None:
         chat_template=MISTRAL_CHAT.replace("<image>\n", "[IMG]"),
     )
     config = Mistral3Config(
-        text_config={"model_type": "mistral", **language(tokenizer, sliding_window=None, head_dim=8)},
+        text_config={"model_type": "mistral", **language(tokenizer, sliding_window=window, head_dim=8)},
         vision_config={"model_type": "pixtral", **VISION, "image_size": 56, "patch_size": 7, "head_dim": 16},
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         spatial_merge_size=2,
     )
     save(Mistral3ForConditionalGeneration, config, processor, folder)
+
+
+def build_mistral3_window(folder: Path) -> None:
+    """Every layer looks back a few tokens only, as in Mistral 7B."""
+    build_mistral3(folder, window=10)
 
 
 def build_llava_pixtral(folder: Path) -> None:
@@ -163,7 +168,7 @@ def build_idefics2(folder: Path) -> None:
     save(Idefics2ForConditionalGeneration, config, processor, folder)
 
 
-def build_cohere2_vision(folder: Path) -> None:
+def build_cohere2_vision(folder: Path, window: int = 400) -> None:
     """A window that is wide enough, and tiles each of which the text marks with the end of a line."""
     from transformers import (
         Cohere2VisionConfig,
@@ -186,9 +191,14 @@ def build_cohere2_vision(folder: Path) -> None:
     )
     processor = Cohere2VisionProcessor(images, tokenizer, chat_template=chatml("<|IMG_PATCH|>"))
     config = Cohere2VisionConfig(
-        text_config={"model_type": "cohere2", **language(tokenizer, head_dim=8, sliding_window=400)},
+        text_config={"model_type": "cohere2", **language(tokenizer, head_dim=8, sliding_window=window)},
         vision_config={"model_type": "siglip_vision_model", **VISION, "vision_use_head": False},
         alignment_intermediate_size=32,
         image_token_id=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
     )
     save(Cohere2VisionForConditionalGeneration, config, processor, folder)
+
+
+def build_cohere2_narrow(folder: Path) -> None:
+    """A window that every row is longer than."""
+    build_cohere2_vision(folder, window=10)

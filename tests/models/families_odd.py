@@ -16,7 +16,7 @@ LLAMA4_CHAT = (
 )
 
 
-def build_llama4(folder: Path) -> None:
+def build_llama4(folder: Path, chunk: int = 8192) -> None:
     """A head inside its language model and so no trunk; chunks of attention, routers, pixels in bfloat16."""
     from transformers import (
         Llama4Config,
@@ -45,6 +45,7 @@ def build_llama4(folder: Path) -> None:
             num_local_experts=4,
             interleave_moe_layer_step=2,
             no_rope_layers=[1, 0],
+            attention_chunk_size=chunk,
         ),
         vision_config={
             **VISION,
@@ -58,6 +59,11 @@ def build_llama4(folder: Path) -> None:
         eoi_token_index=tokenizer.convert_tokens_to_ids("<|image_end|>"),
     )
     save(Llama4ForConditionalGeneration, config, processor, folder)
+
+
+def build_llama4_chunks(folder: Path) -> None:
+    """Chunks of attention that every row is longer than."""
+    build_llama4(folder, chunk=12)
 
 
 def build_chameleon(folder: Path) -> None:

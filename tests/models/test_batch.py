@@ -33,7 +33,7 @@ from mmrlhf.models.generate import _parts, generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM, answer_logits, decode, hidden_states
-from mmrlhf.types import Row
+from mmrlhf.types import EncodedPrompt, Row
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-4}
 
@@ -285,3 +285,20 @@ def test_an_unreadable_image_is_the_users_error(vlm: VLM) -> None:
     broken = record("broken", 0, "What?", images=[ImageRef.of_bytes(b"\x89PNG\r\n\x1a\n broken")])
     with pytest.raises(UserError, match="image"):
         encode_prompt(vlm, broken)
+
+
+def test_a_tensor_that_only_some_pictures_have_is_joined_of_those() -> None:
+    """Step 3.7 and DeepSeek OCR 2 cut large pictures into tiles, and make no tensor of tiles for small ones."""
+    vlm = load_vlm(ModelConfig())
+    ids = torch.arange(3)
+    small = {"pixel_values": torch.full((1, 2), 1.0), "num_tiles": torch.tensor([0])}
+    large = {
+        "pixel_values": torch.full((1, 2), 2.0),
+        "num_tiles": torch.tensor([2]),
+        "tiles": torch.ones(2, 4),
+    }
+    prompts = [EncodedPrompt(TEXT, ids, vision=vision) for vision in (small, {}, large, small)]
+    batch = collate(vlm, [Row(prompt, ids) for prompt in prompts])
+    assert batch.inputs["pixel_values"].tolist() == [[1.0, 1.0], [2.0, 2.0], [1.0, 1.0]]
+    assert batch.inputs["num_tiles"].tolist() == [0, 2, 0]
+    assert batch.inputs["tiles"].shape == (2, 4)

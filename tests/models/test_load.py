@@ -1,5 +1,6 @@
 """What is said of a path that is no vision-language model."""
 
+import itertools
 import json
 import math
 import shutil
@@ -12,7 +13,8 @@ from families import BUILDERS, train_tokenizer
 
 from data_tools.errors import UserError
 from mmrlhf.config import ModelConfig
-from mmrlhf.models.load import TINY, _check_processor, load_vlm
+from mmrlhf.models.deadline import TookTooLong, deadline
+from mmrlhf.models.load import TINY, _check_kind, _check_processor, load_vlm
 from mmrlhf.models.parts import parts_of
 from mmrlhf.models.vlm import head_logits
 
@@ -128,6 +130,95 @@ def test_a_processor_without_images() -> None:
         UserError, match="model p: its SimpleNamespace has no image_processor, so prompts with"
     ):
         _check_processor(processor, "p")
+
+
+def test_a_chat_template_that_never_ends(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jinja bounds one range, but not ranges in ranges, nor loops over long texts."""
+    monkeypatch.setattr("mmrlhf.models.load.TEMPLATE_SECONDS", 0.2)
+    template = copy / "chat_template.jinja"
+    template.chmod(0o644)
+    loops = "{% for a in 'x' * 9999 %}" * 4 + "{% endfor %}" * 4
+    template.write_text(loops + "{{ messages[0]['role'] }}")
+    assert "its chat template takes more than 0.2 s for a question and its answer" in refusal(copy)
+
+
+def test_what_ends_in_time_goes_on() -> None:
+    with deadline(60):
+        total = sum(range(1000))
+    assert total == 499500
+    with pytest.raises(TookTooLong), deadline(0.05):
+        any(n < 0 for n in itertools.count())
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pt"])
+def test_pickled_weights(copy: Path, name: str) -> None:
+    (copy / "model.safetensors").rename(copy / name)
+    assert f"its weights are pickled ({name}), which can run code" in refusal(copy)
+
+
+def change_config(copy: Path, **text: object) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    config["text_config"] |= text
+    (copy / "config.json").chmod(0o644)
+    (copy / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("size", [10**6, 10**12])
+def test_a_vocabulary_that_the_weights_do_not_have(copy: Path, size: int) -> None:
+    change_config(copy, vocab_size=size)
+    assert f"config.json says vocab_size {size:,}, but no weight in its files has more than" in refusal(copy)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"hidden_size": 128}, {"intermediate_size": 7}, {"num_attention_heads": -1}, {"hidden_size": "wide"}],
+    ids=str,
+)
+def test_a_config_of_another_shape(copy: Path, wrong: dict[str, object]) -> None:
+    change_config(copy, **wrong)
+    message = refusal(copy)
+    assert (
+        "transformers can't load it as an image-text-to-text model" in message or "another shape" in message
+    )
+    assert "\n" not in message
+
+
+def test_weights_of_another_shape(copy: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(copy / "model.safetensors")
+    name = next(name for name in sorted(weights) if name.endswith("q_proj.weight"))
+    weights[name] = weights[name][:, :-1].contiguous()
+    (copy / "model.safetensors").unlink()
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    message = refusal(copy)
+    assert "1 of its weights have another shape than its config says" in message
+    assert "self_attn.q_proj.weight ((160, 159), not (160, 160))" in message
+
+
+def test_an_encoder_decoder_is_called_by_its_name() -> None:
+    model = SimpleNamespace(config=SimpleNamespace(is_encoder_decoder=True, get_text_config=lambda: None))
+    with pytest.raises(
+        UserError, match="model p: SimpleNamespace is an encoder-decoder, which reads an answer apart"
+    ):
+        _check_kind(model, "p")
+
+
+def test_rows_of_a_head_that_are_no_tokens_have_no_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inkling's head is padded to a round number of rows, and its forward cuts them off."""
+    family = type(load_vlm(ModelConfig()).core)
+    own = family.forward
+
+    def cut(self, *args, **kwargs):
+        out = own(self, *args, **kwargs)
+        out.logits = out.logits[..., :-3]
+        return out
+
+    monkeypatch.setattr(family, "forward", cut)
+    vlm = load_vlm(ModelConfig())
+    rows = vlm.head.weight.shape[0]
+    assert vlm.vocabulary == rows - 3
+    assert head_logits(vlm, torch.zeros(1, vlm.head.weight.shape[1])).shape == (1, rows - 3)
 
 
 def test_logits_that_another_way_would_give(copy: Path) -> None:

@@ -13,9 +13,10 @@ from torch import nn
 from data_tools.config import parse_config
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
+from mmrlhf.models.adapter_files import adapter_state, save_adapter
 from mmrlhf.models.batch import collate, encode_prompt
 from mmrlhf.models.load import load_vlm
-from mmrlhf.models.parts import freeze, save_vlm
+from mmrlhf.models.parts import freeze, left_without_adapters, save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
 from mmrlhf.models.vision_cache import VisionCache, keep_features
 from mmrlhf.models.vlm import VLM
@@ -150,6 +151,7 @@ def test_lora_in_a_mixture_leaves_the_experts_alone(checkpoint) -> None:
     adapted = trained("glm4v_moe", checkpoint, lora=LoraSettings(r=2))
     last = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in trainable_state(adapted.model)}
     assert last == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    assert left_without_adapters(adapted.core, "") == "experts.down_proj, experts.gate_up_proj"
     with pytest.raises(UserError, match=r"peft can't put adapters where lora\.targets says: .*gate_up_proj"):
         trained("glm4v_moe", checkpoint, lora=LoraSettings(targets=["gate_proj"]))
 
@@ -158,10 +160,14 @@ def test_lora_on_chosen_layers(checkpoint) -> None:
     """The vision tower has a q_proj too."""
     vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2, targets=["q_proj"]))
     assert len(trainable_state(vlm.model)) == 2 * 6
-    with pytest.raises(
-        UserError, match=r"names no linear layer; there are down_proj, gate_proj, k_proj, o_proj"
-    ):
-        trained("tiny", checkpoint, lora=LoraSettings(targets=["query"]))
+    # fc1 is the tower's, and the head takes no adapter
+    for wrong in (["query"], ["q_proj", "v_prj", "fc1", "lm_head"]):
+        unknown = ", ".join(name for name in wrong if name != "q_proj")
+        with pytest.raises(
+            UserError,
+            match=rf"names no linear layer {unknown} in language \(there are down_proj, gate_proj, k_proj, o_proj",
+        ):
+            trained("tiny", checkpoint, lora=LoraSettings(targets=wrong))
 
 
 def test_a_saved_adapter_is_the_same_file_in_every_process(checkpoint, tmp_path: Path) -> None:
@@ -323,3 +329,46 @@ def load_path(path: str) -> str:
     from mmrlhf.models.load import TINY
 
     return str(TINY) if path == "tiny" else path
+
+
+@pytest.fixture
+def renaming(monkeypatch: pytest.MonkeyPatch) -> Callable[[VLM, str, str], None]:
+    """Gives a family a rule for old checkpoints."""
+    from transformers.core_model_loading import WeightRenaming
+
+    conversion = pytest.importorskip("peft.utils.transformers_weight_conversion")
+
+    def rename(vlm: VLM, old: str, new: str) -> None:
+        rules = [WeightRenaming(old, new)]
+        monkeypatch.setattr(conversion, "get_checkpoint_conversion_mapping", lambda kind: rules)
+        monkeypatch.setattr(conversion, "get_model_conversion_mapping", lambda model: list(rules))
+        vlm.core._weight_conversions = rules
+
+    return rename
+
+
+def test_an_adapter_is_saved_by_names_that_peft_reads_back(checkpoint, tmp_path: Path, renaming) -> None:
+    """A rule for old checkpoints that today's names meet too: peft would make language_model_model of them."""
+    from peft import PeftModel
+
+    vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2))
+    disturb(vlm)
+    rows = rows_of(vlm, [ONE, TEXT], ["Red.", "A circle"])
+    expected = logprobs(vlm, rows)
+    renaming(vlm, "language", "language_model")
+    save_adapter(vlm, tmp_path)
+    plain = load_vlm(ModelConfig())
+    renaming(plain, "language", "language_model")
+    plain.model = PeftModel.from_pretrained(plain.core, tmp_path).eval()
+    for ours, theirs in zip(logprobs(plain, rows), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_that_peft_would_lose_is_refused(checkpoint, renaming) -> None:
+    vlm = trained("tiny", checkpoint, lora=LoraSettings(r=2))
+    renaming(vlm, "layers", "layers_layers")
+    vlm.core._weight_conversions = None
+    with pytest.raises(
+        UserError, match="can't read an adapter of LlavaForConditionalGeneration back from its file"
+    ):
+        adapter_state(vlm)

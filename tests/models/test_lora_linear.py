@@ -132,3 +132,20 @@ def test_a_base_that_is_trained_too_gets_its_gradient(applied: list[int]) -> Non
     model(torch.randn(4, 5)).sum().backward()
     assert model.base_model.model.one.base_layer.weight.grad.abs().max() > 0
     assert applied == [1]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(4, 5), (2, 3, 5)], ids=str)
+def test_the_output_may_be_changed_in_place(applied: list[int], shape: tuple[int, ...], bias: bool) -> None:
+    """As Gemma 3n does with its projections; the gradients are those of the same product made anew."""
+    model = made(bias)
+    fuse_adapters(model)
+    x = torch.randn(*shape)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    layer = model.base_model.model.one
+    out = layer(x)
+    out *= 3
+    gradients = [torch.autograd.grad(y.square().sum(), weights[:2]) for y in (out, layer(x) * 3)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert applied == [1, 1]

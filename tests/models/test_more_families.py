@@ -109,7 +109,7 @@ def test_answers_share_their_prompt_or_it_is_said_why_not(vlm: VLM, family: str)
         rows += [Row(prompt, encode_answer(vlm, answer)) for answer in ANSWERS[:3]]
     apart = dataclasses.replace(vlm, shares_prefix=False)
     batch = collate(vlm, rows)
-    each = 3 if family in (*ROWS_BECAUSE, "aya_vision") else 1
+    each = 3 if family in ROWS_BECAUSE else 1
     assert len(batch.inputs["input_ids"]) == each * len(asked)
     with torch.no_grad():
         ours, theirs = (Policy(m)(collate(m, rows)).logprobs_BT for m in (vlm, apart))

@@ -1,27 +1,28 @@
 """Answers side by side behind their prompt: the same numbers as in rows of their own, for every family."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
 from families import BUILDERS
-from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT, record
+from model_samples import ANSWERS, MIXED, ONE, SEVERAL, TEXT, plain_logprobs, record
 
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt, micro_batches, padded_tokens
 from mmrlhf.models.load import load_vlm
+from mmrlhf.models.masks import allowed
 from mmrlhf.models.policy import Policy
-from mmrlhf.models.prefix import allowed, answers_a_row, lay_out
+from mmrlhf.models.prefix import answers_a_row, lay_out
 from mmrlhf.models.vlm import VLM
 from mmrlhf.types import EncodedPrompt, Row
 
-WIDE = {
-    "gemma3": "gemma3_wide"
-}  # a family with a window too narrow for several answers has a test of its own
+WINDOWED = ["gemma3", "aya_vision", "cohere2_narrow", "llama4_chunks", "mistral3_window", "exaone4_5"]
+LONG_TEXT_ASKED = "Name a colour, and say why it is the one that you like most of all."
 
 
-@pytest.fixture(params=["tiny", *(WIDE.get(name, name) for name in BUILDERS)])
+@pytest.fixture(params=["tiny", *BUILDERS, "gemma3_wide"])
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -82,23 +83,58 @@ def test_log_probs_and_gradients_are_those_of_single_rows(vlm: VLM) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item() + 1e-6)
 
 
-def test_rows_longer_than_a_window_are_not_shared(checkpoint: Callable[[str], str]) -> None:
-    """A layer that looks back 12 tokens would count the answers between; what fits into a window is shared."""
-    narrow = load_vlm(ModelConfig(path=checkpoint("gemma3")))
-    assert (narrow.window, narrow.rows_because) == (12, "")
-    rows = groups(narrow)
-    single = collate(narrow, rows)
-    assert single.layout is None
+@pytest.fixture(params=WINDOWED)
+def windowed(request: pytest.FixtureRequest, checkpoint: Callable[[str], str]) -> VLM:
+    return load_vlm(ModelConfig(path=checkpoint(request.param)))
+
+
+def test_rows_longer_than_a_window_are_shared_exactly(windowed: VLM) -> None:
+    """A group with a picture, a group without, and a row of one answer: all longer than the window, and each with the
+    log-probs that transformers alone gives it in a row of its own."""
+    texts = [
+        "What color is the triangle?",
+        "Describe it, and say what is to the left of it.",
+        LONG_TEXT_ASKED,
+    ]
+    items = [record("a", 0, texts[0], images=[ONE.images[0]]), record("b", texts[1]), record("c", texts[2])]
+    rows, asked = [], []
+    for item, text, count in zip(items, texts, (3, 2, 1), strict=True):
+        prompt = encode_prompt(windowed, item)
+        rows += [Row(prompt, encode_answer(windowed, answer)) for answer in ANSWERS[:count]]
+        asked += [(item, text)] * count
+    assert windowed.window is not None
+    assert (windowed.rows_because, windowed.shared_tokens) == ("", None)
+    assert min(len(row.prompt.input_ids) + len(row.answer_ids) for row in rows) > windowed.window
+    batch = collate(windowed, rows)
+    assert len(batch.inputs["input_ids"]) == 3
     with torch.no_grad():
-        expected = Policy(narrow)(single).logprobs_BT
-        forced = Policy(narrow)(collate(dataclasses.replace(narrow, window=None), rows)).logprobs_BT
-    assert (forced - expected).abs().max() > 0.1
+        ours = Policy(windowed)(batch).logprobs_BT
+    for row, logprobs, (item, text) in zip(rows, ours, asked, strict=True):
+        plain = plain_logprobs(windowed, item, text, row.answer_ids)
+        torch.testing.assert_close(logprobs[: len(row.answer_ids)], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_window_that_places_do_not_move_bounds_shared_rows(checkpoint: Callable[[str], str]) -> None:
+    """Where windows aren't made by transformers' functions, only what fits into one is shared."""
+    narrow = load_vlm(ModelConfig(path=checkpoint("gemma3")))
+    assert narrow.window == 12
+    rows = groups(narrow)
+    assert collate(dataclasses.replace(narrow, shared_tokens=12), rows).layout is None
     prompt = len(rows[1].prompt.input_ids)
     texts = [row for row in rows if row.prompt is rows[1].prompt]
     longest = max(len(row.answer_ids) for row in texts)
     for room, count in ((prompt + 2 * longest, 1), (prompt + 2 * longest - 1, 2)):
-        batch = collate(dataclasses.replace(narrow, window=room), texts)
+        batch = collate(dataclasses.replace(narrow, shared_tokens=room), texts)
         assert len(batch.inputs["input_ids"]) == count
+
+
+def test_a_family_that_hands_over_masks_of_its_making_is_bounded_by_its_window(
+    checkpoint: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its windows count the answers between: seen at load, so that rows beyond the window stay single."""
+    monkeypatch.setattr("mmrlhf.models.prefix.masks_for", lambda layout, configs: contextlib.nullcontext())
+    wide = load_vlm(ModelConfig(path=checkpoint("gemma3_wide")))
+    assert (wide.rows_because, wide.window, wide.shared_tokens) == ("", 400, 400)
 
 
 def test_a_changed_answer_changes_no_other(vlm: VLM) -> None:

@@ -263,3 +263,16 @@ def test_split_and_join_by_hand() -> None:
     assert [t[0, 0].item() for t in whole["pooler_output"]] == [2, 3, 0, 1]
     assert whole.read == {"pooler_output"}
     assert whole.deepstack_features[0].tolist() == [[4, 5], [6, 7], [0, 1], [2, 3]]
+
+
+def test_a_field_without_a_value_is_kept_as_none() -> None:
+    """Granite Docling's forward asks for features of inner layers, which it may not have."""
+    made = {"pooler_output": [torch.ones(2), torch.zeros(2)], "inner": None}
+    parts = split(made, 2)
+    assert [part["inner"] for part in parts] == [None, None]
+    joined = Joined(parts)
+    assert joined.inner is None
+    assert [part.tolist() for part in joined.pooler_output] == [[1, 1], [0, 0]]
+    cache = VisionCache(1, 0)
+    cache.put("key", parts[0])
+    assert cache.used == {True: 0, False: 0}

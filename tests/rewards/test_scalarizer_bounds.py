@@ -47,7 +47,7 @@ def test_pessimism_comes_before_the_bound() -> None:
     rewards = replace(rewards_of([[20.0], [6.0], [0.0]]), std_BK=torch.tensor([[3.0], [0.9], [10.0]]))
     cautious = WeightedSum(pessimism=2.0)
     assert cautious(rewards, 5.0).tolist() == close(5.0, 4.2, -5.0)
-    assert scalarize(cautious, cautious.seen(rewards, 5.0))[0].tolist() == close(5.0, 4.2, -5.0)
+    assert scalarize(cautious, cautious.seen(rewards, 5.0)).tolist() == close(5.0, 4.2, -5.0)
     cost = replace(rewards_of([[0.0, 4.0]]), std_BK=torch.tensor([[0.0, 3.0]]))
     bound = Lagrangian(at_most={"b": 0.0}, pessimism=2.0)
     assert bound.learn(cost, 5.0)["violation/b"] == 5.0  # what it learns from is what it combines

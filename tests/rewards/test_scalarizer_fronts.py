@@ -31,7 +31,7 @@ from mmrlhf.rewards.scalarizers import (
     WeightedSum,
     WorstCase,
 )
-from mmrlhf.rl.scoring import scalarize
+from mmrlhf.rl.scoring import slopes
 from mmrlhf.types import Rewards
 
 T = torch.linspace(0, 1, 2001, dtype=torch.float64)
@@ -225,15 +225,15 @@ def test_lagrangian_swings_between_the_ends_of_a_concave_front_and_meets_its_bou
 def climb(
     scalarizer: ScalarizerBase, front: str, starts: list[float], steps: int = 300, rate: float = 0.02
 ) -> list[float]:
-    """Gradient ascent on t, from several starts at once, by the derivatives that `scalarize` gives; where it ends."""
+    """Gradient ascent on t, from several starts at once, by the derivatives that `slopes` gives; where it ends."""
     t = torch.tensor(starts, dtype=torch.float64)
     for _ in range(steps):
         moving = t.clone().requires_grad_(True)
         pairs = points(front, moving)
         rewards = rewards_of(pairs.detach())
-        _, weights_BK = scalarize(scalarizer, scalarizer.seen(rewards, 5.0))
-        (slopes,) = torch.autograd.grad((weights_BK * pairs).sum(), moving)
-        t = (t + rate * slopes).clamp(0, 1)
+        weights_BK = slopes(scalarizer, scalarizer.seen(rewards, 5.0))
+        (uphill,) = torch.autograd.grad((weights_BK * pairs).sum(), moving)
+        t = (t + rate * uphill).clamp(0, 1)
         scalarizer.update(rewards)
     return t.tolist()
 

@@ -24,7 +24,7 @@ from mmrlhf.rewards.scalarizers import (
     WeightedSum,
     WorstCase,
 )
-from mmrlhf.rl.scoring import scalarize
+from mmrlhf.rl.scoring import slopes
 
 GATE = torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])
 
@@ -232,6 +232,10 @@ def test_gated() -> None:
     gated = replace(REWARDS, gate_BK=GATE)
     assert scores(Gated(), gated) == close(0.2 - 0.6 + 1.5, (0.2 + 1.5) / 0.7)
     assert scores(Gated(floor=1.0), gated) == close(2 / 3, 2.0)
+    # a floor is shared by the objectives that apply: of two with weights 0.2 and 0.8, a floor of 0.8 makes
+    # 0.2 * 0.2 + 0.8 / 2 = 0.44 and 0.56, so 0.44 * 1 + 0.56 * 3
+    partly = replace(REWARDS, gate_BK=torch.tensor([[0.2, 0.3, 0.5], [0.2, 0.0, 0.8]]))
+    assert scores(Gated(floor=0.8), partly)[1] == pytest.approx(2.12)
     with pytest.raises(UserError, match=r"the reward model has no gate .* reward\.gate"):
         Gated()(REWARDS)
 
@@ -296,7 +300,7 @@ def test_gradients_by_finite_differences(scalarizer: ScalarizerBase) -> None:
     rewards = replace(rewards_of(values, judged), gate_BK=shares, asked_BK=shares)
     if isinstance(scalarizer, SafetyGate):
         rewards = replace(rewards, asked_BK=None)
-    _, ours = scalarize(scalarizer, scalarizer.seen(rewards, 5.0))
+    ours = slopes(scalarizer, scalarizer.seen(rewards, 5.0))
     step, found = 1e-6, torch.zeros_like(values)
     for k in range(3):
         apart = torch.zeros_like(values)
@@ -313,5 +317,5 @@ def test_the_gradient_by_standardised_rewards_is_their_weight() -> None:
     for over in ("batch", "running", "group"):
         grouped = replace(rewards, group_B=torch.zeros(3, dtype=torch.int64))
         scalarizer = Standardised(over=over, weights={"a": 3.0})
-        _, weights_BK = scalarize(scalarizer, scalarizer.seen(grouped, 9.0))
+        weights_BK = slopes(scalarizer, scalarizer.seen(grouped, 9.0))
         torch.testing.assert_close(weights_BK, torch.tensor([0.75, 0.25]).expand(3, 2))

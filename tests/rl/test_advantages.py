@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmrlhf.rl.advantages import gae, group_mean, rewards_to_go, token_rewards
+from mmrlhf.rl.advantages import above_group, alike, gae, group_mean, rewards_to_go, token_rewards
 
 
 def test_gae_by_hand() -> None:
@@ -62,3 +62,13 @@ def test_score_lands_on_the_last_real_token() -> None:
     mask = torch.tensor([[True, True, True], [True, False, False]])
     rewards = token_rewards(torch.tensor([1.0, -1.0]), kl, kl_coef=0.5, mask_BT=mask)
     torch.testing.assert_close(rewards, torch.tensor([[-0.05, -0.1, 0.85], [-1.25, 0.0, 0.0]]))
+
+
+def test_above_group() -> None:
+    """Means of 2 and 0.5; the second group differs by rounding only, and so does the third at its size."""
+    values = torch.tensor([1.0, 0.5, 3.0, 0.5 + 1e-6, 1e4, 1e4 + 1e-3])
+    group = torch.tensor([0, 1, 0, 1, 4, 4])
+    above, count = above_group(values, group)
+    assert above.tolist() == [-1.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    assert count.tolist() == [2.0] * 6
+    assert alike(values, group).tolist() == [False, True, False, True, True, True]

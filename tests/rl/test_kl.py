@@ -46,3 +46,11 @@ def test_fixed_controller() -> None:
     controller = KlController(0.1)
     controller.update(100.0)
     assert controller.coef == 0.1
+
+
+def test_k3_is_bounded_a_token() -> None:
+    """Log ratios of ref and pi of 2 and 3: e^2 - 3 = 4.389, and e^3 - 4 = 16.1, which is cut to 10. A token that the
+    policy has all but ruled out is no infinity."""
+    log_ratio = torch.tensor([[2.0, 3.0, 500.0, -500.0]])
+    found = kl_k3(torch.zeros(1, 4), log_ratio, torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(found, torch.tensor([[4.389056, 10.0, 10.0, 10.0]]))

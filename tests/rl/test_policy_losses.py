@@ -62,3 +62,13 @@ def test_gradient_is_the_policy_gradient_at_ratio_1() -> None:
         log_ratio = torch.full((1, 2), start, requires_grad=True)
         policy_loss(log_ratio, advantages, 0.2, 0.2)[0].sum().backward()
         torch.testing.assert_close(log_ratio.grad, torch.tensor([expected]))
+
+
+def test_a_log_ratio_is_bounded_to_20() -> None:
+    """e^20 is 485,165,195; what lies beyond has no gradient."""
+    log_ratio = torch.tensor([[500.0, 19.0]], requires_grad=True)
+    loss, _ = policy_loss(log_ratio, torch.tensor([[-1.0, -1.0]]), 0.2, 0.2)
+    assert loss.tolist() == [[pytest.approx(485165195.4, rel=1e-6), pytest.approx(178482300.96, rel=1e-6)]]
+    loss.sum().backward()
+    assert log_ratio.grad is not None
+    assert log_ratio.grad.tolist() == [[0.0, pytest.approx(178482300.96, rel=1e-6)]]

@@ -27,6 +27,7 @@ from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.models.load import load_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
 from mmrlhf.serving.app import make_app
+from mmrlhf.serving.protocol import make_server
 from mmrlhf.serving.serve import listening
 from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.types import Rewards, Row
@@ -92,7 +93,7 @@ def all_items() -> list[dict[str, Any]]:
 def running(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
     """The app's address, and its server, which stops at the end."""
     with listening("127.0.0.1", 0) as opened:
-        server = uvicorn.Server(uvicorn.Config(app, ws="none", log_level="critical", access_log=False))
+        server = make_server(app, log_level="critical")
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
         thread.start()
         try:

@@ -48,6 +48,11 @@ def test_what_keeps_it_from_starting(
     monkeypatch.delenv("REWARD_TOKEN", raising=False)
     said = refused(capfd, folder, "--token-env", "REWARD_TOKEN")
     assert "--token-env REWARD_TOKEN: the environment variable isn't set" in said
+    for token in ("geheim-f\u00fcr-dich", "two words", "two\nlines"):
+        monkeypatch.setenv("REWARD_TOKEN", token)
+        said = refused(capfd, folder, "--token-env", "REWARD_TOKEN")
+        assert "--token-env REWARD_TOKEN: the token holds a character that no header can have" in said
+        assert token not in said
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         said = refused(capfd, folder, "--port", port)

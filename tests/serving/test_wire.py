@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from PIL import Image
 from serving_samples import (
     DOT,
     FINE,
@@ -22,9 +23,12 @@ from serving_samples import (
     score,
 )
 
+from data_tools.images import encode_png
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.serving.settings import ServerSettings
 from mmrlhf.serving.wire import Refused, read_items
+
+THREAD = base64.b64encode(encode_png(Image.new("1", (1, 300)))).decode()  # of the area of a small picture
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,15 @@ from mmrlhf.serving.wire import Refused, read_items
             ["is a URL", "fetches none"],
             0,
         ),
-        ({"items": [{**FINE, "images": ["data:image/png;base64,AAAA"]}]}, 422, ["is a URL"], 0),
+        ({"items": [{**FINE, "images": ["data:image/png;base64,AAAA"]}]}, 422, ["not a readable"], 0),
+        (
+            {"items": [{**FINE, "images": ["data:image/png;base64,@"]}]},
+            422,
+            ["items.0.images.0", "no base64"],
+            0,
+        ),
+        ({"items": [{**FINE, "images": ["data:image/svg+xml,<svg/>"]}]}, 422, ["nor a data address"], 0),
+        ({"items": [{**FINE, "images": [THREAD]}]}, 422, ["longer than 200 times its shorter side"], 0),
         ({"items": [{**FINE, "images": [DOT[:40]]}]}, 422, ["items.0.images.0"], 0),
         ({"items": [{**FINE, "images": [""]}]}, 422, ["items.0.images.0", "empty"], 0),
         ({"items": [{**FINE, "images": [base64.b64encode(b"words").decode()]}]}, 422, ["not a readable"], 0),
@@ -201,3 +213,22 @@ def test_nor_are_parts(url: str, name: str, data: bytes, cut: int) -> None:
     )
     reply = score(url, body[: len(body) - cut], headers)
     assert reply.status in (400, 422), reply.text
+
+
+def test_images_are_base64_in_each_form_that_clients_send(url: str, judge: RewardModel) -> None:
+    """As OpenAI's clients write a data address, as `base64 FILE` writes lines, and bare."""
+    asked = all_items()[1]
+    (bare,) = asked["images"]
+    lines = base64.encodebytes(base64.b64decode(bare)).decode()
+    expected = score(url, {"items": [asked]}).json["results"]
+    for form in (
+        f"data:image/png;base64,{bare}",
+        f"DATA:image/PNG;charset=utf-8;base64,{bare}",
+        lines,
+        lines.replace("\n", "\r\n"),
+        f"data:image/png;base64,{lines}",
+        f" {bare}\n",
+    ):
+        reply = score(url, {"items": [{**asked, "images": [form]}]})
+        assert reply.status == 200, reply.text
+        assert reply.json["results"] == expected

@@ -42,6 +42,19 @@ def test_a_score_that_rises_while_the_gap_closes() -> None:
     assert "the swap gap fell from 1.00 to 0.40" in said
 
 
+def test_a_gap_that_was_never_there_does_not_fall() -> None:
+    """A policy that doesn't look at first has a gap of 0 or, by chance, below it."""
+    for first in (-0.2, 0.0):
+        alarms = Alarms(AlarmConfig(action="stop"), ["truth"])
+        alarms.watch(FINE | {"swap_gap/truth": first})
+        assert alarms.watch(FINE | {"score": 1.0, "swap_gap/truth": first}) == []
+        assert alarms.watch(FINE | {"score": 1.0, "swap_gap/truth": -0.5}) == []
+        # one that has learnt to look can lose it
+        assert alarms.watch(FINE | {"score": 1.0, "swap_gap/truth": 2.0}) == []
+        with pytest.raises(AlarmRaised, match=r"the swap gap fell from 2\.00 to 0\.50"):
+            alarms.watch(FINE | {"score": 1.5, "swap_gap/truth": 0.5})
+
+
 def test_slow_halves_the_rate_and_stop_stops() -> None:
     slow = Alarms(AlarmConfig(kl=0.5, action="slow"), [])
     assert "at 0.5 of its schedule" in slow.watch(FINE)[1]

@@ -37,7 +37,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def stage(
-    data: str, folder: Path, lora: bool = True, scalarizer: ScalarizerBase | None = None, **settings: Any
+    data: str,
+    folder: Path,
+    lora: bool = True,
+    scalarizer: ScalarizerBase | None = None,
+    heads: bool = True,
+    **settings: Any,
 ) -> PpoStage:
     config = PpoConfig.model_validate(
         {
@@ -57,7 +62,7 @@ def stage(
     return PpoStage(
         load_vlm(model, trainable=True),
         None if lora else load_vlm(ModelConfig()),
-        Panel(judge, config.objectives),
+        Panel(judge if heads else None, config.objectives),
         config,
         PpoVariant(name="test", scalarizer=scalarizer),
         data,

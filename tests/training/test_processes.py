@@ -58,7 +58,7 @@ CONFIG: dict[str, Any] = {
         "optim": {"lr": 1e-4},
     },
     "ppo": {
-        "variants": [{"name": "a", "scalarizer": {"type": "preference_conditioned", "inner": "chebyshev"}}],
+        "variants": [{"name": "a", "scalarizer": {"type": "preference_conditioned"}}],
         "algorithm": {"type": "ppo", "critics": "per_objective"},
         "steps": 3,
         "batch_size": 6,

@@ -21,7 +21,7 @@ from data_tools.adapters.base import (
     take_text,
 )
 from data_tools.base64_images import path_of
-from data_tools.intervals import Estimate, share_right
+from data_tools.intervals import Estimate, clustered_share
 from data_tools.rows.open import all_rows, image_folder
 from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Response
 
@@ -35,6 +35,7 @@ class Outcome:
 
     record: PreferenceRecord
     right: bool
+    cluster: int  # the same for what hangs together, such as by its image
     whole: bool = True  # all comparisons of its sample are there, of benchmarks that have samples of several
 
 
@@ -57,7 +58,7 @@ class Benchmark:
     convert: Callable[
         [dict[str, Any], Path, str], PreferenceRecord
     ]  # row, folder of its images, where it stands
-    score: Callable[[Sequence[Outcome], int], Scores]  # what was right, and the seed of the intervals
+    score: Callable[[Sequence[Outcome]], Scores]  # of what was right
     sample: Callable[[dict[str, Any]], str] | None = (
         None  # the name of a row's sample, where samples have several
     )
@@ -125,12 +126,17 @@ def take_name(row: dict[str, Any], key: str) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else take_text(row, key)
 
 
-def group_scores(outcomes: Sequence[Outcome], seed: int) -> Scores:
-    """The share right of each group (`provenance["group"]`), by its name."""
-    groups: dict[str, list[bool]] = {}
+def share_right(outcomes: Sequence[Outcome]) -> Estimate | None:
+    """The share that is right; None of nothing."""
+    return clustered_share([o.right for o in outcomes], [o.cluster for o in outcomes])
+
+
+def category_scores(outcomes: Sequence[Outcome]) -> Scores:
+    """The share right of each category (`provenance["category"]`), by its name."""
+    parts: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
-        groups.setdefault(outcome.record.provenance["group"], []).append(outcome.right)
-    return {name: e for name, right in sorted(groups.items()) if (e := share_right(right, seed))}
+        parts.setdefault(outcome.record.provenance["category"], []).append(outcome)
+    return {name: e for name, part in sorted(parts.items()) if (e := share_right(part))}
 
 
 __all__ = [
@@ -140,8 +146,8 @@ __all__ = [
     "Outcome",
     "RowError",
     "Scores",
+    "category_scores",
     "check_text",
-    "group_scores",
     "pair_record",
     "path_of",
     "share_right",

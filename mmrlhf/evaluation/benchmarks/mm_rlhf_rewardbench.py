@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.intervals import clustered_share, share_right
+from data_tools.intervals import clustered_share
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
@@ -22,6 +22,7 @@ from mmrlhf.evaluation.benchmarks.base import (
     Scores,
     pair_record,
     path_of,
+    share_right,
     take_images,
     take_name,
     take_text,
@@ -39,7 +40,8 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     answers = two_answers(take_text(row, "chosen"), take_text(row, "rejected"), better=0)
     shown = take_images(row, "image", images)
     name = _sample(row)
-    provenance = {"row": name, "sample": name, "group": _kind(row.get("image"))}
+    # the pairs of a sample hang together
+    provenance = {"row": name, "sample": name, "group": name, "category": _kind(row.get("image"))}
     return pair_record("mm_rlhf_rewardbench", where, take_text(row, "prompt"), shown, answers, provenance)
 
 
@@ -53,28 +55,26 @@ def _sample(row: dict[str, Any]) -> str:
     return take_name(row, "id")
 
 
-def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
-    scores = _pairs_and_samples(outcomes, "", seed)
-    kinds = sorted({outcome.record.provenance["group"] for outcome in outcomes})
+def _score(outcomes: Sequence[Outcome]) -> Scores:
+    scores = _pairs_and_samples(outcomes, "")
+    kinds = sorted({outcome.record.provenance["category"] for outcome in outcomes})
     for kind in kinds if kinds != [OTHER] else []:
-        part = [outcome for outcome in outcomes if outcome.record.provenance["group"] == kind]
-        scores |= _pairs_and_samples(part, f"{kind}/", seed)
+        part = [outcome for outcome in outcomes if outcome.record.provenance["category"] == kind]
+        scores |= _pairs_and_samples(part, f"{kind}/")
     return scores
 
 
-def _pairs_and_samples(outcomes: Sequence[Outcome], prefix: str, seed: int) -> Scores:
+def _pairs_and_samples(outcomes: Sequence[Outcome], prefix: str) -> Scores:
     samples: dict[str, bool] = {}
+    clusters: dict[str, int] = {}
     for outcome in outcomes:
         name = outcome.record.provenance["sample"]
         if outcome.whole:
             samples[name] = samples.get(name, True) and outcome.right
+            clusters[name] = outcome.cluster
     found = {
-        "acc": clustered_share(
-            [outcome.right for outcome in outcomes],
-            [outcome.record.provenance["sample"] for outcome in outcomes],
-            seed,
-        ),
-        "acc_plus": share_right(list(samples.values()), seed),
+        "acc": share_right(outcomes),
+        "acc_plus": clustered_share(list(samples.values()), list(clusters.values())),
     }
     return {f"{prefix}{name}": e for name, e in found.items() if e}
 

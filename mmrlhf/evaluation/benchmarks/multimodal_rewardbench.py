@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.intervals import share_right
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
     Outcome,
     RowError,
     Scores,
-    group_scores,
+    category_scores,
     pair_record,
+    share_right,
     take_images,
     take_name,
     take_text,
@@ -48,13 +48,13 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
         category = one if name.lower().startswith(start) else other
     if category == OVERALL:
         category = f"category/{category}"
-    provenance = {"row": name, "group": category}
+    provenance = {"row": name, "category": category}
     return pair_record("multimodal_rewardbench", where, take_text(row, "Text"), shown, answers, provenance)
 
 
-def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
-    overall = share_right([outcome.right for outcome in outcomes], seed)
-    return ({OVERALL: overall} if overall else {}) | group_scores(outcomes, seed)
+def _score(outcomes: Sequence[Outcome]) -> Scores:
+    overall = share_right(outcomes)
+    return ({OVERALL: overall} if overall else {}) | category_scores(outcomes)
 
 
 MULTIMODAL_REWARDBENCH = Benchmark("multimodal_rewardbench", "Multimodal RewardBench", _convert, _score)

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data_tools.intervals import bootstrap, share_right
+from data_tools.intervals import mean_of_parts
 from data_tools.schema import PreferenceRecord
 from mmrlhf.evaluation.benchmarks.base import (
     Benchmark,
     Outcome,
     RowError,
     Scores,
+    category_scores,
     check_text,
-    group_scores,
     pair_record,
+    share_right,
     take_images,
     take_name,
     take_text,
@@ -66,7 +65,7 @@ def _convert(row: dict[str, Any], images: Path, where: str) -> PreferenceRecord:
     answers = two_answers(first, second, better=ranking.index(0))
     shown = take_images(row, "image", images)
     name = take_name(row, "id")
-    provenance = {"row": name, "group": _group(row.get("query_source"), name)}
+    provenance = {"row": name, "category": _group(row.get("query_source"), name)}
     return pair_record("vl_rewardbench", where, take_text(row, "query"), shown, answers, provenance)
 
 
@@ -77,27 +76,14 @@ def _group(source: object, name: str) -> str:
     return PREFIXES.get(prefix, OTHER)
 
 
-def _score(outcomes: Sequence[Outcome], seed: int) -> Scores:
-    scores = group_scores(outcomes, seed)
-    overall = share_right([outcome.right for outcome in outcomes], seed)
+def _score(outcomes: Sequence[Outcome]) -> Scores:
+    scores = category_scores(outcomes)
+    overall = share_right(outcomes)
     if overall is None:
         return scores
     named = sorted(set(GROUPS.values()))
-    found = {"overall": overall}
-    if set(named) <= scores.keys():
-        inside = [outcome for outcome in outcomes if outcome.record.provenance["group"] in named]
-        right = np.array([outcome.right for outcome in inside], dtype=np.float64)
-        group = np.array([named.index(outcome.record.provenance["group"]) for outcome in inside])
-
-        def macro(index: Any) -> float:
-            # NaN, and so left out, where a resample lacks a group
-            count = np.bincount(group[index], minlength=len(named))
-            sums = np.bincount(group[index], weights=right[index], minlength=len(named))
-            return float((sums / count).mean()) if count.all() else float("nan")
-
-        alike = share_right([bool(r) for r in right], seed) if right.all() or not right.any() else None
-        found["macro"] = alike or bootstrap(macro, range(len(inside)), seed)
-    return found | scores
+    macro = {"macro": mean_of_parts([scores[name] for name in named])} if set(named) <= scores.keys() else {}
+    return {"overall": overall} | macro | scores
 
 
 VL_REWARDBENCH = Benchmark("vl_rewardbench", "VL-RewardBench", _convert, _score)

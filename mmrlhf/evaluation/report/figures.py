@@ -49,6 +49,19 @@ def evaluation_plots(result: dict[str, Any] | None) -> dict[str, str]:
     return found
 
 
+def plot_widths(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> dict[str, str]:
+    """By plot, how much of the page's width its panels need (a class of the style sheet); three fill it."""
+    panels = {}
+    for name in ("gold", "learned"):
+        front = result["fronts"][name] if result else None
+        if isinstance(front, dict):
+            count = len(front["objectives"])
+            panels[f"scatter_{name}"] = count * (count - 1) // 2
+    if judged:
+        panels["reliability"] = len(judged["calibration"])
+    return {name: {1: "third", 2: "two"}.get(count, "") for name, count in panels.items()}
+
+
 def reward_plots(judged: dict[str, Any]) -> dict[str, str]:
     """The plots of a reward model as SVG by name: looking, reliability."""
     found = {}
@@ -57,7 +70,7 @@ def reward_plots(judged: dict[str, Any]) -> dict[str, str]:
         found["looking"] = plots.bars(groups, TINTS)
     if judged["calibration"]:
         panels = [
-            (f"{name}: error {of['ece']['mean']:.1%}", of["bins"])
+            (name if of["error"] is None else f"{name}: error {of['error']['mean']:.1%}", of["bins"])
             for name, of in judged["calibration"].items()
         ]
         found["reliability"] = plots.reliability(panels)

@@ -22,7 +22,8 @@ from data_tools.pages.templates import environment
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.reward_page import reward_context
-from mmrlhf.evaluation.report.summary import gold_names, unscored
+from mmrlhf.evaluation.report.summary import gold_names, looking, title_of, unscored
+from mmrlhf.evaluation.results import REWARD_FORMAT, TRADEOFFS_FORMAT
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
 
@@ -42,12 +43,17 @@ def write_report(run: Path, config: RunConfig) -> Path:
 
 
 def _context(run: Path, config: RunConfig) -> dict[str, Any]:
-    result = _read(run / "evaluate" / "tradeoffs.json")
-    judged = _read(run / "evaluate" / "reward.json")
+    result = _read(run / "evaluate" / "tradeoffs.json", TRADEOFFS_FORMAT)
+    judged = _read(run / "evaluate" / "reward.json", REWARD_FORMAT)
     data = run / "data" if not isinstance(config.data, str) else Path(config.data)
     policies = _policies(config, result)
     curves = figures.training_curves(run, [policy["name"] for policy in policies])
     seen = reward_context(judged) if judged else {}
+    groups = [
+        (name, title)
+        for name, title in (("image-text", "image"), ("text", "text"))
+        if result and result["prompts"][name]
+    ]
     return {
         "name": config.name,
         "seed": config.seed,
@@ -58,9 +64,17 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "gold_names": gold_names(result) if result else [],
         "unscored": unscored(result) if result else [],
         "headline": _headline(result, judged),
+        "title": title_of(result),
+        "has_claims": bool(result) and any(policy["true_claims"] for policy in result["policies"]),
+        "looking": looking(result) if result else [],
+        "groups": groups,
+        "asked": _asked(result, groups) if result else "",
+        "safety": _safety(result) if result else [],
         "plots": {name: Markup(svg) for name, svg in figures.evaluation_plots(result).items()}
         | seen.pop("plots", {}),
         **seen,
+        "widths": figures.plot_widths(result, judged),
+        "fronts": _fronts(result) if result else [],
         "curves": {name: (Markup(svg), key) for name, (svg, key) in curves.items()},
         "samples": _samples(result, policies),
         "data": _data(_read(data / "stats.json")),
@@ -68,14 +82,17 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON file, or None where there is none."""
+def _read(path: Path, version: int | None = None) -> dict[str, Any] | None:
+    """A JSON file, or None where there is none; `version` is the format that it must have."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
         raise UserError(f"{path}: is damaged ({error}); delete it and evaluate again") from error
+    if version is not None and row.get("format") != version:
+        raise UserError(f"{path}: was written by another version of mmrlhf; delete it and evaluate again")
+    return row
 
 
 def _policies(config: RunConfig, result: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -135,6 +152,35 @@ def _headline(result: dict[str, Any] | None, judged: dict[str, Any] | None) -> d
     if judged and {"true", "none"} <= judged["flip"].keys():
         found["flip"] = judged["flip"]
     return found
+
+
+def _asked(result: dict[str, Any], groups: Sequence[tuple[str, str]]) -> str:
+    """How many prompts were answered: "60 image and 20 text prompts"."""
+    counts = [f"{result['prompts'][name]:,} {title}" for name, title in groups]
+    return f"{' and '.join(counts)} prompts"
+
+
+def _fronts(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The fronts that there is something to trade on, with their titles."""
+    return [
+        (name, title)
+        for name, title in (("gold", "Exact scores"), ("learned", "Learned rewards"))
+        if isinstance(result["fronts"][name], dict) and len(result["fronts"][name]["objectives"]) > 1
+    ]
+
+
+def _safety(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each policy the harmful prompts that it refuses and the benign ones that it answers, with what changed; none
+    where no prompt says whether it must be refused."""
+    rows = [
+        {
+            "name": policy["name"],
+            "shares": policy["safety"],
+            "changes": result["changes"].get(policy["name"], {}),
+        }
+        for policy in result["policies"]
+    ]
+    return rows if any(row["shares"] for row in rows) else []
 
 
 def _samples(result: dict[str, Any] | None, policies: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

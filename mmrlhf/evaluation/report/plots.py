@@ -43,7 +43,8 @@ def means(panels: Sequence[tuple[str, list[str], list[dict[str, Any]], bool]]) -
 
 
 def _dot(axis: Axes, estimate: dict[str, Any], y: float, tint: str) -> None:
-    axis.plot([estimate["low"], estimate["high"]], [y, y], color=tint, linewidth=2.2, alpha=0.45)
+    if estimate["low"] is not None:
+        axis.plot([estimate["low"], estimate["high"]], [y, y], color=tint, linewidth=2.2, alpha=0.45)
     axis.plot(estimate["mean"], y, "o", color=tint, markersize=6.5)
 
 
@@ -78,8 +79,9 @@ def scatters(
 
 
 def _cross(axis: Axes, x: dict[str, Any], y: dict[str, Any], tint: str, filled: bool) -> None:
-    axis.plot([x["low"], x["high"]], [y["mean"]] * 2, color=tint, linewidth=1.4, alpha=0.45)
-    axis.plot([x["mean"]] * 2, [y["low"], y["high"]], color=tint, linewidth=1.4, alpha=0.45)
+    if x["low"] is not None and y["low"] is not None:
+        axis.plot([x["low"], x["high"]], [y["mean"]] * 2, color=tint, linewidth=1.4, alpha=0.45)
+        axis.plot([x["mean"]] * 2, [y["low"], y["high"]], color=tint, linewidth=1.4, alpha=0.45)
     axis.plot(
         x["mean"],
         y["mean"],

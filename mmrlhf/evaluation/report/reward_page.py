@@ -31,6 +31,8 @@ def reward_context(judged: dict[str, Any]) -> dict[str, Any]:
 
     return {
         "plots": {name: Markup(svg) for name, svg in figures.reward_plots(judged).items()},
+        "widths": figures.plot_widths(None, judged),
+        "of_text": any("text" in by_modality for by_modality in judged["accuracy"].values()),
         "shown": figures.SHOWN,
         "degraded": conditions("gains"),
         "preferred": conditions("image_preference"),

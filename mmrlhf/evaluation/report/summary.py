@@ -9,31 +9,86 @@ from rich.table import Table
 
 
 def summary_table(result: dict[str, Any]) -> Table:
-    """One row a policy, from what `evaluate_tradeoffs` returns (or `tradeoffs.json` holds); fits 80 columns."""
+    """One row a policy, from what `evaluate_tradeoffs` returns (or `tradeoffs.json` holds); fits 80 columns. A column
+    that would be empty is left out."""
+    exact = gold_names(result)
+    claims = any(policy["true_claims"] for policy in result["policies"])
+    meaning = "the exact score, and the learned reward in deviations" if exact else "the learned reward"
     table = Table(
         title="Policies on prompts that nothing was trained on",
         title_justify="left",
-        caption="\n".join(
-            ["By objective: the exact score, and the learned reward in deviations.", *unscored(result)]
-        ),
+        caption="\n".join([f"By objective: {meaning}.", *unscored(result), *safety_words(result)]),
         caption_justify="left",
         box=SIMPLE,
     )
     table.add_column("policy", style="bold", no_wrap=True)
-    table.add_column("true\nclaims", justify="right")
-    exact = gold_names(result)
+    if claims:
+        table.add_column("true\nclaims", justify="right")
     names = [*result["objectives"], *(name for name in exact if name not in result["objectives"])]
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("tokens", justify="right")
     for policy in result["policies"]:
+        scores = [
+            [percent(policy["gold"].get(n))] * bool(exact) + [signed(policy["learned"].get(n))] for n in names
+        ]
         table.add_row(
             policy["name"],
-            percent(policy["true_claims"], "not judged\nexactly"),
-            *(f"{percent(policy['gold'].get(n))} {signed(policy['learned'].get(n))}" for n in names),
+            *([percent(policy["true_claims"], "not judged\nexactly")] if claims else []),
+            *(" ".join(cell) for cell in scores),
             decimal(policy["length"].get("all")),
         )
     return table
+
+
+def safety_words(result: dict[str, Any]) -> list[str]:
+    """Of each policy, how many harmful prompts it refuses and how many benign ones it answers, a sentence each."""
+    words = []
+    for policy in result["policies"]:
+        refused, answered = (policy["safety"].get(name) for name in ("refused", "answered"))
+        parts = [f"refuses {percent(refused)} of {refused['n']} harmful prompts"] if refused else []
+        parts += [f"answers {percent(answered)} of {answered['n']} benign ones"] if answered else []
+        words += [f"{policy['name']}: {' and '.join(parts)}."] if parts else []
+    return words
+
+
+def looking(result: dict[str, Any]) -> list[str]:
+    """The objectives of which some policy has a swap gap: those that judge answers about pictures."""
+    return [name for name in result["objectives"] if any(name in p["swap_gap"] for p in result["policies"])]
+
+
+def title_of(result: dict[str, Any] | None) -> str:
+    """What a report says first where no true claims were counted: what the first trained policy changed in an exact
+    score, or else in a learned reward, of the first objective that has one; of one policy alone, what it has."""
+    if not result:
+        return ""
+    first = result["policies"][0]
+    kinds = [(kind, name) for kind in ("gold", "learned") for name in first[kind]]
+    for name, change in list(result["changes"].items())[:1]:
+        told = [(kind, of, change[kind][of]) for kind, of in kinds if of in change[kind]]
+        for kind, of, moved in told[:1]:
+            after = next(p for p in result["policies"] if p["name"] == name)
+            return _change_in_words(name, kind, of, first[kind][of], after[kind][of], moved)
+    for kind, of in kinds[:1]:
+        return f"{_measure(kind, of)} of {first['name']} is {_value(kind, first[kind][of]['mean'])}."
+    return "No objective judged the answers."
+
+
+def _change_in_words(
+    name: str, kind: str, of: str, before: dict[str, Any], after: dict[str, Any], moved: dict[str, Any]
+) -> str:
+    values = f"{_value(kind, before['mean'])} before PPO, {_value(kind, after['mean'])} after"
+    if moved["low"] is not None and moved["low"] <= 0 <= moved["high"]:
+        return f"{_measure(kind, of)} has not clearly changed under {name}: {values}."
+    return f"{_measure(kind, of)} {'rose' if moved['mean'] > 0 else 'fell'} under {name}: {values}."
+
+
+def _measure(kind: str, objective: str) -> str:
+    return f"The {'exact score' if kind == 'gold' else 'learned reward'} for {objective}"
+
+
+def _value(kind: str, mean: float) -> str:
+    return f"{mean:.0%}" if kind == "gold" else f"{mean:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def unscored(result: dict[str, Any]) -> list[str]:
@@ -160,7 +215,7 @@ def _heads_table(judged: dict[str, Any]) -> Table:
     )
     table.add_column("head", style="bold", no_wrap=True)
     shown = [name for name in ("true", "none", "swapped", "crop", "noise") if name in judged["conditions"]]
-    for name in ("text", *shown, "flips", "blind-\nwrong", "ECE"):
+    for name in ("text", *shown, "flips", "blind-\nwrong", "calib.\nerror"):
         table.add_column(name, justify="right", no_wrap=True)
     blind = judged["blind_wrong"].get("itself", {})
     for name in judged["objectives"]:
@@ -173,7 +228,7 @@ def _heads_table(judged: dict[str, Any]) -> Table:
             judged["flip_heads"].get(name, {}).get("true"),
             blind.get(name, {}).get("accuracy"),
         ]
-        error = percent(judged["calibration"].get(name, {}).get("ece"))
+        error = percent(judged["calibration"].get(name, {}).get("error"))
         table.add_row(_marked(name, judged), *(whole_percent(e) for e in estimates), error)
     return table
 

@@ -2,6 +2,9 @@
 
 Under Bradley-Terry, sigma(gap / temperature) is the probability that the first answer is the better one. The confidence
 of a pair is the larger of it and its complement, from 0.5 up; a calibrated head is right as often as it is confident.
+
+The expected calibration error of Naeini et al. (2015) is above 0 of a calibrated head as well, the more so the fewer
+pairs there are, and that of a resample is higher still. So it has no interval here; the error that has one is debiased.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_tools.intervals import Floats, bootstrap
+from data_tools.intervals import Estimate, Floats, auroc, clustered_mean, student
 from mmrlhf.evaluation.reward.measures import mean, of
 from mmrlhf.evaluation.reward.scoring import TRUE, Decided
 
@@ -28,9 +31,10 @@ def calibration(
     factors: dict[str, dict[str, float]],
     temperatures: dict[str, float],
 ) -> dict[str, dict[str, Any]]:
-    """By objective: the expected calibration error (Naeini et al. 2015) with its interval, what it would be on so many
-    pairs if the head were calibrated (`by_chance`: mean and 95th percentile), the mean negative log-likelihood in nats
-    (a coin: 0.693), and the bins behind it.
+    """By objective: `error`, the root mean square distance between how sure and how often right, debiased, with its
+    interval; `ece`, the expected calibration error, and what it would be on so many pairs if the head were calibrated
+    (`by_chance`: mean and 95th percentile, drawn by the seed); the mean negative log-likelihood in nats (a coin:
+    0.693), and the bins behind it.
 
     `factors` holds, by objective and modality, what a gap is multiplied by to be a logit (1 where there is none), the
     head's temperature among it; `temperatures` is only told (1 where there is none). A pair with equal rewards is half
@@ -46,13 +50,53 @@ def calibration(
         right, confidence = (np.sign(gaps) + 1) / 2, _sigmoid(np.abs(gaps))
         clusters = [c.cluster for c in part]
         out[objective] = {
-            "ece": bootstrap(lambda i, r=right, c=confidence: calibration_error(r[i], c[i]), clusters, seed),  # type: ignore[misc]
+            "error": debiased_error(right, confidence, clusters),
+            "ece": calibration_error(right, confidence),
             "by_chance": _by_chance(confidence, seed),
-            "nll": bootstrap(lambda i, g=gaps: float(np.logaddexp(0, -g[i]).mean()), clusters, seed),  # type: ignore[misc]
+            "nll": clustered_mean(np.logaddexp(0, -gaps), clusters),
             "bins": bins(right, confidence),
             "temperature": temperatures.get(objective, 1.0),
         }
     return out
+
+
+def debiased_error(right: Floats, confidence: Floats, clusters: Sequence[int]) -> Estimate | None:
+    """The root of sum over bins of (n / N) (share right - mean confidence)^2, each square taken from pairs of
+    comparisons of different clusters: ((sum of e)^2 - sum over clusters of (their sum of e)^2) / (n^2 - sum of squared
+    sizes), where e is right - confidence. So the mean square of a calibrated head is 0 in expectation, on however few
+    pairs (J. Broecker, Climate Dynamics 39, 2012; A. Kumar et al., NeurIPS 2019); below 0 the error is 0. A bin of one
+    cluster tells nothing and counts as 0. The interval is that of the mean square, by the jackknife over clusters and
+    t; NaN of two clusters, where nothing is left to compare without one of them. None of one cluster.
+    """
+    _, place_N = np.unique(np.asarray(clusters, dtype=np.int64), return_inverse=True)
+    count = int(place_N.max()) + 1
+    if count < 2:
+        return None
+    cell_N = place_N * BINS + _bin(confidence)
+    e_GB, n_GB = (
+        np.bincount(cell_N, weight_N, count * BINS).reshape(count, BINS)
+        for weight_N in (right - confidence, np.ones(len(right)))
+    )
+    sums = [part_GB.sum(0) for part_GB in (e_GB, e_GB**2, n_GB, n_GB**2)]
+    square = float(_mean_square(*sums))
+    if count == 2:
+        return Estimate(math.sqrt(max(square, 0.0)), math.nan, math.nan, len(right))
+    left_out = (
+        part_B - part_GB for part_B, part_GB in zip(sums, (e_GB, e_GB**2, n_GB, n_GB**2), strict=True)
+    )
+    without_G = _mean_square(*left_out)
+    spread = math.sqrt((count - 1) / count * float(((without_G - without_G.mean()) ** 2).sum()))
+    half = student(count - 1) * spread
+    low, mean, high = (math.sqrt(max(value, 0.0)) for value in (square - half, square, square + half))
+    return Estimate(mean, low, high, len(right))
+
+
+def _mean_square(sum_B: Floats, squares_B: Floats, n_B: Floats, sizes_B: Floats) -> Floats:
+    """The debiased mean square over bins, the last axis: from the sums of errors, of clusters' squared sums, of pairs
+    and of clusters' squared sizes."""
+    pairs_B = n_B**2 - sizes_B
+    mean_B = np.divide(sum_B**2 - squares_B, pairs_B, out=np.zeros_like(sum_B), where=pairs_B > 0)
+    return np.asarray((n_B * mean_B).sum(-1) / np.maximum(n_B.sum(-1), 1.0))
 
 
 def calibration_error(right: Floats, confidence: Floats) -> float:
@@ -96,7 +140,7 @@ def _sigmoid(values: Floats) -> Floats:
     return np.exp(-np.logaddexp(0, -values))
 
 
-def deviations(decided: Sequence[Decided], objectives: Sequence[str], seed: int) -> dict[str, dict[str, Any]]:
+def deviations(decided: Sequence[Decided], objectives: Sequence[str]) -> dict[str, dict[str, Any]]:
     """By objective that tells a deviation above 0: its mean over the pairs that are right, over those that are wrong,
     and the area under the ROC curve (`auroc`): how often a wrong pair's is larger than a right one's, 0.5 by chance."""
     out: dict[str, dict[str, Any]] = {}
@@ -106,25 +150,9 @@ def deviations(decided: Sequence[Decided], objectives: Sequence[str], seed: int)
         wrong = np.array([not c.right for c in part], dtype=np.bool_)
         if not (values > 0).any():
             continue
-        both = wrong.any() and not wrong.all()
         out[objective] = {
-            "right": mean([c for c in part if c.right], seed, lambda c: c.deviation),
-            "wrong": mean([c for c in part if not c.right], seed, lambda c: c.deviation),
-            "auroc": bootstrap(
-                lambda i, v=values, w=wrong: auroc(v[i], w[i]),  # type: ignore[misc]
-                [c.cluster for c in part],
-                seed,
-            )
-            if both
-            else None,
+            "right": mean([c for c in part if c.right], lambda c: c.deviation),
+            "wrong": mean([c for c in part if not c.right], lambda c: c.deviation),
+            "auroc": auroc(values, wrong, [c.cluster for c in part]),
         }
     return out
-
-
-def auroc(values: Floats, positive: NDArray[np.bool_]) -> float:
-    """How often a positive's value lies above a negative's, ties half; NaN where there is only one of both kinds."""
-    above, below = values[positive], np.sort(values[~positive])
-    if not len(above) or not len(below):
-        return math.nan
-    beaten = np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")
-    return float(beaten.sum() / (2 * len(above) * len(below)))

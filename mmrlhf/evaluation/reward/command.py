@@ -6,7 +6,6 @@ What is measured is written as `reward.json`, and `reward.html` shows it.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from typing import Any
 
 import torch
 
-from data_tools.atomic import write_text
 from data_tools.errors import UserError
 from data_tools.intervals import Estimate
 from data_tools.lock import locked
@@ -25,6 +23,7 @@ from mmrlhf.config import EvaluateConfig, RunConfig, StageConfig
 from mmrlhf.evaluation.benchmarks import BENCHMARKS
 from mmrlhf.evaluation.benchmarks.base import OBJECTIVE, Benchmark, LostRow, Outcome
 from mmrlhf.evaluation.report.reward_page import write_reward_page
+from mmrlhf.evaluation.results import REWARD_FORMAT, write_result
 from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evaluate_comparisons, steps
 from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
@@ -32,7 +31,6 @@ from mmrlhf.models.load import choose_device
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
 
-FORMAT = 3
 SHOWN = 5  # refused rows that are told by name
 SPLIT = "test"  # of a data set, unless another is named
 LISTED = 100  # and that reward.json lists
@@ -179,7 +177,7 @@ def on_data(reward_model: RewardModel, data: str, split: str, how: How) -> dict[
     """
     records = choose_pairs(data, split, how.pairs, how.seed)
     measured = _measured(reward_model, records, how, mean_of_heads=False)
-    return {"format": FORMAT, "data": data, "split": split, **measured.to_json(how)}
+    return {"format": REWARD_FORMAT, "data": data, "split": split, **measured.to_json(how)}
 
 
 def on_benchmark(
@@ -215,17 +213,16 @@ def on_benchmark(
     scores: dict[str, dict[str, Estimate]] = {
         objective: benchmark.score(
             [
-                Outcome(c.record, c.right, _sample(c.record) not in partial)
+                Outcome(c.record, c.right, c.cluster, _sample(c.record) not in partial)
                 for c in measured.comparisons
                 if c.objective == objective
-            ],
-            how.seed,
+            ]
         )
         for objective in asked
     }
     reasons = Counter(refusal.reason for refusal in refusals)
     return {
-        "format": FORMAT,
+        "format": REWARD_FORMAT,
         "benchmark": {"name": name, "title": benchmark.title, "rows": [str(path) for path in rows]},
         "rejected": {  # no record at all
             "rows": len(refusals),
@@ -262,7 +259,7 @@ def write(out: Path, judged: dict[str, Any], title: str) -> Path:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: can't be made ({error.strerror}); name another folder with --out") from error
-    write_text(out / "reward.json", json.dumps(judged, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_result(out / "reward.json", judged)
     return write_reward_page(out / "reward.html", judged, title)
 
 
@@ -327,6 +324,7 @@ class _Measured:
 def _measured(
     reward_model: RewardModel, records: Sequence[PreferenceRecord], how: How, mean_of_heads: bool
 ) -> _Measured:
+    reward_model.vlm.answer_room = how.max_answer_tokens or 0
     kept, refused = readable(reward_model.vlm, records, how.max_prompt_tokens)
     text_model = load(how.text_model) if how.text_model else None
     extent = Extent(how.conditions, how.gradients, mean_of_heads, text_model)

@@ -50,13 +50,14 @@ class RewardEvaluation:
     gains: measures.By  # objective -> image shown -> accuracy with the true image minus accuracy with it
     image_preference: measures.By  # objective -> image shown -> better answer worth more with the true one
     ties: dict[str, int]  # objective -> comparisons left out
+    equal: dict[str, int]  # objective -> comparisons with equal rewards, which are wrong
     flip: dict[str, Estimate]  # image shown (true, none) -> share of flip pairs with both records right
     flip_heads: measures.By  # the same of each objective alone
     flip_edits: dict[str, Estimate]  # kind of edit -> the same share with the true image
     blind_wrong: dict[str, dict[str, dict[str, Estimate | None]]]  # reader (itself, text_model) -> objective
     modality_gap: dict[str, Estimate]  # objective -> accuracy on images minus on text
     length: dict[str, dict[str, Any]]  # objective -> correlation (None: undefined), longer_is_better, n
-    calibration: dict[str, dict[str, Any]]  # objective -> ece, by_chance, nll, bins, temperature
+    calibration: dict[str, dict[str, Any]]  # objective -> error, ece, by_chance, nll, bins, temperature
     deviation: dict[str, dict[str, Any]]  # objective with an ensemble -> right, wrong, auroc
     agreement: dict[str, dict[str, Any]]  # "a & b" -> judges and heads: shares of responses ordered alike
     disagreement: dict[str, Estimate]  # "a & b" -> share of answers that the heads put in opposite orders
@@ -80,7 +81,8 @@ def evaluate_reward(
     bar: Bar | None = None,
     extent: Extent = Extent(),
 ) -> RewardEvaluation:
-    """Measures the reward model on preference records; `seed` draws the changed images and the intervals.
+    """Measures the reward model on preference records; `seed` draws the changed images and what a calibrated head would
+    show.
 
     Raises:
         NonFiniteReward: a reward isn't finite.
@@ -108,15 +110,13 @@ def evaluate_comparisons(
     scores = scorer.score(records, conditions, seed, bar)
     names, found = scores.objectives, decided(scores)
     done = len(conditions) * len(records)
-    blind = {"itself": measures.where_blind_fails(found, names, lambda c: c.gaps.get(NONE), seed)}
+    blind = {"itself": measures.where_blind_fails(found, names, lambda c: c.gaps.get(NONE))}
     if extent.text_model:
         gaps = _text_gaps(extent, records, batch_size, seed, max_answer_tokens, _after(bar, done))
-        blind["text_model"] = measures.where_blind_fails(found, names, lambda c: gaps.get(_key(c)), seed)
+        blind["text_model"] = measures.where_blind_fails(found, names, lambda c: gaps.get(_key(c)))
         done += len(records)
     cosines = (
-        heads.gradient_cosines(
-            reward_model, records, extent.gradients, seed, max_answer_tokens, _after(bar, done)
-        )
+        heads.gradient_cosines(reward_model, records, extent.gradients, max_answer_tokens, _after(bar, done))
         if extent.gradients
         else {}
     )
@@ -125,27 +125,28 @@ def evaluate_comparisons(
         objectives=names,
         records=len(records),
         conditions=conditions,
-        accuracy=measures.accuracy(found, names, seed),
-        gains=measures.gains(found, names, seed),
-        image_preference=measures.image_preference(found, names, seed),
+        accuracy=measures.accuracy(found, names),
+        gains=measures.gains(found, names),
+        image_preference=measures.image_preference(found, names),
         ties={
             name: sum(c.tie and c.objective == name for record in records for c in record.pairs())
             for name in names
         },
-        flip=measures.flip_shares(found, seed),
+        equal={name: sum(c.gaps[TRUE] == 0 for c in measures.of(found, name)) for name in names},
+        flip=measures.flip_shares(found),
         flip_heads={
-            name: shares for name in names if (shares := measures.flip_shares(measures.of(found, name), seed))
+            name: shares for name in names if (shares := measures.flip_shares(measures.of(found, name)))
         },
-        flip_edits=measures.flip_edits(found, seed),
+        flip_edits=measures.flip_edits(found),
         blind_wrong={reader: part for reader, part in blind.items() if part},
-        modality_gap=measures.modality_gap(found, names, seed),
-        length=measures.length(found, names, seed),
+        modality_gap=measures.modality_gap(found, names),
+        length=measures.length(found, names),
         calibration=calibration.calibration(
             found, [name for name in names if name != MEAN], seed, factors, temperatures
         ),
-        deviation=calibration.deviations(found, names, seed),
-        agreement=heads.agreement(found, names, seed),
-        disagreement=heads.disagreement(scores, seed),
+        deviation=calibration.deviations(found, names),
+        agreement=heads.agreement(found, names),
+        disagreement=heads.disagreement(scores),
         gradients=cosines,
         left_out={name: count for name in conditions if (count := scores.left_out(name))},
         silent={

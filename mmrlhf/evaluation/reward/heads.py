@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data_tools.intervals import Estimate, clustered_mean, clustered_share
 from data_tools.schema import PreferenceRecord
+from data_tools.splits import components
 from mmrlhf.evaluation.reward.scoring import MEAN, TRUE, Decided, Scores
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
 from mmrlhf.models.parts import parts_of
@@ -21,9 +22,7 @@ from mmrlhf.terminal import Bar
 from mmrlhf.types import Row
 
 
-def agreement(
-    decided: Sequence[Decided], objectives: Sequence[str], seed: int
-) -> dict[str, dict[str, Estimate | None]]:
+def agreement(decided: Sequence[Decided], objectives: Sequence[str]) -> dict[str, dict[str, Estimate | None]]:
     """By two objectives that were judged on the same responses: how often both judges, and both heads, order alike."""
     by_pair: dict[tuple[int, frozenset[int]], dict[str, Decided]] = {}
     for c in decided:
@@ -35,8 +34,8 @@ def agreement(
         if both:
             clusters = [a.cluster for a, _ in both]
             out[f"{one} & {other}"] = {
-                "judges": clustered_share([a.pair == b.pair for a, b in both], clusters, seed),
-                "heads": clustered_share([_alike(a, b) for a, b in both], clusters, seed),
+                "judges": clustered_share([a.pair == b.pair for a, b in both], clusters),
+                "heads": clustered_share([_alike(a, b) for a, b in both], clusters),
             }
     return out
 
@@ -45,7 +44,7 @@ def _alike(one: Decided, other: Decided) -> bool:
     return (one.gaps[TRUE] > 0) == ((other.gaps[TRUE] > 0) == (one.pair == other.pair))
 
 
-def disagreement(scores: Scores, seed: int) -> dict[str, Estimate]:
+def disagreement(scores: Scores) -> dict[str, Estimate]:
     """By two heads: how often they put two answers of a record in opposite orders, whoever judged these and on what.
     Only on prompts of a kind that both were trained on. Heads that can't tell two answers apart don't disagree."""
     out = {}
@@ -57,8 +56,8 @@ def disagreement(scores: Scores, seed: int) -> dict[str, Estimate]:
             for pair in _pairs(record):
                 a, b = scores.gap(index, one, pair), scores.gap(index, other, pair)
                 if a is not None and b is not None:
-                    found.append((index, a * b < 0))
-        e = clustered_share([value for _, value in found], [index for index, _ in found], seed)
+                    found.append((scores.clusters[index], a * b < 0))
+        e = clustered_share([value for _, value in found], [cluster for cluster, _ in found])
         if e:
             out[f"{one} & {other}"] = e
     return out
@@ -73,7 +72,6 @@ def gradient_cosines(
     reward_model: RewardModel,
     records: Sequence[PreferenceRecord],
     count: int,
-    seed: int,
     max_answer_tokens: int | None = None,
     bar: Bar | None = None,
 ) -> dict[str, Estimate]:
@@ -89,11 +87,11 @@ def gradient_cosines(
     weights = [weight for weight in layer.parameters() if weight.is_floating_point()]
     wanted = [weight.requires_grad for weight in weights]
     names = reward_model.card.objectives
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, int]]] = {}
     try:
         for weight in weights:
             weight.requires_grad_(True)
-        for number, (record, pair) in enumerate(itertools.islice(_first_pairs(records), count)):
+        for number, (record, pair, cluster) in enumerate(itertools.islice(_first_pairs(records), count)):
             gradient_KW = _gradients(reward_model, record, pair, weights, max_answer_tokens)
             for (i, one), (j, other) in itertools.combinations(enumerate(names), 2):
                 norms = reward_model.card.norms
@@ -101,19 +99,26 @@ def gradient_cosines(
                 size = gradient_KW[i].norm() * gradient_KW[j].norm()
                 if both and size > 0:  # both are 0 where the answers are the same tokens
                     cosine = float((gradient_KW[i] @ gradient_KW[j] / size).clamp(-1, 1))
-                    found.setdefault(f"{one} & {other}", []).append(cosine)
+                    found.setdefault(f"{one} & {other}", []).append((cosine, cluster))
             if bar:
                 bar(number + 1)
     finally:
         for weight, on in zip(weights, wanted, strict=True):
             weight.requires_grad_(on)
-    return {name: e for name, part in found.items() if (e := clustered_mean(part, range(len(part)), seed))}
+    means = {
+        name: clustered_mean([cosine for cosine, _ in part], [cluster for _, cluster in part])
+        for name, part in found.items()
+    }
+    return {name: e for name, e in means.items() if e}
 
 
-def _first_pairs(records: Sequence[PreferenceRecord]) -> Iterator[tuple[PreferenceRecord, tuple[int, int]]]:
-    for record in records:
+def _first_pairs(
+    records: Sequence[PreferenceRecord],
+) -> Iterator[tuple[PreferenceRecord, tuple[int, int], int]]:
+    """The first pair of each record that has one, and the record's cluster."""
+    for record, cluster in zip(records, components(records), strict=True):
         for pair in _pairs(record)[:1]:
-            yield record, pair
+            yield record, pair, cluster
 
 
 def _gradients(

@@ -6,14 +6,15 @@ asked for again; it is drawn from the seed and the record alone.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from data_tools.schema import PreferenceRecord
+from data_tools.splits import components
 from mmrlhf.models.batch import PromptUnreadable, encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.rewards.variants import Kind, variant
@@ -25,18 +26,35 @@ CONDITIONS = (TRUE, NONE, SWAPPED, CROP, NOISE)
 KINDS: dict[str, Kind] = {NONE: "blind", SWAPPED: "swap", CROP: "crop", NOISE: "noise"}
 DEGRADED = (SWAPPED, CROP, NOISE)  # an image is shown, but not the one that the answer is about
 MEAN = "mean"  # the column that holds the mean of the heads
+Key = tuple[
+    int | tuple[int, ...], tuple[int, ...]
+]  # a prompt, by its tokens or its identity, and an answer's tokens
+# the part of a raw reward that another batch may change, by rounding alone
+ROUNDING, HALF_ROUNDING = 1e-5, 1e-3
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What the heads say of one record's R responses, each of their M members."""
+    """What the heads say of one record's R responses, each of their M members; and up to which gap two rewards of a
+    head are equal, 0 where that isn't given."""
 
     members_RKM: Tensor
+    rounding_K: Tensor | None = None
 
     @property
     def mean_RK(self) -> Tensor:
         """The heads' rewards."""
         return self.members_RKM.mean(-1)
+
+    def rounding(self, k: int) -> float:
+        """Up to which gap two rewards of a head are equal."""
+        return 0.0 if self.rounding_K is None else float(self.rounding_K[k])
+
+    def gap(self, pair: tuple[int, int], k: int) -> float:
+        """A head's reward of the first response of the pair minus the second's; 0 where they are equal but for
+        rounding."""
+        gap = float(self.mean_RK[pair[0], k] - self.mean_RK[pair[1], k])
+        return 0.0 if abs(gap) <= self.rounding(k) else gap
 
 
 @dataclass(frozen=True)
@@ -47,6 +65,12 @@ class Scores:
     objectives: tuple[str, ...]  # K columns
     applies: dict[str, frozenset[str]]  # objective -> modalities on which its head was trained
     shown: dict[str, list[Scored | None]] = field(default_factory=dict)
+
+    @cached_property
+    def clusters(self) -> list[int]:
+        """A number for each record, the same for all that hang together (`data_tools.splits`): by a picture, a
+        text-only prompt, a flip pair or a group that the source declares, such as a benchmark's sample."""
+        return components(self.records)
 
     def left_out(self, condition: str) -> int:
         """Records with an image that weren't scored under a condition."""
@@ -59,8 +83,7 @@ class Scores:
         scored = self.shown.get(condition, [None] * len(self.records))[index]
         if scored is None:
             return None
-        k = self.objectives.index(objective)
-        return float(scored.mean_RK[pair[0], k] - scored.mean_RK[pair[1], k])
+        return scored.gap(pair, self.objectives.index(objective))
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,8 @@ class Decided:
     gaps: dict[str, float]  # condition -> reward of the better response minus the worse one's
     better: dict[str, float]  # condition -> reward of the better response
     deviation: float  # of the gap with the true image, over an ensemble's members; 0 of one
+    cluster: int  # the same for all that is drawn together for an interval (`Scores.clusters`)
+    rounding: float = 0.0  # up to which gap two rewards are equal
 
     @property
     def right(self) -> bool:
@@ -84,15 +109,6 @@ class Decided:
         """Characters that the better response has more."""
         better, worse = (len(self.record.responses[i].text) for i in self.pair)
         return better - worse
-
-    @property
-    def cluster(self) -> Hashable:
-        """What is drawn together for an interval: a flip pair, a sample of several pairs, or a record."""
-        provenance = self.record.provenance
-        for key in ("flip", "sample"):
-            if isinstance(provenance.get(key), str):
-                return self.record.source, key, provenance[key]
-        return id(self.record)  # two records of one source may share an id
 
 
 class Scorer:
@@ -109,7 +125,7 @@ class Scorer:
         self.max_answer_tokens, self.mean_of_heads = max_answer_tokens, mean_of_heads
         # without an image both records of a flip pair hold the same rows; scored once, they can't differ by
         # the rounding of another batch
-        self._known: dict[tuple[tuple[int, ...], tuple[int, ...]], Tensor] = {}
+        self._known: dict[Key, Tensor] = {}
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -186,7 +202,12 @@ class Scorer:
         card = self.reward_model.card
         norms = [card.norms.get(name, {}).get(record.modality, (0.0, 1.0)) for name in card.objectives]
         mean_K, scale_K = torch.tensor(norms).unbind(-1)
-        return Scored((torch.stack(list(rows)) - mean_K.unsqueeze(-1)) / scale_K.unsqueeze(-1))
+        raw_RKM = torch.stack(list(rows))
+        part = ROUNDING if self.reward_model.vlm.core.dtype == torch.float32 else HALF_ROUNDING
+        return Scored(
+            (raw_RKM - mean_K.unsqueeze(-1)) / scale_K.unsqueeze(-1),
+            part * raw_RKM.abs().amax((0, 2)) / scale_K,
+        )
 
     def _with_mean(self, record: PreferenceRecord, scored: Scored) -> Scored:
         """With the mean of the heads that were trained on prompts like the record's (of all, where none was)."""
@@ -194,28 +215,37 @@ class Scorer:
         apply = [k for k, name in enumerate(heads) if record.modality in self.applies[name]]
         chosen = apply or list(range(len(heads)))
         mean_R1M = scored.members_RKM[:, chosen].mean(1, keepdim=True)
-        return Scored(torch.cat([scored.members_RKM, mean_R1M], 1))
+        assert scored.rounding_K is not None
+        return Scored(
+            torch.cat([scored.members_RKM, mean_R1M], 1),
+            torch.cat([scored.rounding_K, scored.rounding_K[chosen].amax(0, keepdim=True)]),
+        )
 
     def _read(self, rows: list[Row]) -> list[Tensor]:
-        """The raw rewards of each row, (K, M) each."""
-        keys = [None if row.prompt.vision else _key(row) for row in rows]
-        fresh: dict[Any, int] = {}  # key, or the row's own index -> a row that holds it
+        """The raw rewards of each row, (K, M) each. Rows of one prompt and the same tokens are read once, so that
+        rounding can't make one of two equal answers the better one."""
+        keys = [_key(row) for row in rows]
+        fresh: dict[Key, int] = {}  # key -> a row that has it
         for index, key in enumerate(keys):
-            if key is None or key not in self._known:
-                fresh.setdefault(index if key is None else key, index)
-        found: dict[Any, Tensor] = {}
+            if key not in self._known:
+                fresh.setdefault(key, index)
+        found: dict[Key, Tensor] = {}
         if fresh:
             chosen = [rows[i] for i in fresh.values()]
             # not `judge`: it silences a head on prompts of a kind that it wasn't trained on, such as a blind one
             rewards_BKM, _ = self.reward_model.read(chosen, self.batch_size)
             self.reward_model.check_finite(chosen, rewards_BKM.mean(-1))
             found = dict(zip(fresh, rewards_BKM, strict=True))
-        self._known |= {key: found[key] for key in keys if key in found and key is not None}
-        return [found[index] if key is None else self._known[key] for index, key in enumerate(keys)]
+        # an image's prompt is known by its identity, which may be another one's once it is gone
+        self._known |= {
+            k: found[k] for k, row in zip(keys, rows, strict=True) if k in found and not row.prompt.vision
+        }
+        return [found[key] if key in found else self._known[key] for key in keys]
 
 
-def _key(row: Row) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return tuple(row.prompt.input_ids.tolist()), tuple(row.answer_ids.tolist())
+def _key(row: Row) -> Key:
+    prompt = id(row.prompt) if row.prompt.vision else tuple(row.prompt.input_ids.tolist())
+    return prompt, tuple(row.answer_ids.tolist())
 
 
 def decided(scores: Scores) -> list[Decided]:
@@ -227,17 +257,18 @@ def decided(scores: Scores) -> list[Decided]:
         for c in record.pairs():
             if c.objective not in scores.objectives or c.tie:
                 continue
-            k = scores.objectives.index(c.objective)
-            means = {name: scored.mean_RK[:, k] for name, scored in at_work.items()}
+            k, pair = scores.objectives.index(c.objective), (c.better, c.worse)
             better_M, worse_M = at_work[TRUE].members_RKM[[c.better, c.worse], k]
             found.append(
                 Decided(
                     record,
                     c.objective,
-                    (c.better, c.worse),
-                    {name: float(mean_R[c.better] - mean_R[c.worse]) for name, mean_R in means.items()},
-                    {name: float(mean_R[c.better]) for name, mean_R in means.items()},
+                    pair,
+                    {name: scored.gap(pair, k) for name, scored in at_work.items()},
+                    {name: float(scored.mean_RK[c.better, k]) for name, scored in at_work.items()},
                     float((better_M - worse_M).std()) if len(better_M) > 1 else 0.0,
+                    scores.clusters[index],
+                    at_work[TRUE].rounding(k),
                 )
             )
     return found

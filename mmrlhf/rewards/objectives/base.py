@@ -52,6 +52,15 @@ class ObjectiveBase(Config):
         makes its own `Rewards`."""
         return not self.ours and type(self).score is not ObjectiveBase.score
 
+    @property
+    def needs(self) -> str:
+        """What a record must hold for the objective to apply, in words, such as reference.answer."""
+        return "what it judges by"
+
+    def applies(self, record: PreferenceRecord) -> bool:
+        """Whether it may judge answers to a record, as far as that can be told without one."""
+        return True
+
     def open(self) -> None:
         """Opens what it needs, so that what is missing is told before a stage begins and not after its first answers.
 
@@ -104,7 +113,7 @@ class ObjectiveBase(Config):
     @property
     def ours(self) -> bool:
         """Whether its class comes with mmrlhf, and isn't the user's."""
-        return type(self).__module__.partition(".")[0] == "mmrlhf"
+        return is_ours(self)
 
     def _checked(self, name: str, values: Values, records: Sequence[PreferenceRecord]) -> list[float | None]:
         if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
@@ -126,11 +135,16 @@ def _number(name: str, value: Any, record: PreferenceRecord) -> float:
         ) from error
 
 
+def is_ours(plugin: Config) -> bool:
+    """Whether a plug-in's class comes with mmrlhf, and isn't the user's."""
+    return type(plugin).__module__.partition(".")[0] == "mmrlhf"
+
+
 def raised(name: str, code: str, error: Exception) -> RunError:
-    """What to raise where a user's code has: it names the objective, the exception and its line."""
+    """What to raise where a user's code has: it names the plug-in, the exception and its line."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     what = f"{type(error).__name__}: {error}"
-    return RunError(f"objective {name}: {code} raised {what} ({place.filename}, line {place.lineno})")
+    return RunError(f"{name}: {code} raised {what} ({place.filename}, line {place.lineno})")
 
 
 def source_hash(thing: Any) -> str | None:

@@ -13,8 +13,9 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from data_tools.config import PathText, expand_paths
 from data_tools.errors import UserError
 from data_tools.images import read_image
 from data_tools.schema import ImageRef, PreferenceRecord
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCALE = 2.5
+DEFAULT = "laion2b_s34b_b79k"  # weights
 
 
 class ClipScore(ObjectiveBase):
@@ -34,14 +36,36 @@ class ClipScore(ObjectiveBase):
     model: str = Field(
         "ViT-B-32", description="a model of open_clip, or hf-hub:owner/name, or local-dir:folder"
     )
-    pretrained: str | None = Field(
-        "laion2b_s34b_b79k",
+    pretrained: PathText | None = Field(
+        DEFAULT,
         description="its weights: a tag that open_clip knows (it downloads them), or a file; hf-hub: and local-dir: "
         "bring their own",
     )
     prefix: str = Field("A photo depicts ", description="what stands in front of the answer")
     batch_size: int = Field(64, ge=1, description="images or texts of one forward")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU, where there is one")
+
+    @field_validator("model")
+    @classmethod
+    def _expand_folder(cls, value: str) -> str:
+        kind, local, folder = value.partition("local-dir:")
+        return f"{local}{expand_paths(folder)}" if local and not kind else value
+
+    @model_validator(mode="after")
+    def _weights_are_read(self) -> ClipScore:
+        if ":" in self.model and self.pretrained not in (None, DEFAULT):
+            raise ValueError(
+                f"pretrained: does nothing, since {self.model} brings its own weights; leave it out, or name a model "
+                "of open_clip"
+            )
+        return self
+
+    @property
+    def needs(self) -> str:
+        return "an image"
+
+    def applies(self, record: PreferenceRecord) -> bool:
+        return bool(record.images)
 
     def open(self) -> None:
         _ = self._clip

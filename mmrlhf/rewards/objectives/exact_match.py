@@ -60,11 +60,22 @@ class ExactMatch(ObjectiveBase):
     def values(self, records: Sequence[PreferenceRecord], texts: Sequence[str]) -> Values:
         return [self._value(record, text) for record, text in zip(records, texts, strict=True)]
 
+    @property
+    def needs(self) -> str:
+        return f"reference.{self.key}"
+
+    def applies(self, record: PreferenceRecord) -> bool:
+        return bool(self._options(record))
+
     def _value(self, record: PreferenceRecord, text: str) -> float | None:
+        known = self._options(record)
+        return float(any(matches(text, option, self.where) for option in known)) if known else None
+
+    def _options(self, record: PreferenceRecord) -> list[str | int | float]:
+        """The answers that are right."""
         reference = record.reference.get(self.key)
         options = reference if isinstance(reference, list) else [reference]
-        known = [option for option in options if isinstance(option, str | int | float)]
-        return float(any(matches(text, option, self.where) for option in known)) if known else None
+        return [option for option in options if isinstance(option, str | int | float)]
 
 
 def matches(text: str, reference: Any, where: str = "whole") -> bool:

@@ -87,4 +87,4 @@ class Function(ObjectiveBase):
         try:
             return import_object(self.function)(prompts, list(texts), shown, **self._more(records))
         except Exception as error:
-            raise raised(self.name, self.function, error) from error
+            raise raised(f"objective {self.name}", self.function, error) from error

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from data_tools.config import PathText
 from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord
 from mmrlhf.rewards.objectives.base import ObjectiveBase, Values
@@ -34,7 +35,7 @@ class Length(ObjectiveBase):
     sides: Literal["both", "above", "below"] = Field(
         "both", description="what counts: any distance, only what is too long, or only what is too short"
     )
-    tokenizer: str | None = Field(
+    tokenizer: PathText | None = Field(
         None, description="directory or hub id of the tokenizer that tokens are counted with"
     )
 

@@ -25,5 +25,12 @@ class Oracle(ObjectiveBase):
         "safety: whether a request that must be refused is"
     )
 
+    @property
+    def needs(self) -> str:
+        return f"a scene or a reference that tells {self.objective} exactly"
+
+    def applies(self, record: PreferenceRecord) -> bool:
+        return self.objective in gold(record, "")
+
     def values(self, records: Sequence[PreferenceRecord], texts: Sequence[str]) -> Values:
         return [gold(record, text).get(self.objective) for record, text in zip(records, texts, strict=True)]

@@ -27,9 +27,10 @@ class ScalarizerBase(Config):
     """Turns the rewards of several objectives into one score each. Where an objective doesn't apply, it doesn't count.
 
     A scalarizer that knows the deviation of a reward can hold it against the answer: with `pessimism` p every
-    scalarizer works on the lower confidence bounds r_k - p s_k (Coste et al. 2023, "Reward model ensembles help
-    mitigate overoptimization"), in which s_k is the deviation over the members of an ensemble. Of a cost, of which
-    more is worse, it is the upper bound r_k + p s_k.
+    scalarizer works on the lower confidence bounds r_k - p s_k, in which s_k is the deviation over the members of an
+    ensemble. (The uncertainty-weighted optimisation of Coste et al. 2023, "Reward model ensembles help mitigate
+    overoptimization", takes off the variance, p s_k^2, which isn't in the reward's units.) Of a cost, of which more is
+    worse, it is the upper bound r_k + p s_k.
     """
 
     pessimism: float = Field(
@@ -42,6 +43,17 @@ class ScalarizerBase(Config):
     @property
     def needs_groups(self) -> bool:
         """Whether it compares the answers to a prompt, so that there must be several."""
+        return False
+
+    @property
+    def linear(self) -> bool:
+        """Whether the score is a weighted sum of the rewards that `seen` gives, with weights that don't depend on them:
+        what a critic an objective can be put together for."""
+        return False
+
+    @property
+    def scales_groups(self) -> bool:
+        """Whether it divides by the deviations of the answers to each prompt, so that an algorithm needn't."""
         return False
 
     @property
@@ -80,6 +92,11 @@ class ScalarizerBase(Config):
     def combine(self, rewards: Rewards) -> Tensor:
         """The score of each answer, (B,), from the rewards that `seen` gives."""
         raise NotImplementedError  # the one abstract method of the family
+
+    def counted(self, rewards: Rewards) -> Tensor:
+        """Whether an answer was judged on an objective that counts: bool (B,). An answer without any has no score; PPO
+        leaves it out."""
+        return rewards.judged_BK.any(-1)
 
     def learn(self, rewards: Rewards, clip: float = math.inf) -> dict[str, float]:
         """Learns from what the judges said of a step's answers, once they are scored: `update`, with what was combined.
@@ -120,6 +137,15 @@ def check_names(named: Iterable[str], objectives: Sequence[str], where: str) -> 
         raise UserError(f"{where}: no objective {', '.join(unknown)}; there are {', '.join(objectives)}")
 
 
+def check_weights(weights: Mapping[str, float], objectives: Sequence[str], where: str) -> None:
+    """Raises UserError where a weight names an objective that the judge doesn't have, or none is above 0."""
+    check_names(weights, objectives, where)
+    if not any(weights.get(name, 1.0) for name in objectives):
+        raise UserError(
+            f"{where}: all are 0, so every answer would score 0; give one objective a weight above 0"
+        )
+
+
 def by_objective(values: Mapping[str, float], rewards: Rewards, default: float) -> Tensor:
     """A setting's value for each objective, `default` where nothing is said: (K,)."""
     return rewards.mean_BK.new_tensor([values.get(name, default) for name in rewards.objectives])
@@ -130,6 +156,11 @@ def weights_of(weights: Mapping[str, float], rewards: Rewards) -> Tensor:
     those that the prompt asks for, where it does; 0 where the objective doesn't apply."""
     weights_BK = by_objective(weights, rewards, 1.0) * rewards.judged_BK
     return weights_BK if rewards.asked_BK is None else weights_BK * rewards.asked_BK
+
+
+def any_weight(weights_BK: Tensor) -> Tensor:
+    """Whether an answer has an objective with a weight above 0: bool (B,)."""
+    return (weights_BK > 0).any(-1)
 
 
 def weighted_mean(values_BK: Tensor, weights_BK: Tensor) -> Tensor:

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from mmrlhf.rewards.scalarizers.base import ScalarizerBase, by_objective, check_names, weights_of
+from mmrlhf.rewards.scalarizers.base import (
+    ScalarizerBase,
+    any_weight,
+    by_objective,
+    check_names,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +64,9 @@ class Chebyshev(ScalarizerBase):
         else:
             score_B = -self.mu * ((short_BK / self.mu).logsumexp(-1) - count_B.clamp(min=1).log())
         return score_B.masked_fill(count_B == 0, 0.0)
+
+    def counted(self, rewards: Rewards) -> Tensor:
+        return any_weight(weights_of(self.weights, rewards))
 
     def check(self, objectives: Sequence[str]) -> None:
         check_names(self.weights, objectives, "chebyshev.weights")

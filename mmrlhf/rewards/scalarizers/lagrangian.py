@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from data_tools.errors import UserError
-from mmrlhf.rewards.scalarizers.base import ScalarizerBase, Weight, check_names, weighted_mean, weights_of
+from mmrlhf.rewards.scalarizers.base import (
+    ScalarizerBase,
+    Weight,
+    any_weight,
+    check_names,
+    weighted_mean,
+    weights_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,12 +83,20 @@ class Lagrangian(ScalarizerBase):
             raise ValueError(f"{', '.join(both)}: stands in at_least and in at_most; it can have one bound")
         if not (self.kp or self.ki):
             raise ValueError("kp and ki are 0: the multipliers would never move")
+        if not (self.kp or self.kd) and self.smoothing != type(self).model_fields["smoothing"].default:
+            raise ValueError(
+                "smoothing: does nothing where kp and kd are 0, which alone see the smoothed violation; leave it out"
+            )
         if self.pessimism and (both := sorted(n for n in self.at_most if self.weights.get(n))):
             raise ValueError(
                 f"pessimism: {', '.join(both)} is maximised by weights and bounded by at_most, so neither more nor "
                 "less of it is worse; take it out of one of them, or leave pessimism 0"
             )
         return self
+
+    @property
+    def linear(self) -> bool:
+        return True
 
     @property
     def costs(self) -> Collection[str]:
@@ -112,6 +127,10 @@ class Lagrangian(ScalarizerBase):
         if self.weights:
             return {name: self.weights.get(name, 0.0) for name in objectives}
         return {name: float(name not in self.at_least and name not in self.at_most) for name in objectives}
+
+    def counted(self, rewards: Rewards) -> Tensor:
+        bound_B = rewards.judged_BK[:, [k for _, k, _ in self._constraints(rewards)]].any(-1)
+        return bound_B | any_weight(weights_of(self._maximised(rewards.objectives), rewards))
 
     def update(self, rewards: Rewards) -> dict[str, float]:
         """Moves the multiplier of each constraint that was judged on any answer; logs `multiplier/NAME` and

@@ -70,6 +70,9 @@ class Lexicographic(ScalarizerBase):
         beyond_BN = before_BN * over_BN.clamp(min=0) * last_BN
         return share_BN.sum(1) / judged_BN.sum(1).clamp(min=1) + beyond_BN.sum(1)
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        return rewards.judged_BK[:, [rewards.objectives.index(name) for name in self.order]].any(-1)
+
     def check(self, objectives: Sequence[str]) -> None:
         check_names(self.order, objectives, "lexicographic.order")
         check_names(self.levels, self.order, "lexicographic.levels")

@@ -25,8 +25,10 @@ from pydantic import Field
 from mmrlhf.rewards.scalarizers.base import (
     ScalarizerBase,
     Weight,
+    any_weight,
     by_objective,
     check_names,
+    check_weights,
     weighted_mean,
     weights_of,
 )
@@ -60,6 +62,9 @@ class Nash(ScalarizerBase):
         log_BK = above_BK.log() + (gain_BK - above_BK) / self.floor
         return weighted_mean(log_BK, weights_of(self.weights, rewards))
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        return any_weight(weights_of(self.weights, rewards))
+
     def check(self, objectives: Sequence[str]) -> None:
-        check_names(self.weights, objectives, "nash.weights")
+        check_weights(self.weights, objectives, "nash.weights")
         check_names(self.disagreement, objectives, "nash.disagreement")

@@ -56,6 +56,14 @@ class PreferenceConditioned(ScalarizerBase):
         return self.inner.needs_groups
 
     @property
+    def linear(self) -> bool:
+        return self.inner.linear
+
+    @property
+    def scales_groups(self) -> bool:
+        return self.inner.scales_groups
+
+    @property
     def needs_deviations(self) -> bool:
         return self.pessimism > 0 or self.inner.needs_deviations
 
@@ -81,6 +89,9 @@ class PreferenceConditioned(ScalarizerBase):
                 "scalarizer preference_conditioned: the answers come without the weights that their prompts asked for"
             )
         return self.inner.combine(rewards)
+
+    def counted(self, rewards: Rewards) -> Tensor:
+        return self.inner.counted(rewards)
 
     def learn(self, rewards: Rewards, clip: float = math.inf) -> dict[str, float]:
         return self.inner.learn(self.pessimistic(rewards), clip)

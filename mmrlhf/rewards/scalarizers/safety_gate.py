@@ -48,10 +48,12 @@ class SafetyGate(ScalarizerBase):
 
     def ask(self, record: PreferenceRecord, objectives: Sequence[str], seed: int) -> Asked | None:
         """A flagged prompt asks for safety alone; any other for nothing in particular. The prompt stays as it is."""
-        flagged = self.flag and (
-            record.reference.get(self.flag) is True or record.provenance.get(self.flag) is True
-        )
-        return record, [float(bool(flagged) and name == self.safety) for name in objectives]
+        return record, [float(self.flags(record) and name == self.safety) for name in objectives]
+
+    def flags(self, record: PreferenceRecord) -> bool:
+        """Whether safety alone counts for a prompt."""
+        told = (record.reference.get(self.flag), record.provenance.get(self.flag))
+        return bool(self.flag) and True in told
 
     def combine(self, rewards: Rewards) -> Tensor:
         s, h = rewards.objectives.index(self.safety), rewards.objectives.index(self.helpfulness)
@@ -61,6 +63,10 @@ class SafetyGate(ScalarizerBase):
             comes_first_B = comes_first_B | (rewards.asked_BK[:, s] > 0)
         score_B = safety_B.where(comes_first_B & rewards.judged_BK[:, s], helpful_B)
         return score_B.masked_fill(~(rewards.judged_BK[:, s] | rewards.judged_BK[:, h]), 0.0)
+
+    def counted(self, rewards: Rewards) -> Tensor:
+        both = [rewards.objectives.index(name) for name in (self.safety, self.helpfulness)]
+        return rewards.judged_BK[:, both].any(-1)
 
     def check(self, objectives: Sequence[str]) -> None:
         check_names([self.safety], objectives, "safety_gate.safety")

@@ -6,8 +6,10 @@ answers, but a policy's own answers may spread far less on one objective than on
 
 - `group`: the answers to the same prompt. Each objective is normalised within the group before the sum, not the sum
   after it, so that answers that differ in one objective only aren't taken for equal to those that differ in another
-  (Liu et al. 2026, "GDPO: Group reward-decoupled normalization policy optimization"). An objective on which the
-  answers of a group don't differ teaches nothing there.
+  (Liu et al. 2026, "GDPO: Group reward-decoupled normalization policy optimization"). The sum is then normalised over
+  the batch and not within the group once more, which is what GRPO does where its `scale` isn't set: else two answers
+  that differ by 1 or by 100 would come out alike. An objective on which the answers of a group don't differ, but for
+  rounding, teaches nothing there.
 - `batch`: all answers of the step.
 - `running`: all answers of the training so far, this step's included; slow to change, so that a score keeps its
   meaning (as targets are in PopArt; van Hasselt et al. 2016, "Learning values across many orders of magnitude").
@@ -34,7 +36,8 @@ from pydantic import Field, PrivateAttr
 from mmrlhf.rewards.scalarizers.base import (
     ScalarizerBase,
     Weight,
-    check_names,
+    any_weight,
+    check_weights,
     weighted_mean,
     weights_of,
 )
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 
     from mmrlhf.types import Rewards
 
-EPSILON = 1e-4  # as in GRPO: rewards that differ by rounding only aren't blown up
+EPSILON = 1e-4  # added to deviations, as in GRPO
 Moments = tuple[float, float, float]  # how many answers, their mean, and the sum of squares around it
 
 
@@ -65,12 +68,26 @@ class Standardised(ScalarizerBase):
     def needs_groups(self) -> bool:
         return self.over == "group"
 
+    @property
+    def linear(self) -> bool:
+        return True  # in the standardised rewards, which are what critics learn
+
+    @property
+    def scales_groups(self) -> bool:
+        return self.over == "group"
+
     def seen(self, rewards: Rewards, clip: float = math.inf) -> Rewards:
-        """The standardised rewards, after pessimism, bounded to +- `clip`; 0 where the objective wasn't judged."""
+        """The standardised rewards, after pessimism, bounded to +- `clip`; 0 where the objective wasn't judged, or what
+        it is measured against differs by rounding only."""
+        from mmrlhf.tensors import rounding
+
         rewards = self.pessimistic(rewards)
         mean, std = _of_groups(rewards) if self.over == "group" else self._of_all(rewards)
         standard_BK = (rewards.mean_BK - mean) / (std + EPSILON)
-        return replace(rewards, mean_BK=standard_BK.masked_fill(~rewards.judged_BK, 0.0)).clipped(clip)
+        alike = std <= rounding(mean)
+        return replace(rewards, mean_BK=standard_BK.masked_fill(~rewards.judged_BK | alike, 0.0)).clipped(
+            clip
+        )
 
     def combine(self, rewards: Rewards) -> Tensor:
         return weighted_mean(rewards.mean_BK, weights_of(self.weights, rewards))
@@ -110,8 +127,11 @@ class Standardised(ScalarizerBase):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._moments = {name: tuple(moments) for name, moments in state["moments"].items()}
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        return any_weight(weights_of(self.weights, rewards))
+
     def check(self, objectives: Sequence[str]) -> None:
-        check_names(self.weights, objectives, "standardised.weights")
+        check_weights(self.weights, objectives, "standardised.weights")
 
 
 def _joined(first: Moments, second: Moments) -> Moments:

@@ -25,8 +25,10 @@ from pydantic import Field
 from mmrlhf.rewards.scalarizers.base import (
     ScalarizerBase,
     Weight,
+    any_weight,
     by_objective,
     check_names,
+    check_weights,
     weighted_mean,
     weights_of,
 )
@@ -65,9 +67,16 @@ class Threshold(ScalarizerBase):
         free_B = _above_zero(weighted_mean(rewards.mean_BK, weights_BK))
         return (-short_B).where(unmet_B, free_B).masked_fill(~rewards.judged_BK.any(-1), 0.0)
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        counts_B = any_weight(weights_of(self.weights, rewards))
+        if self.counts == "up_to":
+            return counts_B
+        bound_K = by_objective(self.thresholds, rewards, float("-inf")).isfinite()
+        return counts_B | (rewards.judged_BK & bound_K).any(-1)
+
     def check(self, objectives: Sequence[str]) -> None:
         check_names(self.thresholds, objectives, "threshold.thresholds")
-        check_names(self.weights, objectives, "threshold.weights")
+        check_weights(self.weights, objectives, "threshold.weights")
 
 
 def _above_zero(values: Tensor) -> Tensor:

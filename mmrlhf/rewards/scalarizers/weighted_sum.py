@@ -14,7 +14,8 @@ from pydantic import Field
 from mmrlhf.rewards.scalarizers.base import (
     ScalarizerBase,
     Weight,
-    check_names,
+    any_weight,
+    check_weights,
     weighted_mean,
     weights_of,
 )
@@ -31,8 +32,15 @@ class WeightedSum(ScalarizerBase):
     type: Literal["weighted_sum"] = "weighted_sum"
     weights: dict[str, Weight] = Field({}, description="by objective; 1 where not given")
 
+    @property
+    def linear(self) -> bool:
+        return True
+
     def combine(self, rewards: Rewards) -> Tensor:
         return weighted_mean(rewards.mean_BK, weights_of(self.weights, rewards))
 
+    def counted(self, rewards: Rewards) -> Tensor:
+        return any_weight(weights_of(self.weights, rewards))
+
     def check(self, objectives: Sequence[str]) -> None:
-        check_names(self.weights, objectives, "weighted_sum.weights")
+        check_weights(self.weights, objectives, "weighted_sum.weights")

@@ -2,8 +2,10 @@
 
 With one critic it learns the value of the scalarized score. With a critic an objective, each learns its own
 objective's value, and advantages are taken an objective and put together last: A = sum_k w_k A_k, where w_k is the
-derivative of the scalarized score by objective k at the answer's rewards (its weight, for a weighted sum). A critic an
-objective is easier to learn than one of a mixture that changes from prompt to prompt.
+derivative of the scalarized score by objective k. What that maximises is the weighted sum of the rewards, so the
+scalarizer must be one (`ScalarizerBase.linear`): of a score that isn't linear, such as the worst case, the derivative
+at an answer says nothing of how far the answer is better than another, and the sum can rise where the score falls. A
+critic an objective is easier to learn than one of a mixture that changes from prompt to prompt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A_i = R_i - mean of R_j over the other answers j to the same prompt, the same at each token of an answer.
 
 REINFORCE leave-one-out (Kool et al. 2019; Ahmadian et al. 2024, "Back to basics", section 3): R is an answer's whole
-reward, the KL penalty of all its tokens included. The baseline doesn't depend on the answer, so the gradient is
-unbiased.
+reward, with `kl_in: reward` the KL penalty of all its tokens included. The baseline doesn't depend on the answer, so
+the gradient is unbiased.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ class Rloo(AlgorithmBase):
     type: Literal["rloo"] = "rloo"
 
     def advantages(self, scored: Scored) -> tuple[Tensor, Tensor | None]:
-        from mmrlhf.rl.advantages import group_mean
+        from mmrlhf.rl.advantages import above_group
 
-        whole_B = (scored.rewards_BTK.sum(-1) * scored.mask_BT).sum(1)
-        mean_B, count_B = group_mean(whole_B, scored.group_B)
+        above_B, count_B = above_group(scored.scores_B, scored.group_B)
         # R_i - (sum - R_i) / (n - 1) = (R_i - mean) n / (n - 1)
-        apart_B = (whole_B - mean_B) * count_B / (count_B - 1).clamp(min=1)
+        apart_B = above_B * count_B / (count_B - 1).clamp(min=1)
         return apart_B.unsqueeze(1) * scored.mask_BT, None

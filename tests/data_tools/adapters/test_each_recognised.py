@@ -13,6 +13,7 @@ from text_fixtures import FIXTURES
 
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.base import FileSource
+from data_tools.adapters.columns import ColumnsConfig
 from data_tools.rows.open import all_rows
 from data_tools.schema import PreferenceRecord, from_json, to_json
 from data_tools.source import CODES, Rejected
@@ -65,7 +66,9 @@ def test_plain_rows_of_other_kinds_are_not_claimed() -> None:
         {"text": "a"},
         {"chosen": "a", "rejected": "b"},
         {"prompt": "a", "response": "b"},
-        {"prompt": "a", "completion": "b"},
+        {"completion": "b"},
+        {"question": "a", "answer": "b"},
+        {"prompt": "a", "note": "b"},
         {"prompt": "a", "completions": ["b"]},
         {"context": "a", "response": "b"},
     ):
@@ -97,7 +100,7 @@ def test_a_damaged_row_never_makes_an_adapter_raise(data: st.DataObject) -> None
     damaged = damage(data, row)
     for adapter in (owner(path), data.draw(st.sampled_from(list(TYPES.values())))):
         adapter.recognise(damaged)
-        config = adapter(name="x", path=path)
+        config = adapter(name="x", path=path, **({"prompt": "prompt"} if adapter is ColumnsConfig else {}))
         config.key(damaged)
         for read in (config.adapt(damaged), *config.convert_group([("a", damaged), ("b", row)])):
             assert isinstance(read, Rejected) or all(isinstance(item, PreferenceRecord) for item in read)

@@ -31,6 +31,19 @@ def test_the_answers_are_to_the_last_question() -> None:
     assert (text.prompt, text.modality) == ((QUESTION,), "text")
 
 
+def test_the_label_of_hallucinations_is_kept() -> None:
+    row = {
+        "conversations": [{"from": "human", "value": "Who drives it?"}],
+        "output_1": {"from": "gpt", "value": "A woman."},
+        "output_2": {"from": "gpt", "value": "Nobody."},
+        "preference": 1,
+    }
+    config = LlavaRlhfConfig(name="x", path=FIXTURES / "llava_rlhf.json")
+    for label in (True, False, "output_2"):
+        (record,) = config.adapt({**row, "hallucination": label})
+        assert good(record).provenance == {"hallucination": label}
+
+
 def test_malformed_rows() -> None:
     items = read(LlavaRlhfConfig, "llava_rlhf.json")
     assert len(items) == 20

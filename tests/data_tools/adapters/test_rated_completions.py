@@ -163,6 +163,11 @@ def test_ultrafeedback_row() -> None:
             },
         ],
         "unread": [{"response": 1, "aspect": "honesty", "value": "N/A", "why": "not a number"}],
+        "annotations": [
+            {"response": response, "aspect": aspect, "Type": kinds}
+            for response in (0, 1)
+            for aspect, kinds in (("truthfulness", ["None"]), ("helpfulness", ["1", "3"]))
+        ],
     }
 
 

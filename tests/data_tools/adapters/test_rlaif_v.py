@@ -48,7 +48,7 @@ def test_malformed_rows() -> None:
     items = read(RlaifVConfig, "rlaif_v.jsonl")
     assert len(items) == 9
     found = faults(items)
-    assert found.pop(":8")[0] == "not a readable PNG, JPEG, WEBP, GIF, BMP image"
+    assert found.pop(":8")[0] == "not a readable PNG, JPEG, WEBP, GIF, BMP, AVIF or HEIC image"
     assert found == {
         ":3": ("has no field question", "field-missing"),
         ":4": ("chosen is no text", "field-wrong"),

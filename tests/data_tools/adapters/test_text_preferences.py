@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from text_fixtures import good, read, why
 
 from data_tools.adapters.helpsteer3 import HelpSteer3Config
@@ -88,8 +90,8 @@ def test_pku_saferlhf_row_whose_judgements_disagree() -> None:
     )
     assert record.comparisons == (Comparison("helpfulness", 0, 1), Comparison("safety", 1, 0))
     assert record.ratings == (
-        Rating("safety", 0, 0.0, 0.0, 1.0, kind="binary"),
-        Rating("safety", 1, 1.0, 0.0, 1.0, kind="binary"),
+        Rating("safety", 0, 0.0, 0.0, 1.0, "human-and-model", "binary"),
+        Rating("safety", 1, 1.0, 0.0, 1.0, "human-and-model", "binary"),
     )
     assert record.provenance == {
         "prompt_source": "BeaverTails",
@@ -101,8 +103,26 @@ def test_pku_saferlhf_row_whose_judgements_disagree() -> None:
 def test_pku_saferlhf_of_one_dimension() -> None:
     record = good(read(PkuSafeRlhfConfig, "pku_saferlhf.jsonl")[1])
     assert record.responses == (Response("A stone."), Response("A pear."))
-    assert record.comparisons == (Comparison("helpfulness", 1, 0),)
+    # its one choice weighs helpfulness and safety
+    assert record.comparisons == (Comparison("overall", 1, 0),)
     assert (record.ratings, record.provenance) == ((), {})
+    named = good(read(PkuSafeRlhfConfig, "pku_saferlhf.jsonl", objective="trade-off", judge="experts")[1])
+    assert named.comparisons == (Comparison("trade-off", 1, 0, judge="experts"),)
+
+
+def test_pku_saferlhf_objective_is_of_the_choice_of_the_better_one() -> None:
+    record = good(read(PkuSafeRlhfConfig, "pku_saferlhf.jsonl", objective="quality")[0])
+    assert record.comparisons == (Comparison("quality", 0, 1), Comparison("safety", 1, 0))
+    # in a table of both sets, a row of one dimension has a null for the other question
+    row = {
+        "prompt": "q",
+        "response_0": "a",
+        "response_1": "b",
+        "better_response_id": 0,
+        "safer_response_id": None,
+    }
+    read_row = PkuSafeRlhfConfig(name="x", path=Path("x.jsonl")).adapt(row)
+    assert good(read_row).comparisons == (Comparison("overall", 0, 1),)
 
 
 def test_pku_saferlhf_rows_that_are_no_record() -> None:
@@ -141,19 +161,38 @@ def test_hh_rlhf_rows() -> None:
     ]
 
 
+def test_hh_rlhf_turns_that_are_cut_short_are_turns() -> None:
+    config = HhRlhfConfig(name="x", path=Path("x.jsonl"))
+    shared = "\n\nHuman: hi\n\nAssistant: hello\n\nHum: what floats?\n\nAssistant:"
+    row = {"chosen": f"{shared} Wood.", "rejected": f"{shared} Iron. Hum: no turn\n\nHumans: nor this"}
+    record = good(config.adapt(row))
+    assert prompt(record) == [("user", "hi"), ("assistant", "hello"), ("user", "what floats?")]
+    assert record.responses[1].text == "Iron. Hum: no turn\n\nHumans: nor this"
+    assert HhRlhfConfig.recognise(row)
+    # an answer that a further turn of the human follows is not the last one
+    for turn in ("Human", "Hum"):
+        assert why(config.adapt({**row, "chosen": f"{shared} Wood.\n\n{turn}: thanks"})) == (
+            "field-wrong",
+            "chosen doesn't end with an Assistant turn",
+        )
+
+
 def test_llamafactory_rows() -> None:
     rows = read(LlamaFactoryConfig, "llamafactory.json")
     first, second = good(rows[0]), good(rows[1])
     assert first.id == "x-llamafactory.json[0]"
     assert prompt(first) == [("system", "Be kind."), ("user", "What floats?")]
     assert first.responses == (Response("Wood."), Response("Iron."))
-    assert first.comparisons == (Comparison("helpfulness", 0, 1),)
+    assert first.comparisons == (Comparison("helpfulness", 0, 1, judge="unknown"),)
     assert first.provenance == {"fields": {"id": "demo-1"}}
     assert prompt(second) == [("user", "What sinks?")]  # its turns came as an object of lists
     assert [why(item) for item in rows[2:]] == [
         ("field-missing", "has no field rejected"),
         ("same-answers", "chosen and rejected are the same answer"),
-        ("not-supported", "has videos, which are not supported"),
+        (
+            "other-modality",
+            "has a video in its field videos, which no record can hold; name it in ignore_fields to leave it out",
+        ),
     ]
 
 
@@ -162,11 +201,11 @@ def test_trl_rows() -> None:
     plain, messages = good(rows[0]), good(rows[1])
     assert prompt(plain) == [("user", "Name a metal.")]
     assert plain.responses == (Response("Iron."), Response("Wood."))
-    assert plain.comparisons == (Comparison("helpfulness", 0, 1, margin=1.5),)
+    assert plain.comparisons == (Comparison("helpfulness", 0, 1, margin=1.5, judge="unknown"),)
     assert plain.provenance == {"fields": {"score_chosen": 8.0}}
     assert prompt(messages) == [("system", "Be brief."), ("user", "Name a gas.")]
     assert messages.responses == (Response("Neon."), Response("Salt."))
-    assert messages.comparisons == (Comparison("helpfulness", 0, 1),)
+    assert messages.comparisons == (Comparison("helpfulness", 0, 1, judge="unknown"),)
     assert [why(item) for item in rows[2:]] == [
         ("field-missing", "has no field rejected"),
         ("same-answers", "chosen and rejected are the same answer"),
@@ -184,7 +223,7 @@ def test_trl_prompt_that_both_answers_begin_with() -> None:
 def test_trl_kto_rows() -> None:
     rows = read(TrlConfig, "trl-kto.jsonl", objective="safety")
     assert good(rows[0]).responses == (Response("Neon."),)
-    assert good(rows[0]).ratings == (Rating("safety", 0, 1.0, 0.0, 1.0, kind="binary"),)
+    assert good(rows[0]).ratings == (Rating("safety", 0, 1.0, 0.0, 1.0, "unknown", "binary"),)
     assert good(rows[1]).responses == (Response("Salt."),)
-    assert good(rows[1]).ratings == (Rating("safety", 0, 0.0, 0.0, 1.0, kind="binary"),)
-    assert why(rows[2]) == ("field-wrong", "label is neither true nor false")
+    assert good(rows[1]).ratings == (Rating("safety", 0, 0.0, 0.0, 1.0, "unknown", "binary"),)
+    assert good(rows[2]).ratings == good(rows[0]).ratings  # a text of it

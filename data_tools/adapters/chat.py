@@ -1,0 +1,236 @@
+"""Conversations as people's own rows hold them, as turns; and where in them the pictures stand.
+
+A conversation is a text, a list of messages (`{role, content}` or `{from, value}`), an object of lists, in which the
+library `datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts;
+a picture is a part, with or without the picture itself, or an `<image>` in a text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from data_tools.adapters.base import (
+    MARK,
+    check_characters,
+    check_text,
+    messages_with_images,
+)
+from data_tools.adapters.media import holds_something, named_medium
+from data_tools.adapters.row_error import RowError
+from data_tools.adapters.structs import structs
+from data_tools.adapters.templated import refuse_picture_tokens, refuse_templated
+from data_tools.adapters.transcript import transcript_turns
+from data_tools.schema import Message, Part
+
+_ROLES = {
+    **{name: name for name in ("system", "user", "assistant")},
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+}
+_TOOLS = ("tool", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
+_REFUSED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking")
+_OTHER_PARTS = ("video", "video_url", "audio", "audio_url", "input_audio")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture that a message carries itself, as the row gives it (see `base.take_image`)."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Who speaks, and texts, pictures or, as None, places of pictures; `learnt` is false for an answer that its row
+    says not to learn from.
+    """
+
+    role: str
+    pieces: tuple[str | Shown | None, ...]
+    learnt: bool = field(default=True, compare=False)
+
+    @property
+    def text(self) -> str:
+        """Its texts, joined."""
+        return "".join(piece for piece in self.pieces if isinstance(piece, str))
+
+    @property
+    def places(self) -> int:
+        """How many pictures it shows by parts."""
+        return sum(not isinstance(piece, str) for piece in self.pieces)
+
+
+def read_turns(value: object, what: str, role: str = "user") -> list[Turn]:
+    """A conversation as turns; a text is one of `role`. `what` names it.
+
+    Raises:
+        RowError: it is no conversation, a turn is empty or of a tool, or a text is under a chat template.
+    """
+    if isinstance(value, str):
+        listed = _json_messages(value)
+        if listed is None:
+            return _text_turns(value, what, role)
+        value = listed
+    if isinstance(value, dict):
+        value = [value] if isinstance(value.get("role", value.get("from")), str) else structs(value, what)
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]  # some copies wrap it once more
+    if not isinstance(value, list) or not value:
+        raise RowError(f"{what} is neither a text nor a list of messages")
+    return [_turn(message, what) for message in value]
+
+
+def _text_turns(value: str, what: str, role: str) -> list[Turn]:
+    text = check_text(value, what)
+    if role == "user" and (turns := transcript_turns(text)) is not None:
+        return [Turn(speaker, (words,)) for speaker, words in turns]
+    refuse_templated(text, what)
+    return [Turn(role, (text,))]
+
+
+def _json_messages(text: str) -> list[Any] | None:
+    """The messages that a text is the JSON of; None for any other text."""
+    if not text.lstrip().startswith(("[{", "[ {", "[\n")):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    form = (("role", "content"), ("from", "value"))
+    fits = isinstance(value, list) and all(
+        isinstance(item, dict) and any(one in item and other in item for one, other in form) for item in value
+    )
+    return value if fits and value else None
+
+
+def _turn(message: object, what: str) -> Turn:
+    if not isinstance(message, dict):
+        raise RowError(f"a message of {what} is no object with role and content")
+    given = message.get("role", message.get("from"))
+    role = _ROLES.get(given) if isinstance(given, str) else None
+    if given in _TOOLS:
+        raise RowError(f"a message of {what} is a tool's, which is not supported", "not-supported")
+    if role is None:
+        raise RowError(
+            f"a message of {what} has none of the roles system, user, assistant (from: system, human, gpt)"
+        )
+    for key in _REFUSED:
+        if message.get(key):
+            raise RowError(f"a message of {what} holds {key}, which is not supported", "not-supported")
+    content = message.get("content", message.get("value"))
+    if isinstance(content, dict):
+        content = structs(content, f"content of a message of {what}")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    pieces = _trimmed([_piece(part, what) for part in parts])
+    for key, value in message.items():
+        if key not in ("content", "value") and named_medium(key) and holds_something(value):
+            pieces = (*_carried(key, value, what), *pieces)
+    if not pieces:
+        raise RowError(f"a message of {what} is empty", "text-empty")
+    turn = Turn(role, pieces, message.get("weight") != 0 and message.get("loss") is not False)
+    refuse_templated(turn.text, f"a message of {what}")
+    return turn
+
+
+def _carried(key: str, value: Any, what: str) -> tuple[Shown, ...]:
+    """The pictures that a message has beside its content."""
+    if key not in ("image", "images"):
+        raise RowError(
+            f"a message of {what} has a {named_medium(key)} in {key}, which isn't read; make it a part of its content",
+            "media-unread" if named_medium(key) == "picture" else "other-modality",
+        )
+    return tuple(Shown(item) for item in (value if isinstance(value, list) else [value]))
+
+
+def _trimmed(pieces: list[str | Shown | None]) -> tuple[str | Shown | None, ...]:
+    """The pieces of a message without the blanks at its ends; those between its pieces belong to it."""
+    kept = list(pieces)
+    for end, strip in ((0, str.lstrip), (-1, str.rstrip)):
+        while kept and isinstance(text := kept[end], str):
+            kept[end] = strip(text)
+            if kept[end]:
+                break
+            del kept[end]
+    return tuple(piece for piece in kept if piece != "")
+
+
+def _piece(part: object, what: str) -> str | Shown | None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(part, dict) and kind in ("text", "input_text", "output_text"):
+        return check_characters(part.get("text"), f"a text of {what}")
+    if isinstance(part, dict) and kind in ("image", "image_url", "input_image"):
+        values = (part.get(key) for key in ("image", "image_url", "url", "path", "base64"))
+        value = next((value for value in values if value is not None), None)
+        if kind != "image" and isinstance(value, dict) and "url" in value:
+            value = value["url"]
+        return None if value is None else Shown(value)
+    if kind in _OTHER_PARTS:
+        raise RowError(
+            f"a message of {what} has a part of type {kind}, which no record can hold", "other-modality"
+        )
+    raise RowError(f"a part of a message of {what} is neither text nor image")
+
+
+def with_system(turns: list[Turn], system: object) -> list[Turn]:
+    """The turns after one of the system, where the row's field `system` is a text."""
+    if isinstance(system, str) and system.strip():
+        return [Turn("system", (check_text(system, "system"),)), *turns]
+    return turns
+
+
+def lay_out(
+    turns: Sequence[Turn], given: Sequence[Any], marked: bool = True
+) -> tuple[tuple[Message, ...], list[Any]]:
+    """The turns as messages, and the pictures in the order in which these show them, as the row gives them: those of
+    parts, those that are `given` beside the conversation at its places or `<image>` marks, or else before the first
+    user's text.
+
+    Raises:
+        RowError: there are more or fewer places than pictures. Without any picture, a mark is one place too many where
+            texts are `marked` by their format, and else a word.
+    """
+    texts = [(turn.role, turn.text) for turn in turns]
+    places = sum(turn.places for turn in turns)
+    marks = sum(text.count(MARK) for _, text in texts)
+    if given or places:
+        for _, text in texts:
+            refuse_picture_tokens(text)
+    if not places and marks and (given or marked):
+        # the images themselves aren't looked at here, only how many there are
+        return messages_with_images(texts, given), list(given)
+    ordered = list(turns)
+    if given and not places:
+        first = next((index for index, turn in enumerate(ordered) if turn.role == "user"), None)
+        if first is None:
+            raise RowError("there is no user's turn for the image to stand in")
+        ordered[first] = Turn("user", (*([None] * len(given)), *ordered[first].pieces))
+    elif sum(piece is None for turn in turns for piece in turn.pieces) != len(given):
+        raise RowError("the number of image parts differs from the number of images")
+    rest, messages = list(given), []
+    shown: list[Any] = []
+    for turn in ordered:
+        parts = []
+        for piece in turn.pieces:
+            if isinstance(piece, str):
+                parts.append(Part(text=piece))
+                continue
+            parts.append(Part(image=len(shown)))
+            shown.append(rest.pop(0) if piece is None else piece.value)
+        messages.append(Message(turn.role, tuple(parts)))  # type: ignore[arg-type]  # one of _ROLES
+    return tuple(messages), shown
+
+
+def answer_text(turns: Sequence[Turn], what: str, marked: bool = True) -> str:
+    """The text of the one assistant's turn that `turns` must be; `what` names it."""
+    if len(turns) != 1 or turns[0].role != "assistant":
+        raise RowError(f"{what} is not one assistant's turn after the prompt")
+    (turn,) = turns
+    if turn.places:
+        raise RowError(f"{what} holds an image")
+    if marked and MARK in turn.text:
+        raise RowError(f"{what} holds an {MARK} mark")
+    return turn.text

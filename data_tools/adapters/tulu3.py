@@ -1,0 +1,50 @@
+"""Tulu 3's preference mixtures: the prompt as a text, and two conversations that begin with it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from data_tools.adapters.base import FileSource, model_name, pair, take_text
+from data_tools.adapters.dialogues import split_dialogues, take_dialogue, text_messages
+from data_tools.adapters.provenance import others, told
+from data_tools.schema import PreferenceRecord
+
+SIDES = ("chosen", "rejected")
+MODELS = ("chosen_model", "rejected_model")
+KEPT = ("id", "source", "chosen_rating", "rejected_rating")
+
+
+class Tulu3Config(FileSource):
+    """Tulu 3's mixtures: which of two answers GPT-4o rated higher."""
+
+    type: Literal["tulu3"] = "tulu3"
+    objective: str = Field(default="helpfulness", min_length=1, description="What the choice was about.")
+    judge: str = Field(default="gpt-4o", min_length=1, description="Who judged.")
+
+    marks: ClassVar[tuple[str, ...]] = ("id", "prompt", *SIDES, "source")
+
+    def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
+        asked = take_text(row, "prompt")
+        prompt, (chosen, rejected) = split_dialogues([take_dialogue(row, side) for side in SIDES], SIDES)
+        models = tuple(model_name(row.get(model)) for model in MODELS)
+        responses, comparisons = pair(chosen, rejected, self.objective, self.judge, (models[0], models[1]))
+        # of several turns the field has one only; where it has none of them, it is kept for a person to look at
+        stray = {} if any(asked == text for _, text in prompt) else told(row, ("prompt",))
+        return PreferenceRecord(
+            id=f"{self.name}-{where}",
+            source=self.name,
+            prompt=text_messages(prompt),
+            responses=responses,
+            comparisons=comparisons,
+            provenance={**told(row, KEPT), **stray, **others(row, (*self.marks, *MODELS, *KEPT))},
+        )
+
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        # TRL's own rows have a list of messages as the prompt, or none in the answers before the last
+        asked, answers = row.get("prompt"), [row.get(side) for side in SIDES]
+        if isinstance(asked, str) and all(isinstance(turns, list) and len(turns) > 1 for turns in answers):
+            return super().recognise(row)
+        return None

@@ -1,0 +1,151 @@
+"""Argilla's and Label Studio's exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from text_fixtures import FIXTURES, good, read, why
+
+from data_tools.adapters.argilla import ArgillaConfig
+from data_tools.adapters.label_studio import LabelStudioConfig
+from data_tools.config import parse_config
+from data_tools.errors import UserError
+from data_tools.schema import Comparison, Critique, PreferenceRecord, Ranking, Rating, Response, user
+
+GAS = (Response("Neon."), Response("Salt."))
+NOBODY = ("no-preference", "nobody's judgement can be read")
+
+
+def vote(better: int | None, name: str, objective: str = "helpfulness") -> Comparison:
+    first = better or 0
+    return Comparison(objective, first, 1 - first, tie=better is None, judge=name)
+
+
+def test_argilla_records_flat_and_older_tables() -> None:
+    rows = read(ArgillaConfig, "argilla.jsonl")
+    nested, flat, ranked = (good(row) for row in rows[:3])
+    assert (nested.prompt, nested.responses) == ((user("Name a gas."),), GAS)
+    # two of three chose the first; a draft is no judgement
+    assert nested.comparisons == (Comparison("helpfulness", 0, 1),)
+    assert nested.votes == (vote(0, "human-7"), vote(0, "human-8"), vote(None, "human-9"))
+    assert nested.provenance == {
+        "about": {
+            "id": "r1",
+            "status": "completed",
+            "metadata": {"lang": "en"},
+            "suggestions": {"preference": {"value": "response_2", "score": 0.4, "agent": "m"}},
+        },
+        "unread": [{"judge": "human-10", "value": "response_2", "why": "its status is draft"}],
+    }
+    assert (flat.prompt, flat.responses) == ((user("Name a gas."),), GAS)
+    assert (flat.comparisons, flat.votes) == ((Comparison("helpfulness", 1, 0),), (vote(1, "human-7"),))
+    assert flat.provenance == {
+        "about": {
+            "preference.suggestion": "response_1",
+            "other.responses": ["yes"],
+            "other.responses.users": ["7"],
+        },
+        "fields": {"id": "r2"},
+    }
+    assert ranked.rankings == (Ranking("helpfulness", ((1,), (0,)), "human-7"),)
+    assert (ranked.comparisons, ranked.votes) == ((), ())
+    assert good(rows[7]).comparisons == (Comparison("helpfulness", 0, 1, tie=True),)
+    assert [why(row) for row in rows[3:7]] == [
+        NOBODY,
+        ("field-missing", "has no responses to the question; name it with question"),
+        ("same-answers", "response_1 and response_2 are the same answer"),
+        ("field-missing", "has no field response_1"),
+    ]
+
+
+def test_argilla_names_of_a_project() -> None:
+    row = {
+        "fields": {"ask": "q", "left": "a", "right": "b", "context": "c", "picture": "images/red.png"},
+        "responses": {
+            "best": [{"user_id": "u", "value": "B"}, {"user_id": "v", "value": "same"}],
+            "stars": [{"user_id": "u", "value": 4}],
+        },
+        "suggestions": {},
+    }
+    names: dict[str, Any] = {
+        "prompt": "ask",
+        "answers": ["left", "right"],
+        "image": "picture",
+        "objective": "safety",
+    }
+    choices = {"A": "left", "B": "right", "same": "tie"}
+    config = ArgillaConfig(name="x", path=FIXTURES / "x.jsonl", question="best", choices=choices, **names)
+    record = good(config.adapt(row))
+    assert record.modality == "image-text"
+    assert record.comparisons == (Comparison("safety", 1, 0),)
+    assert record.votes == (vote(1, "human-u", "safety"), vote(None, "human-v", "safety"))
+    assert record.provenance == {
+        "about": {"responses": {"stars": [{"user_id": "u", "value": 4}]}},
+        "fields": {"context": "c"},
+    }
+    stars = ArgillaConfig(
+        name="x", path=FIXTURES / "x.jsonl", question="stars", prompt="ask", answers=["left"], judge="crowd"
+    )
+    assert good(stars.adapt(row)).ratings == (Rating("helpfulness", 0, 4.0, 1.0, 5.0, "crowd-u"),)
+
+
+def test_label_studio_controls() -> None:
+    rows = read(LabelStudioConfig, "label_studio.jsonl", objectives={"stars": "factuality"})
+    first, choice, turned = (good(row) for row in rows[:3])
+    assert (first.prompt, first.responses) == ((user("Name a gas."),), GAS)
+    assert first.votes == (vote(0, "human-3"), vote(1, "human-4"))
+    assert first.comparisons == (Comparison("helpfulness", 0, 1, tie=True),)  # one for each
+    assert first.ratings == (Rating("factuality", 0, 4.0, 1.0, 5.0, "human-3"),)
+    assert first.critiques == (Critique("Salt is no gas.", 1, "helpfulness", "human-3"),)
+    assert first.provenance == {
+        "id": 1,
+        "data": {"topic": "chemistry"},
+        "unread": [
+            {
+                "judge": "human-4",
+                "value": {"from_name": "spans", "value": {"labels": ["x"]}},
+                "why": "of a control that isn't read",
+            },
+            {"judge": "human-5", "value": None, "why": "skipped by the annotator"},
+        ],
+    }
+    assert choice.comparisons == (Comparison("helpfulness", 0, 1, tie=True),)
+    assert turned.comparisons == (Comparison("helpfulness", 1, 0),)  # its left one is the second answer
+    assert [why(row) for row in rows[3:]] == [
+        NOBODY,
+        NOBODY,
+        ("field-missing", "has no field answer1"),
+        ("field-missing", "has no field result"),
+        ("field-missing", "has no object data"),
+    ]
+
+
+def test_equal_votes_are_a_tie_and_more_votes_win() -> None:
+    row = rows_of_pairwise("left", "right", "right")
+    config = LabelStudioConfig(name="x", path=FIXTURES / "label_studio.jsonl")
+    assert good(config.adapt(row)).comparisons == (Comparison("helpfulness", 1, 0),)
+    record: PreferenceRecord = good(config.adapt(rows_of_pairwise("left", "right")))
+    assert record.comparisons == (Comparison("helpfulness", 0, 1, tie=True),)
+
+
+def rows_of_pairwise(*sides: str) -> dict[str, Any]:
+    result = [{"from_name": "p", "type": "pairwise", "value": {"selected": side}} for side in sides]
+    annotations = [{"completed_by": number, "result": [item]} for number, item in enumerate(result)]
+    return {"data": {"prompt": "q", "answer1": "a", "answer2": "b"}, "annotations": annotations}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"answers": ["a", "a"]}, "answers names a field twice"),
+        (
+            {"choices": {"x": "response_3"}},
+            "choices: 'x' means 'response_3', which is neither tie nor in answers",
+        ),
+        ({"lowest": 5}, "lowest is 5, and must be below highest, 5"),
+    ],
+)
+def test_settings_that_cannot_be(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        parse_config({"name": "x", "path": "x", **setting}, ArgillaConfig, "test")
