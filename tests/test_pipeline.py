@@ -424,9 +424,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         (
             {"reward": {"objectives": ["factuality"]}, "evaluate": {}},
-            "evaluate.split: there is no split 'test'; there are train: no source puts records there, or those that are "
-            "few all fell elsewhere. Give a source of the data 'test' among its splits, such as splits: {train: 0.9, "
-            "test: 0.1}, and build it anew, or name a split that there is",
+            "evaluate.split: there is no split 'test'; there are train: no source puts records there, or those that "
+            "are few all fell elsewhere. Give a source of the data 'test' among its splits, such as splits: "
+            "{train: 0.9, test: 0.1}, and build it anew, or name a split that there is",
         ),
         (
             {
@@ -458,6 +458,13 @@ def test_what_the_data_lacks_is_known_before_training(data: Path, sections: dict
     with pytest.raises(UserError) as caught:
         check_data(asked(str(data), **sections), data)
     assert str(caught.value) == f"{message} (data set: {data})"
+
+
+def test_a_split_of_harmful_prompts_that_is_not_there_is_known_before_training(data: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"evaluate\.safety_split: there is no split 'safe'; there are train: no"
+    ):
+        check_data(asked(str(data), evaluate={"safety_split": "safe"}), data)
 
 
 def test_all_that_the_data_lacks_is_told_at_once(data: Path) -> None:

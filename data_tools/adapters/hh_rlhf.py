@@ -22,6 +22,11 @@ class HhRlhfConfig(FileSource):
         description="What the people judged: safety in harmless-base, helpfulness in helpful-base.",
     )
     judge: str = Field(default="human", min_length=1, description="Who judged.")
+    refuse: bool | None = Field(
+        default=None,
+        description="Whether its prompts must be refused, so that an evaluation can tell what a policy refuses: true "
+        "for red-teamers' prompts (not all of them are harmful), false for benign ones. null: that isn't known.",
+    )
 
     marks: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
 
@@ -37,6 +42,7 @@ class HhRlhfConfig(FileSource):
             prompt=tuple(Message(role, (Part(text=text),)) for role, text in speakers(prompt)),  # type: ignore[arg-type]
             responses=responses,
             comparisons=comparisons,
+            reference={} if self.refuse is None else {"refuse": self.refuse},
             provenance=others(row, self.marks),
         )
 

@@ -66,8 +66,8 @@ def test_one_cluster_alone_does_not_tell_how_others_differ():
     assert found.mean == 2.5
     assert math.isnan(found.low)
     assert math.isnan(found.high)
-    # of a share Wilson's of one item: (0.75 + 1.9207 -+ 1.96 * 1.0717) / 4.8415
-    assert ends(clustered_share([True, True, True, False], "aaaa")) == (0.1177, 0.9854)
+    # of a share Wilson's of one item: (0.75 + 1.9207 -+ 1.96 * 1.0714) / 4.8415
+    assert ends(clustered_share([True, True, True, False], "aaaa")) == (0.1179, 0.9854)
 
 
 def test_equal_values_have_no_spread():

@@ -14,6 +14,7 @@ import yaml
 
 from data_tools.build import DataConfig, build
 from data_tools.errors import UserError
+from data_tools.pages.templates import CONTENT_POLICY
 from data_tools.schema import Message, Part, PreferenceRecord, user
 from data_tools.shards import write_shards
 from mmrlhf.cli import _main
@@ -185,7 +186,9 @@ def test_a_resumed_run_asks_the_same(data: str, tmp_path: Path) -> None:
             tmp_path / "parts", EngineConfig(tensorboard=False, checkpoint_every=1), 0, first.accelerator
         ).train(first)
     assert train("parts", 3) == whole
-    assert "asked for brevity" in next((tmp_path / "whole/samples").glob("*.html")).read_text()
+    page = next((tmp_path / "whole/samples").glob("*.html")).read_text()
+    assert "asked for brevity" in page
+    assert page.count(CONTENT_POLICY) == 1  # whatever an answer holds, the page runs and fetches nothing
 
 
 def test_a_whole_run_is_measured_at_several_trade_offs_and_answers_wishes(

@@ -49,10 +49,9 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
     policies = _policies(config, result)
     curves = figures.training_curves(run, [policy["name"] for policy in policies])
     seen = reward_context(judged) if judged else {}
+    prompts = result["prompts"] if result else {}
     groups = [
-        (name, title)
-        for name, title in (("image-text", "image"), ("text", "text"))
-        if result and result["prompts"][name]
+        (name, title) for name, title in (("image-text", "image"), ("text", "text")) if prompts.get(name)
     ]
     return {
         "name": config.name,
@@ -65,7 +64,7 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "unscored": unscored(result) if result else [],
         "headline": _headline(result, judged),
         "title": title_of(result),
-        "has_claims": bool(result) and any(policy["true_claims"] for policy in result["policies"]),
+        "has_claims": any(policy["true_claims"] for policy in (result or {}).get("policies", [])),
         "looking": looking(result) if result else [],
         "groups": groups,
         "asked": _asked(result, groups) if result else "",

@@ -161,6 +161,12 @@ def test_hh_rlhf_rows() -> None:
     ]
 
 
+def test_hh_rlhf_prompts_may_be_marked_as_ones_to_refuse() -> None:
+    assert read(HhRlhfConfig, "hh_rlhf.jsonl", refuse=True)[0].reference == {"refuse": True}
+    assert read(HhRlhfConfig, "hh_rlhf.jsonl", refuse=False)[0].reference == {"refuse": False}
+    assert read(HhRlhfConfig, "hh_rlhf.jsonl")[0].reference == {}
+
+
 def test_hh_rlhf_turns_that_are_cut_short_are_turns() -> None:
     config = HhRlhfConfig(name="x", path=Path("x.jsonl"))
     shared = "\n\nHuman: hi\n\nAssistant: hello\n\nHum: what floats?\n\nAssistant:"
