@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
@@ -31,7 +32,7 @@ def extension(data: bytes) -> str | None:
     return "webp" if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else None
 
 
-def phone_format(data: bytes) -> str | None:
+def phone_format(data: bytes) -> Literal["AVIF", "HEIC"] | None:
     """`AVIF` or `HEIC` by the brands that an ISO media file begins with; None for any other file."""
     if data[4:8] != b"ftyp":
         return None

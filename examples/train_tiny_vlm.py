@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--steps", type=int, default=2600, help="joint steps of 32 rows")
     parser.add_argument("--warm-steps", type=int, default=350, help="steps of the dense warm-up")
+    parser.add_argument("--lr", type=float, default=1.5e-3, help="peak learning rate of the joint steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start", type=Path, help="go on from this checkpoint, with a schedule of its own")
     args = parser.parse_args()
@@ -65,7 +66,7 @@ def main() -> None:
         warm_up(model, heads, processor, args.warm_steps, args.seed)
     # heads are not saved: a tower that is done is not pulled at by a patch head that is new
     patch_weight = 0.0 if args.start else 0.1
-    joint(model, heads, processor, maker, args.steps, args.seed, patch_weight, after)
+    joint(model, heads, processor, maker, args.steps, args.seed, args.lr, patch_weight, after)
     print(f"{(time.time() - began) / 60:.0f} minutes in all")
     print(json.dumps(examine(model, processor, maker, 2000, seed="final")))
 

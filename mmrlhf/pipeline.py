@@ -27,10 +27,8 @@ from data_tools.errors import UserError
 from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
-from mmrlhf.models.load import check_model
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.preflight import check_data
-from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
 from mmrlhf.run_folder import (
@@ -84,7 +82,7 @@ class Run:
 
     def all(self) -> Path | None:
         """Every stage that the config has; the report's path where it evaluates."""
-        self._check_models("sft", "reward", "ppo")
+        self.models.check("sft", "reward", "ppo")
         self.data()
         if self.config.sft:
             self.sft()
@@ -145,7 +143,7 @@ class Run:
     def sft(self) -> None:
         """Supervised fine-tuning of the run's model."""
         config = self._section("sft")
-        self._check_models("sft")
+        self.models.check("sft")
         self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
@@ -163,7 +161,7 @@ class Run:
     def reward(self) -> None:
         """The reward model, from the SFT model where the run has one."""
         config = self._section("reward")
-        self._check_models("reward")
+        self.models.check("reward")
         start = self._start_model(config)
         self.data()
 
@@ -182,7 +180,7 @@ class Run:
     def ppo(self) -> None:
         """One policy for each variant of the config."""
         config = self._section("ppo")
-        self._check_models("ppo")
+        self.models.check("ppo")
         reward_path = self._reward_path()
         start = self._start_model(config)
         self.data()
@@ -285,21 +283,6 @@ class Run:
             )
         check_metrics(folder, state)
         return folder / "model"
-
-    def _check_models(self, *kinds: str) -> None:
-        """Sees that the models which stages of these kinds begin from are there, where no earlier stage makes them;
-        else building the data comes first, which may take hours.
-
-        Raises:
-            UserError: one isn't, or a policy would begin from a reward model.
-        """
-        for kind in kinds:
-            section = getattr(self.config, kind)
-            if section and (kind == "sft" or not self.config.starts_from_sft(section)):
-                settings = self.config.stage_model(section)
-                check_model(settings)
-                if kind != "reward":
-                    check_policy(settings.path)
 
     def _start_model(self, stage: StageConfig) -> ModelConfig:
         """What reward model and PPO start from: the stage's own model if it names one, else the SFT model, else the

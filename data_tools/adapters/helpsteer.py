@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from data_tools.adapters.base import RowError, check_roles, guarded, take_text
+from data_tools.adapters.base import RowError, guarded, take_text
+from data_tools.adapters.marked_turns import marked_turns
 from data_tools.adapters.ratings import RatedSource, Sheet, read_rating
-from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.schema import PreferenceRecord
 from data_tools.source import Read, Rejected
 
 LOW, HIGH = 0, 4
-_TURN = re.compile(r"<extra_id_1>(User|Assistant)\n")
-_ROLES = {"User": "user", "Assistant": "assistant"}
 
 
 class HelpSteerConfig(RatedSource):
@@ -75,17 +73,3 @@ class HelpSteerConfig(RatedSource):
         where, row = rows[0]
         provenance = {"rows": [place for place, _ in rows]} if len(rows) > 1 else {}
         return sheet.record(where, marked_turns(take_text(row, "prompt")), provenance)
-
-
-def marked_turns(prompt: str) -> tuple[Message, ...]:
-    """The turns of a prompt: after the user's first, each begins with a line `<extra_id_1>` and its speaker."""
-    first, *rest = _TURN.split(prompt)
-    turns = [("user", first), *((_ROLES[who], text) for who, text in zip(rest[::2], rest[1::2], strict=True))]
-    if not first.strip() and rest:  # the first turn has such a line too
-        turns = turns[1:]
-    if turns[-1][0] != "user":
-        raise RowError("the prompt doesn't end with a user's turn")
-    check_roles([role for role, _ in turns])
-    if not all(text.strip() for _, text in turns):
-        raise RowError("a turn of the prompt is empty", "text-empty")
-    return tuple(Message(role, (Part(text=text.strip()),)) for role, text in turns)  # type: ignore[arg-type]

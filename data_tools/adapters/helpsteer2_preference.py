@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_text, take_text
-from data_tools.adapters.helpsteer import marked_turns
+from data_tools.adapters.marked_turns import marked_turns
 from data_tools.adapters.provenance import others, told
 from data_tools.adapters.ratings import read_rating, signed_comparison
 from data_tools.schema import Critique, PreferenceRecord, Response

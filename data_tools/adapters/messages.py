@@ -6,17 +6,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
 from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
-from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrations, refuse_tools, take_reference
+from data_tools.adapters.own_rows import (
+    EVERY,
+    IMAGES,
+    JudgedRows,
+    demonstrations,
+    refuse_tools,
+    take_reference,
+)
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord, Response
 
-EVERY: Any = Field(
-    default="every",
-    description="Which answers of a conversation are demonstrations: every one, each a record, or the last.",
-)
 USED = ("messages", "system", "rejected_response", "rejected_messages", "label", *IMAGES)
 
 

@@ -19,7 +19,7 @@ from data_tools.adapters.base import (
     take_images,
     take_text,
 )
-from data_tools.adapters.pictured import marked_question
+from data_tools.adapters.pictured import marked_question, refuse_video
 from data_tools.adapters.provenance import others, told
 from data_tools.schema import Critique, PreferenceRecord
 
@@ -71,12 +71,6 @@ class MmRlhfConfig(FileSource):
         # TRL's rows have the same three fields; only these have one of the others
         own = [key for key in ("video", *REASONS, "ls_factor", "is_tie") if key in row]
         return f"{super().recognise(row)}, {', '.join(own)}" if own and super().recognise(row) else None
-
-
-def refuse_video(row: dict[str, Any]) -> None:
-    """Raises RowError where the row is about a video; some tables have the field in every row, blank in most."""
-    if row.get("video") not in (None, "", []):
-        raise RowError("shows a video, which no record holds", "other-modality")
 
 
 def _is_tie(row: dict[str, Any]) -> bool:

@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from data_tools.adapters.base import RowError, take_images, take_text
-from data_tools.adapters.mm_rlhf import refuse_video
-from data_tools.adapters.pictured import marked_question
+from data_tools.adapters.pictured import marked_question, refuse_video
 from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import RatedSource, Sheet, read_rating
 from data_tools.schema import PreferenceRecord, Ranking

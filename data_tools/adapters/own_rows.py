@@ -19,6 +19,10 @@ from data_tools.adapters.provenance import others
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
 
+EVERY: Any = Field(
+    default="every",
+    description="Which answers of a conversation are demonstrations: every one, each a record, or the last.",
+)
 IMAGES = ("images", "image", "image_paths", "image_path")
 REFERENCES = ("answer", "solution", "ground_truth")
 _YES_NO = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.adapters.base import MARK, FileSource, check_text, question, take_images
+from data_tools.adapters.base import MARK, FileSource, RowError, check_text, question, take_images
 from data_tools.schema import ImageRef, Message, PreferenceRecord
 
 
@@ -37,3 +37,9 @@ def marked_question(text: str, images: tuple[ImageRef, ...]) -> tuple[tuple[Mess
     return question(check_text(text.replace(MARK, ""), "the question without its marks"), images), {
         "marks": marks
     }
+
+
+def refuse_video(row: dict[str, Any]) -> None:
+    """Raises RowError where the row is about a video; some tables have the field in every row, blank in most."""
+    if row.get("video") not in (None, "", []):
+        raise RowError("shows a video, which no record holds", "other-modality")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.chat import read_turns, with_system
-from data_tools.adapters.messages import EVERY
-from data_tools.adapters.own_rows import IMAGES, OwnRows, demonstrations, refuse_tools
+from data_tools.adapters.own_rows import EVERY, IMAGES, OwnRows, demonstrations, refuse_tools
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord
 

@@ -146,6 +146,7 @@ def joint(
     maker: RowMaker,
     steps: int,
     seed: int,
+    lr: float,
     patch_weight: float,
     after: Callable[[], dict[str, float]],
 ) -> None:
@@ -157,7 +158,7 @@ def joint(
     weights |= {"about": 0.3, "fits": 1.0, "number": 0.6, "pairs": 1.0}
     began, averages = time.time(), {}
     for step in range(steps):
-        set_lr(optimizer, step, steps, 1.5e-3)
+        set_lr(optimizer, step, steps, lr)
         rows = [maker.text_row(rng) for _ in range(4)] + [maker.scene_row(rng) for _ in range(28)]
         batch = batch_of(rows, maker.special["<pad>"])
         losses, right = joint_losses(model, heads, processor, batch, [row.scene for row in rows if row.scene])

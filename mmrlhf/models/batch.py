@@ -37,7 +37,10 @@ ERRORS = (AttributeError, AssertionError, IndexError, KeyError, RuntimeError, Ty
 class PromptTooLong(PromptRefused):
     """A prompt over the limit; it is refused whole, since cutting could cut into its image tokens."""
 
-    remedy = "raise max_prompt_tokens (up to what the model reads), or set model.max_pixels so that an image takes fewer tokens"
+    remedy = (
+        "raise max_prompt_tokens (up to what the model reads), or set model.max_pixels so that an image takes fewer "
+        "tokens"
+    )
 
 
 class PromptUnreadable(PromptRefused):

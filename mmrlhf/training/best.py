@@ -46,6 +46,33 @@ class Best:
                 else:
                     self._sum, self._count = 0.0, 0
 
+    def before(self, steps: int, every: int) -> str:
+        """What to say where `steps` make no more than one checkpoint of `every`; empty where they make more."""
+        if not self.by or steps > every:
+            return ""
+        return (
+            f"best_by has one checkpoint to choose from; set engine.checkpoint_every below the {steps} steps"
+        )
+
+    def outcome(self) -> str:
+        """What to say of the choice at the end; empty where no metric was to choose."""
+        if not self.by:
+            return ""
+        if self.step is None:
+            return (
+                f"no step had the metric {self.by}, so best_by chooses nothing; the model is the last step's"
+            )
+        return f"the best by {self.asked} is step {self.step}"
+
+    def go_on(
+        self, state: dict[str, Any], rows: Iterable[Mapping[str, float]], folder: Path, every: int
+    ) -> None:
+        """Takes back what `state_dict` gave, or looks for the best anew (`replay`) where another metric chose then."""
+        if state.get("by", self.asked) == self.asked:
+            self.load_state_dict(state, folder)
+        else:
+            self.replay(rows, folder, every)
+
     def state_dict(self) -> dict[str, Any]:
         """As JSON values."""
         return {

@@ -36,7 +36,7 @@ from mmrlhf.training.checkpoint import (
     save_checkpoint,
     weights_at,
 )
-from mmrlhf.training.metrics import Means, MetricsWriter, read_metrics
+from mmrlhf.training.metrics import Means, MetricsWriter, metrics_of, read_metrics
 from mmrlhf.training.optimizer import make_optimizer
 from mmrlhf.training.processes import check_launched, everyones, launched_processes, sum_gradients
 from mmrlhf.training.sharding import (
@@ -209,7 +209,8 @@ class Engine:
         if saved:
             restore_weights(stage.module, saved.weights)
             stage.load_state_dict(saved.stage)
-            self._load_best(best, saved)
+            rows = metrics_of(saved.records.get("metrics.jsonl", ""))
+            best.go_on(saved.best, rows, self.folder / "checkpoints", self.config.checkpoint_every)
         optimizer = self._optimizer(stage, saved)
         start, records = (saved.step, saved.records) if saved else (0, {})
         saved = None  # its tensors needn't stay in memory for the whole run
@@ -220,12 +221,8 @@ class Engine:
             )
         stage.begin(self.folder, start)
         main = self.accelerator.is_main_process
-        if main and stage.best_by and stage.num_steps <= self.config.checkpoint_every:
-            console.print(
-                f"{stage.name}: best_by has one checkpoint to choose from; set engine.checkpoint_every below the "
-                f"{stage.num_steps} steps",
-                style="yellow",
-            )
+        if main and (word := best.before(stage.num_steps, self.config.checkpoint_every)):
+            console.print(f"{stage.name}: {word}", style="yellow")
         writer = self._writer(start, records) if main else None
         with self._signals(), progress(stage.name, stage.num_steps, quiet=not main) as bar:
             bar(start)
@@ -251,25 +248,8 @@ class Engine:
         if writer:
             writer.close()
         stage.gathered = contextlib.nullcontext
-        if stage.best_by and main:
-            chosen = f"the best by {stage.best_by} is step {best.step}"
-            none = (
-                f"no step had the metric {best.by}, so best_by chooses nothing; the model is the last step's"
-            )
-            console.print(
-                f"{stage.name}: {none if best.step is None else chosen}",
-                style="yellow" if best.step is None else "dim",
-                markup=False,
-            )
-
-    def _load_best(self, best: Best, saved: Checkpoint) -> None:
-        """Takes back which checkpoint is the best; looks for it anew where another metric chooses now."""
-        folder = self.folder / "checkpoints"
-        if saved.best.get("by", best.asked) == best.asked:
-            best.load_state_dict(saved.best, folder)
-            return
-        rows = read_metrics(self.folder / "metrics.jsonl")
-        best.replay([row for row in rows if row["step"] <= saved.step], folder, self.config.checkpoint_every)
+        if main and (word := best.outcome()):
+            console.print(f"{stage.name}: {word}", style="dim" if best.step else "yellow")
 
     def weights(self, stage: Stage) -> dict[str, Tensor]:
         """What training has made of the trained weights: those of the best checkpoint where a metric chooses it, else

@@ -84,8 +84,13 @@ class MetricsWriter:
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a metrics file, one mapping a step; a half-written last line is left out."""
+    return metrics_of(path.read_text() if path.exists() else "")
+
+
+def metrics_of(text: str) -> list[dict[str, float]]:
+    """As `read_metrics`, of a text."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in text.splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
