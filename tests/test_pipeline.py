@@ -464,7 +464,9 @@ def test_a_split_of_harmful_prompts_that_is_not_there_is_known_before_training(d
     with pytest.raises(
         UserError, match=r"evaluate\.safety_split: there is no split 'safe'; there are train: no"
     ):
-        check_data(asked(str(data), evaluate={"safety_split": "safe"}), data)
+        check_data(
+            asked(str(data), reward={"objectives": ["factuality"]}, evaluate={"safety_split": "safe"}), data
+        )
 
 
 def test_all_that_the_data_lacks_is_told_at_once(data: Path) -> None:
