@@ -140,7 +140,7 @@ def test_the_page_holds_everything_and_escapes_what_it_shows(tmp_path: Path) -> 
     html = page(report)
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)" in html
-    assert "http" not in re.sub(r"base64,[^\"]*", "", html).replace("http://www.w3.org", "")
+    assert not re.search("https?:", re.sub(r"base64,[^\"]*", "", html).replace("http://www.w3.org", ""))
     assert html.count("data:image/png;base64,") >= 3  # examples
     assert html.count("<svg") >= 4
     for audit in AUDITS:

@@ -123,7 +123,7 @@ def test_answers_and_prompts_of_a_benchmark_are_whole_unless_it_is_asked_for(mad
     """Two answers that differ behind the 512th word only; cut, a model can't tell them apart."""
     long = "red " * 600
     row = {**VL, "image": CODED, "query_source": "povid"}
-    rows = [{**row, "response": [long + "circle.", long + "square."]}, {**row, "query": "What? " * 600}]
+    rows = [{**row, "response": [long + "circle.", long + "square."]}, {**row, "query": "What? " * 300}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = [
         "--model",
