@@ -159,7 +159,7 @@ def test_settings_of_plugins_that_would_do_nothing() -> None:
     ClipScore(name="c", model="hf-hub:a/b")
     with pytest.raises(ValidationError, match="smoothing: does nothing where kp and kd are 0"):
         Lagrangian(at_least={"a": 0.0}, kp=0.0, smoothing=0.9)
-    with pytest.raises(ValidationError, match="final: does nothing with schedule constant"):
+    with pytest.raises(ValidationError, match="final: does nothing with schedule: constant"):
         OptimConfig(schedule="constant", final=0.5)
 
 

