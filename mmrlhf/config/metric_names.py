@@ -56,12 +56,22 @@ def ppo_metrics(config: PpoConfig, objectives: Sequence[str]) -> list[str]:
 
 
 def _of_rollouts(config: PpoConfig, objectives: Sequence[str]) -> Iterator[str]:
-    yield from ("score", "kl", "length", "ended", "kl_coef", "unscored", "updates", "features/kept_mb")
+    yield from (
+        "score",
+        "kl",
+        "length",
+        "ended",
+        "kl_coef",
+        "unscored",
+        "unjudged",
+        "updates",
+        "features/kept_mb",
+    )
     yield from (f"{name}/{modality}" for name in ("kl", "length", "ended") for modality in MODALITIES)
     if config.answers_per_prompt > 1:
         yield "alike"
     for objective in objectives:
-        yield from (f"swap_gap/{objective}", f"abstained/{objective}")
+        yield from (f"{name}/{objective}" for name in ("swap_gap", "abstained", "clipped"))
         for modality in MODALITIES:
             yield from (f"reward/{objective}/{modality}", f"reward_std/{objective}/{modality}")
     yield from (f"gold/{name}" for name in GOLD)
