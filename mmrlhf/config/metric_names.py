@@ -71,7 +71,7 @@ def _of_rollouts(config: PpoConfig, objectives: Sequence[str]) -> Iterator[str]:
     if config.answers_per_prompt > 1:
         yield "alike"
     for objective in objectives:
-        yield from (f"swap_gap/{objective}", f"abstained/{objective}", f"clipped/{objective}")
+        yield from (f"{name}/{objective}" for name in ("swap_gap", "abstained", "clipped"))
         for modality in MODALITIES:
             yield from (f"reward/{objective}/{modality}", f"reward_std/{objective}/{modality}")
     yield from (f"gold/{name}" for name in GOLD)
