@@ -193,7 +193,7 @@ def _media_inside(
     medium: Medium | None
     for item in value[:_FEW]:
         if isinstance(item, dict) and by_value and _STRUCT.issuperset(item):
-            medium = next(filter(None, map(medium_of, item.values())), None)
+            medium = next((kind for held in item.values() if (kind := medium_of(held))), None)
             if medium is not None:
                 yield name, medium
         elif isinstance(item, dict | list):
