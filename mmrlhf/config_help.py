@@ -18,6 +18,7 @@ from data_tools.printing import PlainConsole, styled
 from mmrlhf.config import RunConfig
 
 Model = type[BaseModel]
+WORD = 2**63  # a bound of the machine's, which tells a reader nothing
 SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 NAMES = {str: "text", Path: "path", type(None): "null"}
 
@@ -158,9 +159,8 @@ def _bounds(metadata: Sequence[Any]) -> list[str]:
     for item in metadata:
         for inner in getattr(item, "metadata", ()):  # Annotated[int, Field(ge=1)]
             found += _bounds([inner])
-        found += [
-            f"{sign} {_number(getattr(item, key))}" for key, sign in SIGNS.items() if hasattr(item, key)
-        ]
+        bounds = {sign: getattr(item, key) for key, sign in SIGNS.items() if hasattr(item, key)}
+        found += [f"{sign} {_number(bound)}" for sign, bound in bounds.items() if bound < WORD]
     return found
 
 
