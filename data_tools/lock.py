@@ -33,6 +33,8 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
     """
     path = folder.parent / f".{folder.name}.lock"
     with writing_to(folder):
+        if folder.parent.is_file():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = _acquire(path, folder, doing)
     try:

@@ -87,9 +87,12 @@ class RunConfig(Config):
         mistakes = [
             *self._missing_sections(),
             *self._wrong_models(),
-            *self._wrong_metrics(),
             *self._idle_settings(),
-            *(self._wrong_objectives() or (*self._wrong_scalarizers(), *self._wrong_wishes())),
+            # the others ask the objectives for their names
+            *(
+                self._wrong_objectives()
+                or (*self._wrong_metrics(), *self._wrong_scalarizers(), *self._wrong_wishes())
+            ),
         ]
         if mistakes:
             raise ValidationError.from_exception_data("RunConfig", mistakes)

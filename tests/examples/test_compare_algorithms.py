@@ -18,6 +18,7 @@ SMALL = [
     "ppo.answers_per_prompt=2",
     "evaluate.prompts=6",
     "evaluate.pairs=6",
+    "evaluate.safety_split=null",
 ]
 
 

@@ -84,6 +84,7 @@ def test_without_the_extra(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "mmrlhf.serving.protocol", raising=False)
     assert "pip install 'mmrlhf[serve]'" in refused(capfd, str(tmp_path))
 
 

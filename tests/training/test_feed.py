@@ -74,7 +74,10 @@ def test_batches_larger_than_an_epoch_are_told_of(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("error", "remedy"),
     [
-        (PromptTooLong("too long"), "Raise max_prompt_tokens, or set model.max_pixels"),
+        (
+            PromptTooLong("too long"),
+            r"Raise max_prompt_tokens \(up to what the model reads\), or set model.max_pixels",
+        ),
         (PromptRefused("no user turn"), "Mend the data; max_refused"),
         (ImageError("damaged"), "Mend the data; max_refused"),
     ],

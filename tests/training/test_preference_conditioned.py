@@ -112,9 +112,10 @@ def test_prompts_tell_the_weights_and_the_judge_reads_none(data: str, tmp_path: 
         # what the oracle, the tables and the messages read
         assert not any("[weights" in message.text for message in row.prompt.record.prompt)
     judge: Any = made.panel.model
-    assert len(judge.seen) == 12
     assert not any("weights" in text_of(made, row) for row in judge.seen)
-    assert [decode(made.vlm, row.answer_ids) for row in judge.seen] == list(rollout.texts)
+    judged = [(row.prompt.record.id, decode(made.vlm, row.answer_ids)) for row in judge.seen]
+    sampled = [(row.prompt.record.id, text) for row, text in zip(rollout.rows, rollout.texts, strict=True)]
+    assert judged == list(dict.fromkeys(sampled))  # an answer that came twice is judged once
     assert {row.prompt.modality for row in judge.seen} == {"text", "image-text"}
 
 
