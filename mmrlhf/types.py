@@ -183,15 +183,7 @@ class Rollout:
 
     def rewards(self, objectives: Sequence[str]) -> Rewards:
         """What the judges said, for a scalarizer."""
-        return Rewards(
-            objectives=tuple(objectives),
-            mean_BK=self.rewards_BK,
-            judged_BK=self.judged_BK,
-            std_BK=self.std_BK,
-            gate_BK=self.gate_BK,
-            asked_BK=self.asked_BK,
-            group_B=self.group_B,
-        )
+        return _rewards_of(self, objectives)
 
     def only(self, index: Tensor) -> Rollout:
         """Some of the answers; tokens are padded to the longest of them."""
@@ -232,15 +224,7 @@ class Outcomes:
 
     def rewards(self, objectives: Sequence[str]) -> Rewards:
         """What the judges said, for a scalarizer."""
-        return Rewards(
-            objectives=tuple(objectives),
-            mean_BK=self.rewards_BK,
-            judged_BK=self.judged_BK,
-            std_BK=self.std_BK,
-            gate_BK=self.gate_BK,
-            asked_BK=self.asked_BK,
-            group_B=self.group_B,
-        )
+        return _rewards_of(self, objectives)
 
 
 @dataclass(frozen=True)
@@ -260,6 +244,18 @@ class ExperienceBatch:
         """The experience of some rows."""
         chosen = torch.tensor(index, dtype=torch.int64)
         return ExperienceBatch(rows=tuple(self.rows[i] for i in index), **_indexed(self, chosen))
+
+
+def _rewards_of(judged: Rollout | Outcomes, objectives: Sequence[str]) -> Rewards:
+    return Rewards(
+        objectives=tuple(objectives),
+        mean_BK=judged.rewards_BK,
+        judged_BK=judged.judged_BK,
+        std_BK=judged.std_BK,
+        gate_BK=judged.gate_BK,
+        asked_BK=judged.asked_BK,
+        group_B=judged.group_B,
+    )
 
 
 def _indexed(record: Any, index: Tensor) -> dict[str, Any]:
