@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from data_tools.scenes.claims import OPPOSITE, Claim, Phrase, check, judge
+from data_tools.scenes.claims import OPPOSITE, RELATIONS, Claim, Phrase, check, judge, stands
 from data_tools.scenes.language import DESCRIBE, describe_object, relation_claim, say
 from data_tools.scenes.structure import (
     COLORS,
@@ -32,6 +32,10 @@ from data_tools.scenes.structure import (
 )
 from data_tools.schema import PreferenceRecord
 from data_tools.synth.base import Recipe, ordered, prefer
+
+# how often an edited object is named by where it stands to another; without these a reward model takes for granted
+# that what a relation names is there
+IN_A_RELATION = 0.4
 
 Proof = dict[str, dict[str, list[bool]]]
 
@@ -143,7 +147,8 @@ def _edit_attribute(rng: random.Random) -> Edit | None:
 
 
 def _edit_object(rng: random.Random, kind: str, field: str) -> Edit | None:
-    """One object gets another shape, color, size or place."""
+    """One object gets another shape, color, size or place. A new shape or color is sometimes told by where the object
+    stands to another one."""
     scene = random_scene(rng)
     index = rng.randrange(len(scene.objects))
     old = scene.objects[index]
@@ -155,10 +160,33 @@ def _edit_object(rng: random.Random, kind: str, field: str) -> Edit | None:
         new = dataclasses.replace(old, x=spot.x, y=spot.y)
     else:
         new = _with(old, field, value)
+    after = _in_reading_order(scene, [*scene.objects[:index], new, *scene.objects[index + 1 :]])
+    if field in ("shape", "color") and len(scene.objects) > 1 and rng.random() < IN_A_RELATION:
+        claims = _related(rng, scene, old, new)
+        return Edit(kind, field, scene, after, *claims) if claims else None
     phrase = dataclasses.replace(describe_object(rng, old, place=0.4), **{field: getattr(old, field)})
     said = dataclasses.replace(phrase, **{field: value})
-    after = _in_reading_order(scene, [*scene.objects[:index], new, *scene.objects[index + 1 :]])
     return Edit(kind, field, scene, after, Claim("exists", phrase), Claim("exists", said))
+
+
+def _related(
+    rng: random.Random, scene: Scene, old: SceneObject, new: SceneObject
+) -> tuple[Claim, Claim] | None:
+    """Where the old object and the new one in its place stand to another object; None where they stand in no relation.
+    Looks that aren't alone in their scene make claims that can't be checked, and no proof."""
+    mate = rng.choice([item for item in scene.objects if item is not old])
+    holding = [relation for relation in RELATIONS if stands(old, relation, mate)]
+    if not holding:
+        return None
+    relation = rng.choice(holding)
+    looks = [Phrase(shape=item.shape, color=item.color) for item in (old, new)]
+    other = Phrase(shape=mate.shape, color=mate.color)
+    if rng.random() < 0.5:
+        before, after = (Claim("relation", look, relation=relation, other=other) for look in looks)
+    else:
+        turned = OPPOSITE[relation]
+        before, after = (Claim("relation", other, relation=turned, other=look) for look in looks)
+    return before, after
 
 
 def _edit_count(rng: random.Random) -> Edit | None:

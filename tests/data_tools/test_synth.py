@@ -7,7 +7,7 @@ import pytest
 from decisions import splits_of
 
 from data_tools.oracle import gold
-from data_tools.scenes.claims import coverage, judge, true_share
+from data_tools.scenes.claims import coverage, judge, parse_claim, true_share
 from data_tools.scenes.language import DESCRIBE
 from data_tools.scenes.structure import Scene
 from data_tools.schema import PreferenceRecord, Response, user
@@ -72,6 +72,18 @@ def test_flip_pairs_are_proved(flips: list[PreferenceRecord]) -> None:
         # the captions differ in the one claim only
         said = [{verdict.claim for verdict in judge(text, scenes["A"])} for text in captions.values()]
         assert len(said[0] - said[1]) == len(said[1] - said[0]) == 1
+
+
+def test_an_edited_object_is_told_by_where_it_stands_too(flips: list[PreferenceRecord]) -> None:
+    """Else what a relation names is never in doubt: only the side on which it stands is."""
+    for edit, least in (("object", 8), ("attribute", 2)):
+        edited = [r.provenance for r in flips[::2] if r.provenance["edit"] == edit]
+        claims = [[parse_claim(p[side].lower().rstrip(".")) for side in ("before", "after")] for p in edited]
+        related = [(one, two) for one, two in claims if one and two and one.kind == "relation"]
+        assert least <= len(related) <= len(edited) - least
+        for one, two in related:
+            assert one.relation == two.relation
+            assert (one.subject == two.subject) != (one.other == two.other)
 
 
 def test_coverage_pairs() -> None:
