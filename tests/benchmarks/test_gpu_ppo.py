@@ -12,11 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import gpu_ppo
+import pytest
 from torch import nn
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu_ppo.py"
 
 
+@pytest.mark.slow
 def test_small_run_on_a_cpu(tmp_path: Path) -> None:
     out = tmp_path / "lines.jsonl"
     variants = ["ppo-uncached", "grpo", "grpo-rows"]

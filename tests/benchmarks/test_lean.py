@@ -43,14 +43,20 @@ def move(modules: list[Any], seed: int) -> None:
                     weight += 0.02 * torch.randn_like(weight)
 
 
-@pytest.mark.parametrize("answers", [1, 3], ids=["ppo", "grpo"])
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "rows"])
+@pytest.mark.parametrize(
+    ("answers", "lora", "shared"),
+    [
+        pytest.param(3, True, True, id="shared-lora-grpo"),
+        pytest.param(1, False, True, id="shared-full-ppo", marks=pytest.mark.slow),
+        pytest.param(1, True, True, id="shared-lora-ppo", marks=pytest.mark.slow),
+        pytest.param(3, False, True, id="shared-full-grpo", marks=pytest.mark.slow),
+        pytest.param(3, True, False, id="rows-lora-grpo", marks=pytest.mark.slow),
+        pytest.param(3, False, False, id="rows-full-grpo", marks=pytest.mark.slow),
+    ],
+)
 def test_lean_and_ours_agree(
     checkpoint: Path, tmp_path: Path, lora: bool, answers: int, shared: bool
 ) -> None:
-    if answers == 1 and not shared:
-        pytest.skip("one answer has a row of its own anyway")
     records = job.make_records(3)
     job.write_data(tmp_path / "data", records)
     settings = grpo(answers) if answers > 1 else {}

@@ -23,8 +23,15 @@ def _fresh_accelerate() -> Iterator[None]:
     GradientState._reset_state()
 
 
-@pytest.mark.parametrize("lora", [True, False], ids=["lora", "full"])
-@pytest.mark.parametrize("shared", [True, False], ids=["shared", "rows"])
+@pytest.mark.parametrize(
+    ("lora", "shared"),
+    [
+        pytest.param(True, True, id="shared-lora"),
+        pytest.param(False, True, id="shared-full", marks=pytest.mark.slow),
+        pytest.param(True, False, id="rows-lora", marks=pytest.mark.slow),
+        pytest.param(False, False, id="rows-full", marks=pytest.mark.slow),
+    ],
+)
 def test_lean_and_ours_agree(tmp_path: Path, lora: bool, shared: bool) -> None:
     job.make_checkpoint(tmp_path / "model", layers=2)
     records = job.make_records(3, pairs=True)

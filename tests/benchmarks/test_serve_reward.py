@@ -10,6 +10,7 @@ import serve_reward
 from serve_reward import Answered
 
 
+@pytest.mark.slow
 def test_a_small_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "lines.jsonl"

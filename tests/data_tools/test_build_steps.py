@@ -164,6 +164,7 @@ def test_ten_kills_leave_no_trace(mixture: DataConfig, tmp_path: Path, small_pie
     assert not work.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_kill_of_several_processes(mixture: DataConfig, tmp_path: Path, small_pieces: None) -> None:
     (tmp_path / "c.yaml").write_text(dump_yaml(mixture))
     out = tmp_path / "d"

@@ -77,6 +77,8 @@ def test_processes_end_with_the_one_that_started_them(number: signal.Signals, tm
         [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "pids")],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
+        # a shell that starts the tests in the background has them ignore SIGINT, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while len(found := list((tmp_path / "pids").iterdir())) < 2:

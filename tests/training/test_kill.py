@@ -92,7 +92,7 @@ def send_in_a_step(number: signal.Signals, arguments: list[str], metrics: Path, 
         ("lora", ["--set", "ppo.model={lora: {r: 4}}"], 2),
         # before the first checkpoint; the twenty kills meet that too
         pytest.param("lora-early", ["--set", "ppo.model={lora: {r: 4}}"], 100, marks=pytest.mark.slow),
-        ("full", [], 2),
+        pytest.param("full", [], 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_run_resumes_to_the_same_bytes(
@@ -128,7 +128,10 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert not list(killed.rglob("*.bin")) + list(killed.rglob("*.pt")) + list(killed.rglob("*.pkl"))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_asked_to_stop_is_saved(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """Behind either, `mmrlhf sft && mmrlhf reward` must not go on: the model isn't there. The codes are 128 and the
     signal's number, as a shell gives them."""

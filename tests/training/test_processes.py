@@ -122,6 +122,7 @@ def assert_same(one: Path, other: Path) -> None:
         assert apart.mean() < 1e-6
 
 
+@pytest.mark.slow
 def test_two_processes_with_whole_weights(folder: Path) -> None:
     """Hazard 2: a process whose micro-batch holds no image leaves the others waiting, while the tower trains."""
     by_two(folder, "--set", "name=two")
@@ -138,6 +139,7 @@ def test_two_processes_with_weights_split_over_them(folder: Path) -> None:
     assert {n: v.shape for n, v in ours.items()} == {n: v.shape for n, v in theirs.items()}
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_with_what_one_has_begun(folder: Path) -> None:
     """From its checkpoint of step 2, with weights and optimizer state split over them."""
     shutil.copytree(folder / "one", folder / "resumed")
@@ -209,6 +211,7 @@ def labelled() -> list[PreferenceRecord]:
     return records
 
 
+@pytest.mark.slow
 def test_labels_that_are_rare_move_nothing_while_they_are_away(tmp_path: Path) -> None:
     """Ratings, an ensemble and rankings, in updates of two records, most of which hold no rating and no image: weights
     that are split over processes would get gradients of 0 there, and move by what AdamW remembers."""
