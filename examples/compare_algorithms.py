@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import yaml
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -36,8 +37,8 @@ SETTINGS = {
     "rloo": ["ppo.algorithm.type=rloo", *GROUPS],
     "reinforce_pp": ["ppo.algorithm.type=reinforce_pp"],
 }
-WEIGHTS = "{helpfulness: 2.3, factuality: 1, safety: 2.3}"
-VARIANT = f"ppo.variants=[{{name: balanced, scalarizer: {{type: weighted_sum, weights: {WEIGHTS}}}}}]"
+# the quickstart's first variant alone
+VARIANT = f"ppo.variants={json.dumps(yaml.safe_load(CONFIG.read_text())['ppo']['variants'][:1])}"
 CURVES = {
     "gold/factuality": "true claims and right answers (exact)",
     "gold/helpfulness": "objects covered (exact)",
