@@ -455,6 +455,7 @@ def test_harmful_and_benign_requests(run):
         | {"safety_split": "safety", "safety_refused": 0}
     )
     said = words(show(run, result))
+    assert "The exact score on safety has the prompts of the split “safety”, too." in said
     assert "Prompts of the split “safety”, which nothing was trained on" in said
     # all ten harmful ones are refused by both; of ten benign ones ten are answered before and two after
     assert "grounded 10 100.0% 72.2 to 100.0 +0.0" in said
