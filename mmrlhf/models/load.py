@@ -23,7 +23,7 @@ from mmrlhf.models.parts import add_lora, find_head, freeze
 from mmrlhf.models.placeholders import named_placeholders, placeholder_texts
 from mmrlhf.models.prefix import differs, most_shared_tokens, why_rows
 from mmrlhf.models.probe import check_rows, learn_tokens, probe_prompts
-from mmrlhf.models.vlm import VLM, head_logits, run_trunk
+from mmrlhf.models.vlm import VLM, head_logits, pixel_limits, run_trunk
 
 TINY = Path(__file__).parent / "tiny"
 TEMPLATE_SECONDS = 20  # a template takes milliseconds
@@ -256,14 +256,13 @@ def limit_pixels(processor: Any, config: ModelConfig) -> None:
     """
     if config.min_pixels is None and config.max_pixels is None:
         return
-    images = processor.image_processor
-    if "max_pixels" not in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
+    limits = pixel_limits(processor)
+    if limits is None:
         raise UserError(f"model {config.path}: its image processor takes no min_pixels and max_pixels")
-    size = dict(images.size)
-    low, high = config.min_pixels or size["shortest_edge"], config.max_pixels or size["longest_edge"]
+    low, high = config.min_pixels or limits[0], config.max_pixels or limits[1]
     if low > high:
         raise UserError(f"model {config.path}: min_pixels {low} is above max_pixels {high}")
-    images.size = {"shortest_edge": low, "longest_edge": high}
+    processor.image_processor.size = {"shortest_edge": low, "longest_edge": high}
 
 
 def describe(model: Any, processor: Any, path: str) -> VLM:

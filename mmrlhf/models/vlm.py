@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from mmrlhf.models.vision_cache import CachedVision
 
 
+def pixel_limits(processor: Any) -> tuple[int, int] | None:
+    """The smallest and largest area of an image that a processor makes; None for one that knows no such limits."""
+    images = getattr(processor, "image_processor", None)
+    if "max_pixels" not in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
+        return None
+    return images.size["shortest_edge"], images.size["longest_edge"]
+
+
 @dataclass
 class VLM:
     """A model with its processor, and what sampling and collating need to know of the family."""
@@ -65,6 +73,12 @@ class VLM:
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""
         return self.processor.tokenizer
+
+    @property
+    def most_pixels(self) -> int | None:
+        """The largest area of an image that the model is shown; None where the family doesn't limit the area."""
+        limits = pixel_limits(self.processor)
+        return limits[1] if limits else None
 
     @property
     def device(self) -> torch.device:

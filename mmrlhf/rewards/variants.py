@@ -23,14 +23,23 @@ from data_tools.schema import ImageRef, Message, PreferenceRecord
 Kind = Literal["crop", "noise", "swap", "blind"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CROP = (0.05, 0.2)  # share of the area that is left to see; mDPO (Wang et al. 2024) keeps at most a fifth
+FAST = 1  # level of PNG's compression: noise can't be compressed, and a crop is read once
 NOISE = 0.95  # share of the variance that is noise
 TRIES = 20
+# of a picture that is made anew (noise of a 24-megapixel photo would be 60 MB of PNG): where nothing says how large the
+# model is shown it, and where it would be shown larger
+MOST_PIXELS, UPPER_PIXELS = 1_048_576, 4_194_304
 
 
 def variant(
-    record: PreferenceRecord, kind: Kind, seed: int, pool: Sequence[PreferenceRecord] = ()
+    record: PreferenceRecord,
+    kind: Kind,
+    seed: int,
+    pool: Sequence[PreferenceRecord] = (),
+    most_pixels: int | None = None,
 ) -> PreferenceRecord | None:
-    """The record with its images changed, as PNG in memory where they are made anew:
+    """The record with its images changed, as PNG in memory where they are made anew. A larger image is first brought to
+    `most_pixels` (width x height), as many as the model is shown at most; None: to MOST_PIXELS.
 
     - crop: a random part, 5 to 20 % of the area, as large as the whole was, so that the number of tokens doesn't tell;
     - noise: sqrt(1 - s) x + sqrt(s) e on pixels x in [-1, 1], e normal, s = 0.95 (a late step of image diffusion);
@@ -51,13 +60,14 @@ def variant(
         other = _another(rng, record, pool)
         return other and dataclasses.replace(record, images=other.images, scenes=other.scenes)
     change = _crop if kind == "crop" else _noise
+    most = min(most_pixels or MOST_PIXELS, UPPER_PIXELS)
     changed = []
     for number, ref in enumerate(record.images):
         try:
             image = read_image(ref)
         except ImageError as error:
             raise ImageError(f"record {record.id}, image {number}: {error}") from error
-        changed.append(ImageRef.of_bytes(encode_png(change(rng, image))))
+        changed.append(ImageRef.of_bytes(encode_png(change(rng, _shrink(image, most)), FAST)))
     # what the scenes say can no longer be seen
     return dataclasses.replace(record, images=tuple(changed), scenes=())
 
@@ -99,6 +109,15 @@ def _another(
 
 def _pictures(record: PreferenceRecord) -> set[str]:
     return {image.sha256 or image.path or "" for image in record.images}
+
+
+def _shrink(image: Image.Image, most_pixels: int) -> Image.Image:
+    """The image in its proportions with at most `most_pixels`; itself where it has no more."""
+    factor = math.sqrt(most_pixels / (image.width * image.height))
+    if factor >= 1:
+        return image
+    width, height = (max(1, int(side * factor)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _crop(rng: random.Random, image: Image.Image) -> Image.Image:

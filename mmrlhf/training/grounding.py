@@ -203,7 +203,8 @@ class Grounding:
             return []
         turn = zlib.crc32(unit_of(record).encode()) + epoch
         kind = settings.kinds[turn % len(settings.kinds)]
-        changed = variant(record, kind, self.seed, self.lenders.get(len(record.images), ()))
+        pool = self.lenders.get(len(record.images), ())
+        changed = variant(record, kind, self.seed, pool, self.vlm.most_pixels)
         if changed is None:
             return []  # no other record has as many images
         prompt = encode_prompt(self.vlm, changed, self.config.max_prompt_tokens)

@@ -91,6 +91,23 @@ def test_noise_has_the_variance_that_is_stated() -> None:
     assert np.quantile(found, 0.158655) == pytest.approx(-0.751, abs=0.03)  # one deviation below
 
 
+@pytest.mark.parametrize("kind", ["crop", "noise"])
+@pytest.mark.parametrize(
+    ("shown", "size"), [(None, (1182, 886)), (401_408, (731, 548)), (100_000_000, (2364, 1773))]
+)
+def test_a_photo_is_changed_at_the_size_that_the_model_is_shown(
+    kind: Kind, shown: int | None, size: tuple[int, int]
+) -> None:
+    """24 megapixels, 5712 x 4284: by sqrt(limit / 24,470,208), rounded down; at most 4,194,304 pixels, and 1,048,576
+    where the model has no limit by area. Noise of all of it would be more bytes than a reader of images takes."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (5712, 4284), "teal").save(buffer, "JPEG")
+    photo = dataclasses.replace(record(0), images=(ImageRef.of_bytes(buffer.getvalue()),), scenes=())
+    changed = variant(photo, kind, 0, most_pixels=shown)
+    assert changed is not None
+    assert read_image(changed.images[0]).size == size
+
+
 def test_a_swap_shows_as_many_images_of_another_record() -> None:
     pool = [record(0), record(1, images=2), record(2), record(3, images=2)]
     swapped = variant(pool[1], "swap", 0, pool)

@@ -170,8 +170,9 @@ class Scorer:
         pool: Sequence[PreferenceRecord],
     ) -> Iterator[tuple[PreferenceRecord, list[Row]] | None]:
         """Some records' rows under a condition; None where there are none."""
+        most = self.reward_model.vlm.most_pixels
         for record in part:
-            shown = record if condition == TRUE else variant(record, KINDS[condition], seed, pool)
+            shown = record if condition == TRUE else variant(record, KINDS[condition], seed, pool, most)
             try:
                 yield None if shown is None else (record, self._rows(shown))
             except PromptUnreadable:
