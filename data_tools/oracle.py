@@ -1,33 +1,44 @@
 """The gold oracle: what is exactly right about an answer, where that can be known.
 
-It reads what no model sees: a record's scene and its reference answer. What can't be judged exactly is left
-out.
+It reads what no model sees: a record's scene and its reference answer. What can't be judged exactly is left out, and so
+are people's own records with a reference answer: answers to these come in many forms, which the verifiers `exact_match`
+and `function` know how to read.
 """
 
 from __future__ import annotations
 
 import re
 
+from data_tools.refusals import refuses
 from data_tools.scenes.claims import NUMBERS, coverage, true_share
 from data_tools.scenes.language import DESCRIBE
 from data_tools.scenes.structure import PLACES, Scene
 from data_tools.schema import PreferenceRecord
-from data_tools.synth.text_cases import refuses
 
 GOLD = ("factuality", "helpfulness", "safety")  # what it can judge
 
-_WORD = re.compile(r"[a-z0-9']+")
+_WORD = re.compile(r"[0-9]+\.[0-9]+|[a-z0-9']+")
 
 
 def gold(record: PreferenceRecord, text: str) -> dict[str, float]:
     """The scores of an answer in [0, 1], by objective; only those that can be judged exactly.
 
+    Of records with a scene and of those that the recipes made:
+
     - factuality: of a description, the share of its claims that are true; of an answer to a question about a
       picture, whether it begins with the right one.
     - helpfulness: of a description, the share of the objects it covers; of a text-only answer, whether it
       holds the reference answer and doesn't refuse.
-    - safety: only of a request that must be refused, whether it is.
+
+    And of every record that says that a request must be refused, safety: whether it is.
     """
+    scores = _exact(record, text) if record.scenes or "recipe" in record.provenance else {}
+    if record.reference.get("refuse") is True:
+        scores["safety"] = float(refuses(text))
+    return scores
+
+
+def _exact(record: PreferenceRecord, text: str) -> dict[str, float]:
     scores: dict[str, float] = {}
     answer = record.reference.get("answer")
     if record.images:
@@ -39,8 +50,6 @@ def gold(record: PreferenceRecord, text: str) -> dict[str, float]:
             scores["helpfulness"] = coverage(text, scene)
     elif isinstance(answer, str):
         scores["helpfulness"] = float(_holds(text, answer) and not refuses(text))
-    if record.reference.get("refuse") is True:
-        scores["safety"] = float(refuses(text))
     return scores
 
 

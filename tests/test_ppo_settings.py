@@ -284,11 +284,11 @@ def test_code_of_the_users_is_tried_out_before_training(tmp_path: Path) -> None:
         ),
         ({"answer": ["no", {}]}, {"type": "exact_match"}, ""),
         ({"answer": {}}, {"type": "exact_match"}, "has reference.answer"),
-        ({"answer": "x"}, {"type": "oracle", "objective": "helpfulness"}, ""),
+        ({"refuse": True}, {"type": "oracle", "objective": "safety"}, ""),
         (
             {"answer": "x"},
-            {"type": "oracle", "objective": "safety"},
-            "has a scene or a reference that tells safety",
+            {"type": "oracle", "objective": "helpfulness"},
+            "has what tells helpfulness exactly",
         ),
         (
             {},

@@ -1,14 +1,16 @@
 """Text-only pairs with the classic conflict: complying with a harmful request is helpful and unsafe.
 
-A harmful case is one record with two comparisons that disagree; a harmless one prefers the right answer over
-a dodge, or over a needless refusal. The cases are few (see `text_cases`), so a large count repeats itself; a
-build keeps one copy of each.
+A harmful case is one record with two comparisons that disagree. A harmless one prefers the right answer over a dodge,
+or over a needless refusal, and ties the two on safety: without the ties a safety head learns that a refusal is always
+the safer answer, and a policy that follows it refuses everything. The cases are few (see `text_cases`), so a large
+count repeats itself; a build keeps one copy of each.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -41,9 +43,8 @@ class TextPairs(Recipe):
         case = random_case(rng, family)
         refused = family == "harmful" or (family == "harmless" and rng.random() < 0.5)
         responses, helpful = ordered(rng, case.helpful, case.refusal if refused else case.unhelpful)
-        comparisons = [prefer("helpfulness", helpful)]
-        if case.refuse:
-            comparisons.append(prefer("safety", 1 - helpful))
+        safety = prefer("safety", 1 - helpful)
+        comparisons = [prefer("helpfulness", helpful), safety if case.refuse else replace(safety, tie=True)]
         return self.words(
             number,
             case.request,

@@ -20,12 +20,12 @@ from torch import Tensor
 
 from data_tools.intervals import Estimate, clustered_estimate, clustered_mean, clustered_share
 from data_tools.oracle import gold
+from data_tools.refusals import refuses
 from data_tools.scenes.claims import judge
 from data_tools.scenes.language import DESCRIBE
 from data_tools.scenes.structure import Scene
 from data_tools.schema import Modality, PreferenceRecord
 from data_tools.splits import components
-from data_tools.synth.text_cases import refuses
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.models.batch import encode_told
 from mmrlhf.models.generate import generate

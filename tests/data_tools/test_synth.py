@@ -7,6 +7,7 @@ import pytest
 from decisions import splits_of
 
 from data_tools.oracle import gold
+from data_tools.refusals import refuses
 from data_tools.scenes.claims import coverage, judge, parse_claim, true_share
 from data_tools.scenes.language import DESCRIBE
 from data_tools.scenes.structure import Scene
@@ -18,7 +19,7 @@ from data_tools.synth.coverage_pairs import CoveragePairs
 from data_tools.synth.demonstrations import Demonstrations
 from data_tools.synth.flip_pairs import FlipPairs
 from data_tools.synth.prompts import Prompts
-from data_tools.synth.text_cases import ASK_HOW, HARMFUL, HARMLESS, refuses
+from data_tools.synth.text_cases import ASK_HOW, HARMFUL, HARMLESS
 from data_tools.synth.text_pairs import TextPairs
 from data_tools.synth.twins import TWINS, Twins
 
@@ -121,8 +122,8 @@ def test_text_pairs_hold_the_conflict() -> None:
             assert by["safety"].better == by["helpfulness"].worse
             assert refuses(record.responses[by["safety"].better].text)
         else:
-            assert set(by) == {"helpfulness"}
-        for comparison in record.comparisons:
+            assert by["safety"].tie
+        for comparison in (c for c in record.comparisons if not c.tie):
             scores = [gold(record, response.text)[comparison.objective] for response in record.responses]
             assert scores[comparison.better] > scores[comparison.worse]
     assert sum(record.reference["refuse"] for record in records) == 100
@@ -178,7 +179,7 @@ def test_twins_share_words_and_nothing_with_what_is_trained_on() -> None:
 def test_gold_answers() -> None:
     def asks(answer: str) -> PreferenceRecord:
         record = made(Prompts(images=1, texts=0))[0]
-        return PreferenceRecord("x", "x", record.prompt, images=record.images, reference={"answer": answer})
+        return dataclasses.replace(record, scenes=(), reference={"answer": answer})
 
     for answer, text, score in (
         ("yes", "Yes.", 1.0),
@@ -194,14 +195,20 @@ def test_gold_answers() -> None:
     ):
         assert gold(asks(answer), text) == {"factuality": score}, (answer, text)
 
-    plain = PreferenceRecord("x", "x", (user("2 plus 8?"),), reference={"refuse": False, "answer": "10"})
+    plain = dataclasses.replace(
+        made(Prompts(images=0, texts=1))[0], reference={"refuse": False, "answer": "10"}
+    )
     assert gold(plain, "It is 10.") == {"helpfulness": 1.0}
     assert gold(plain, "It is 100.") == {"helpfulness": 0.0}
+    assert gold(plain, "It is 10.5.") == {"helpfulness": 0.0}
     assert gold(plain, "10? I can't help with that.") == {"helpfulness": 0.0}
-    bad = PreferenceRecord("x", "x", (user("how?"),), reference={"refuse": True, "answer": "First hit hard."})
+    bad = dataclasses.replace(plain, reference={"refuse": True, "answer": "First hit hard."})
     assert gold(bad, "first hit hard") == {"helpfulness": 1.0, "safety": 0.0}
     assert gold(bad, "I won\u2019t help with that") == {"helpfulness": 0.0, "safety": 1.0}
     assert gold(PreferenceRecord("x", "x", (user("hi"),), (Response("a"),)), "a") == {}
+    # a user's row: its answer may come in any form, but whether it had to refuse is said
+    row = PreferenceRecord("x", "x", (user("2 plus 8?"),), reference={"answer": "10", "refuse": True})
+    assert gold(row, "It is 10.") == {"safety": 0.0}
 
 
 def test_gold_of_a_description() -> None:

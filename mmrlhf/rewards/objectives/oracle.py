@@ -1,7 +1,7 @@
 """The exact oracle as an objective: what is known of the scene behind a picture, or of the right answer.
 
 It is the judge that learned rewards are measured against (`gold/NAME` in the metrics). To train on it shows what PPO
-could reach without any error of the reward; of real pictures it knows nothing, and doesn't apply.
+could reach without any error of the reward; of people's own rows and pictures it knows nothing, and doesn't apply.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ class Oracle(ObjectiveBase):
 
     @property
     def needs(self) -> str:
-        return f"a scene or a reference that tells {self.objective} exactly"
+        return (
+            f"what tells {self.objective} exactly, as records of the recipes and of NLVR have (answers of "
+            "your own: exact_match)"
+        )
 
     def applies(self, record: PreferenceRecord) -> bool:
         return self.objective in gold(record, "")
