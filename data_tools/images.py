@@ -242,11 +242,11 @@ def image_size(data: bytes) -> tuple[int, int] | None:
         return None
 
 
-def encode_png(image: Image.Image, compress_level: int = 6) -> bytes:
-    """The image as PNG bytes, without metadata; the same bytes for the same pixels and level (0 to 9)."""
+def encode_png(image: Image.Image) -> bytes:
+    """The image as PNG bytes, without metadata; the same bytes for the same pixels."""
     buffer = io.BytesIO()
     bare = Image.frombytes(image.mode, image.size, image.tobytes()) if image.info else image
-    bare.save(buffer, "PNG", optimize=False, compress_level=compress_level)
+    bare.save(buffer, "PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
 
 

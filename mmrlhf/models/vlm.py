@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def pixel_limits(processor: Any) -> tuple[int, int] | None:
     """The smallest and largest area of an image that a processor makes; None for one that knows no such limits."""
-    images = getattr(processor, "image_processor", None)
+    images: Any = getattr(processor, "image_processor", None)
     if "max_pixels" not in getattr(getattr(images, "valid_kwargs", None), "__annotations__", {}):
         return None
     return images.size["shortest_edge"], images.size["longest_edge"]

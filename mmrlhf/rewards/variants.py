@@ -12,23 +12,30 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from data_tools.images import ImageError, encode_png, read_image
-from data_tools.schema import ImageRef, Message, PreferenceRecord
+from data_tools.images import ImageError, read_image
+from data_tools.schema import Message, PreferenceRecord
 
 Kind = Literal["crop", "noise", "swap", "blind"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CROP = (0.05, 0.2)  # share of the area that is left to see; mDPO (Wang et al. 2024) keeps at most a fifth
-FAST = 1  # level of PNG's compression: noise can't be compressed, and a crop is read once
 NOISE = 0.95  # share of the variance that is noise
 TRIES = 20
-# of a picture that is made anew (noise of a 24-megapixel photo would be 60 MB of PNG): where nothing says how large the
-# model is shown it, and where it would be shown larger
+# to which a photo is brought before it is changed, where nothing says how large the model is shown it, and at most
 MOST_PIXELS, UPPER_PIXELS = 1_048_576, 4_194_304
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A changed record, and the pictures to show in place of its images; None: its images as they are."""
+
+    record: PreferenceRecord
+    pictures: tuple[Image.Image, ...] | None = None
 
 
 def variant(
@@ -37,11 +44,12 @@ def variant(
     seed: int,
     pool: Sequence[PreferenceRecord] = (),
     most_pixels: int | None = None,
-) -> PreferenceRecord | None:
-    """The record with its images changed, as PNG in memory where they are made anew. A larger image is first brought to
-    `most_pixels` (width x height), as many as the model is shown at most; None: to MOST_PIXELS.
+) -> Variant | None:
+    """The record with its images changed. Pictures that are made anew are as large as the images that they stand for,
+    so that the number of tokens doesn't tell; but what is done to them is done at `most_pixels` (width x height), as
+    many as the model is shown at most, or MOST_PIXELS where that is None.
 
-    - crop: a random part, 5 to 20 % of the area, as large as the whole was, so that the number of tokens doesn't tell;
+    - crop: a random part, 5 to 20 % of the area, made as large as all of it;
     - noise: sqrt(1 - s) x + sqrt(s) e on pixels x in [-1, 1], e normal, s = 0.95 (a late step of image diffusion);
     - swap: the images (and scenes) of another record of `pool` that shows as many, none of them the same picture;
     - blind: none, and no place for one in the prompt.
@@ -55,21 +63,23 @@ def variant(
         return None
     rng = random.Random(f"{seed}/{kind}/{record.source}/{record.id}")
     if kind == "blind":
-        return _blind(record)
+        return Variant(_blind(record))
     if kind == "swap":
         other = _another(rng, record, pool)
-        return other and dataclasses.replace(record, images=other.images, scenes=other.scenes)
+        if other is None:
+            return None
+        return Variant(dataclasses.replace(record, images=other.images, scenes=other.scenes))
     change = _crop if kind == "crop" else _noise
     most = min(most_pixels or MOST_PIXELS, UPPER_PIXELS)
-    changed = []
+    pictures = []
     for number, ref in enumerate(record.images):
         try:
             image = read_image(ref)
         except ImageError as error:
             raise ImageError(f"record {record.id}, image {number}: {error}") from error
-        changed.append(ImageRef.of_bytes(encode_png(change(rng, _shrink(image, most)), FAST)))
+        pictures.append(_enlarge(change(rng, image, most), image.size))
     # what the scenes say can no longer be seen
-    return dataclasses.replace(record, images=tuple(changed), scenes=())
+    return Variant(dataclasses.replace(record, scenes=()), tuple(pictures))
 
 
 def swap_images(records: Sequence[PreferenceRecord], seed: int) -> list[PreferenceRecord | None]:
@@ -77,7 +87,8 @@ def swap_images(records: Sequence[PreferenceRecord], seed: int) -> list[Preferen
     pools: dict[int, list[PreferenceRecord]] = {}
     for record in records:
         pools.setdefault(len(record.images), []).append(record)
-    return [variant(record, "swap", seed, pools[len(record.images)]) for record in records]
+    swapped = [variant(record, "swap", seed, pools[len(record.images)]) for record in records]
+    return [None if other is None else other.record for other in swapped]
 
 
 def _blind(record: PreferenceRecord) -> PreferenceRecord:
@@ -120,17 +131,20 @@ def _shrink(image: Image.Image, most_pixels: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _crop(rng: random.Random, image: Image.Image) -> Image.Image:
+def _enlarge(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _crop(rng: random.Random, image: Image.Image, most_pixels: int) -> Image.Image:
     """A part with the image's own proportions, from anywhere in it."""
     side = math.sqrt(rng.uniform(*CROP))
     width, height = (max(1, round(side * size)) for size in image.size)
     left, top = rng.randint(0, image.width - width), rng.randint(0, image.height - height)
-    part = image.crop((left, top, left + width, top + height))
-    return part.resize(image.size, Image.Resampling.BICUBIC)
+    return _shrink(image.crop((left, top, left + width, top + height)), most_pixels)
 
 
-def _noise(rng: random.Random, image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image, dtype=np.float32) / 127.5 - 1
+def _noise(rng: random.Random, image: Image.Image, most_pixels: int) -> Image.Image:
+    pixels = np.asarray(_shrink(image, most_pixels), dtype=np.float32) / 127.5 - 1
     noise = np.random.default_rng(rng.getrandbits(64)).standard_normal(pixels.shape, dtype=np.float32)
     mixed = math.sqrt(1 - NOISE) * pixels + math.sqrt(NOISE) * noise
     return Image.fromarray(((mixed + 1) * 127.5).round().clip(0, 255).astype(np.uint8))

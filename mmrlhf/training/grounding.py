@@ -207,7 +207,7 @@ class Grounding:
         changed = variant(record, kind, self.seed, pool, self.vlm.most_pixels)
         if changed is None:
             return []  # no other record has as many images
-        prompt = encode_prompt(self.vlm, changed, self.config.max_prompt_tokens)
+        prompt = encode_prompt(self.vlm, changed.record, self.config.max_prompt_tokens, changed.pictures)
         return [
             Degraded(place, response, tuple(objectives), kind, Row(prompt, rows[response].answer_ids))
             for response, objectives in best.items()

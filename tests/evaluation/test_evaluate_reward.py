@@ -146,10 +146,10 @@ def test_the_mean_of_the_heads(tiny):
 def test_a_family_that_reads_no_prompt_without_an_image(tiny, monkeypatch):
     encode = scoring.encode_prompt
 
-    def refuse(vlm, record, *rest):
+    def refuse(vlm, record, *rest, **more):
         if not record.images:
             raise PromptUnreadable(f"record {record.id}: none without an image")
-        return encode(vlm, record, *rest)
+        return encode(vlm, record, *rest, **more)
 
     monkeypatch.setattr(scoring, "encode_prompt", refuse)
     found = evaluate_reward(RuleModel(tiny, looks), flips(2), 8, 0)

@@ -17,7 +17,7 @@ from data_tools.schema import PreferenceRecord
 from data_tools.splits import components
 from mmrlhf.models.batch import PromptUnreadable, encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
-from mmrlhf.rewards.variants import Kind, variant
+from mmrlhf.rewards.variants import Kind, Variant, variant
 from mmrlhf.terminal import Bar
 from mmrlhf.types import Row
 
@@ -172,7 +172,10 @@ class Scorer:
         """Some records' rows under a condition; None where there are none."""
         most = self.reward_model.vlm.most_pixels
         for record in part:
-            shown = record if condition == TRUE else variant(record, KINDS[condition], seed, pool, most)
+            if condition == TRUE:
+                shown: Variant | None = Variant(record)
+            else:
+                shown = variant(record, KINDS[condition], seed, pool, most)
             try:
                 yield None if shown is None else (record, self._rows(shown))
             except PromptUnreadable:
@@ -180,10 +183,10 @@ class Scorer:
                     raise
                 yield None  # some processors take no prompt without an image
 
-    def _rows(self, record: PreferenceRecord) -> list[Row]:
-        vlm = self.reward_model.vlm
-        prompt = encode_prompt(vlm, record)
-        return [Row(prompt, encode_answer(vlm, r.text, self.max_answer_tokens)) for r in record.responses]
+    def _rows(self, shown: Variant) -> list[Row]:
+        vlm, responses = self.reward_model.vlm, shown.record.responses
+        prompt = encode_prompt(vlm, shown.record, images=shown.pictures)
+        return [Row(prompt, encode_answer(vlm, r.text, self.max_answer_tokens)) for r in responses]
 
     def _scored(self, part: Sequence[tuple[PreferenceRecord, list[Row]] | None]) -> list[Scored | None]:
         read = iter(self._read([row for item in part if item for row in item[1]]))
