@@ -76,6 +76,12 @@ class RunModels:
         self._say("reward model: is an adapter in the policy's model, on the base that both share")
         return load_within(path, vlm)
 
+    def _reference(self, start: ModelConfig, policy: VLM) -> VLM:
+        """The policy before training. It has the policy's dtype: in another one its log-probs differ from the policy's
+        before the first update, and an algorithm that divides by a group's deviation makes advantages of that."""
+        dtype = str(next(policy.model.parameters()).dtype).removeprefix("torch.")
+        return self.load(start.model_copy(update={"dtype": dtype}), trainable=False)
+
     def ppo_stage(
         self, variant: PpoVariant, start: ModelConfig, reward_path: Path | None, data: str, folder: Path
     ) -> PpoStage:
@@ -85,7 +91,7 @@ class RunModels:
             UserError, RunError: a model can't be loaded, or an objective can't be opened.
         """
         vlm = self.load(start, trainable=True)
-        reference = None if vlm.has_adapters else self.load(start, trainable=False)
+        reference = None if vlm.has_adapters else self._reference(start, vlm)
         config = self.config.ppo
         assert config is not None
         judge = self._judge(reward_path, vlm) if reward_path else None

@@ -44,7 +44,9 @@ class AlarmConfig(Config):
         0.5, gt=0, le=1, description="swap gap fallen by more than this share while the score has risen"
     )
     action: Literal["warn", "slow", "stop"] = Field(
-        "warn", description="tell of it, halve the learning rate too, or stop at a whole checkpoint"
+        "warn",
+        description="warn; slow: halve the learning rate too, once an alarm and again after 20 steps of it; stop: stop "
+        "at a whole checkpoint",
     )
 
 

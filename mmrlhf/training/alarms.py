@@ -14,6 +14,7 @@ from mmrlhf.config import AlarmConfig
 
 FIRST_STEPS = 3  # whose mean is what the length is measured against
 SLOWEST = 1 / 64
+SLOW_AGAIN = 20  # steps; an alarm that holds on halves the rate again after so many
 
 
 class AlarmRaised(RunError):
@@ -26,11 +27,13 @@ class Alarms:
     def __init__(self, config: AlarmConfig, objectives: Sequence[str]) -> None:
         self.config, self.objectives = config, tuple(objectives)
         self.lr_scale = 1.0
+        self._steps_slowed: int | None = None  # since the rate was halved; None where no alarm has held on
         self._lengths: list[float] = []
         self._looks: list[tuple[float, float]] = []  # score and mean swap gap, where it was measured
 
     def watch(self, metrics: Mapping[str, float]) -> list[str]:
-        """What is wrong after a step; halves the learning rate where that is the action.
+        """What is wrong after a step; where that is the action, halves the learning rate when an alarm begins, and
+        again after `SLOW_AGAIN` steps of it.
 
         Raises:
             AlarmRaised: the action is to stop.
@@ -38,9 +41,14 @@ class Alarms:
         messages = list(self._wrong(metrics))
         if messages and self.config.action == "stop":
             raise AlarmRaised(f"{'; '.join(messages)}. ppo.alarms stopped the run; its checkpoint is whole")
-        if messages and self.config.action == "slow" and self.lr_scale > SLOWEST:
-            self.lr_scale /= 2
-            messages.append(f"the learning rate is at {self.lr_scale:g} of its schedule")
+        if not messages:
+            self._steps_slowed = None
+        elif self.config.action == "slow":
+            steps = SLOW_AGAIN if self._steps_slowed is None else self._steps_slowed + 1
+            self._steps_slowed = steps % SLOW_AGAIN
+            if steps == SLOW_AGAIN and self.lr_scale > SLOWEST:
+                self.lr_scale /= 2
+                messages.append(f"the learning rate is at {self.lr_scale:g} of its schedule")
         return messages
 
     def _wrong(self, metrics: Mapping[str, float]) -> Iterator[str]:
@@ -76,9 +84,15 @@ class Alarms:
 
     def state_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"lr_scale": self.lr_scale, "lengths": self._lengths, "looks": self._looks}
+        return {
+            "lr_scale": self.lr_scale,
+            "steps_slowed": self._steps_slowed,
+            "lengths": self._lengths,
+            "looks": self._looks,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self.lr_scale, self._lengths = state["lr_scale"], list(state["lengths"])
+        self.lr_scale, self._steps_slowed = state["lr_scale"], state["steps_slowed"]
+        self._lengths = list(state["lengths"])
         self._looks = [(score, gap) for score, gap in state["looks"]]

@@ -148,6 +148,8 @@ def make_accelerator(config: EngineConfig) -> Accelerator:
             raise
         raise UserError(f"the launcher's processes can't be joined: {error} (docs/processes.md)") from error
     check_launched(accelerator)
+    # it comes from the environment, too, and `backward` would divide the loss by it; the engine counts for itself
+    accelerator.gradient_accumulation_steps = 1
     if config.shard and accelerator.num_processes == 1:
         console.print("engine.shard: does nothing on one process, which holds all weights", style="yellow")
     kind = accelerator.distributed_type

@@ -58,9 +58,19 @@ def test_a_gap_that_was_never_there_does_not_fall() -> None:
 def test_slow_halves_the_rate_and_stop_stops() -> None:
     slow = Alarms(AlarmConfig(kl=0.5, action="slow"), [])
     assert "at 0.5 of its schedule" in slow.watch(FINE)[1]
-    for _ in range(20):
+    for _ in range(19):
+        assert len(slow.watch(FINE)) == 1  # the alarm holds on: the rate stays where it is
+    assert slow.lr_scale == 0.5
+    assert "at 0.25 of its schedule" in slow.watch(FINE)[1]
+    for _ in range(200):
         slow.watch(FINE)
     assert slow.lr_scale == 1 / 64
+
+    again = Alarms(AlarmConfig(kl=0.5, action="slow"), [])
+    for kl, scale in ((1.0, 0.5), (1.0, 0.5), (0.1, 0.5), (1.0, 0.25)):  # a second alarm after a step without
+        again.watch(FINE | {"kl": kl})
+        assert again.lr_scale == scale
+
     with pytest.raises(AlarmRaised, match=r"is above 0\.5"):
         Alarms(AlarmConfig(kl=0.5, action="stop"), []).watch(FINE)
 
