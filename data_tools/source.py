@@ -25,7 +25,8 @@ CODES = {
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
     "not-supported": "tools, or another thing that no record holds",
     "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
-    "two-prompts": "two conversations that differ before their last answers: counted apart from malformed rows",
+    "two-prompts": "two conversations that begin alike and differ before their last answers: counted apart from "
+    "malformed rows",
     "media-unread": "a field holds a picture that the adapter doesn't read",
     "image-missing": "an image isn't there",
     "image-url": "an image is an address, and nothing is fetched",

@@ -75,8 +75,8 @@ class FileSource(Source):
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
     ignore_fields: list[str] = Field(
         default=[],
-        description="Fields that may hold a picture, a video or a sound and are to be left out of the records; a row "
-        "with any other that the adapter doesn't read is refused.",
+        description="Fields that may hold a picture, a video, a sound or tools and are to be left out of the records; "
+        "a row with any other that the adapter doesn't read is refused.",
     )
 
     marks: ClassVar[tuple[str, ...]] = ()

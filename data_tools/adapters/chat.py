@@ -1,4 +1,4 @@
-"""Conversations as people's own rows hold them, as turns; and where in them the pictures stand.
+"""Conversations as people's own rows hold them, as turns.
 
 A conversation is a text, a list of messages (`{role, content}` or `{from, value}`), an object of lists, in which the
 library `datasets` hands such a list out, or a JSON text of messages. A message's content is a text or a list of parts;
@@ -12,18 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_tools.adapters.base import (
-    MARK,
-    check_characters,
-    check_text,
-    messages_with_images,
-)
+from data_tools.adapters.base import MARK, check_characters, check_text
 from data_tools.adapters.media import holds_something, named_medium
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.structs import structs
-from data_tools.adapters.templated import refuse_picture_tokens, refuse_templated
+from data_tools.adapters.templated import refuse_templated
 from data_tools.adapters.transcript import transcript_turns
-from data_tools.schema import Message, Part
 
 _ROLES = {
     **{name: name for name in ("system", "user", "assistant")},
@@ -33,6 +27,8 @@ _ROLES = {
 }
 _TOOLS = ("tool", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
 _REFUSED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking")
+_LEARNT = ("weight", "loss", "loss_scale", "train")  # a message with a 0 or false in one is not learnt from
+_NO = ("0", "0.0", "false", "no")
 _OTHER_PARTS = ("video", "video_url", "audio", "audio_url", "input_audio")
 
 
@@ -76,12 +72,17 @@ def read_turns(value: object, what: str, role: str = "user") -> list[Turn]:
             return _text_turns(value, what, role)
         value = listed
     if isinstance(value, dict):
-        value = [value] if isinstance(value.get("role", value.get("from")), str) else structs(value, what)
+        value = [value] if isinstance(_first(value, ("role", "from")), str) else structs(value, what)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]  # some copies wrap it once more
     if not isinstance(value, list) or not value:
         raise RowError(f"{what} is neither a text nor a list of messages")
-    return [_turn(message, what) for message in value]
+    turns = [turn for message in value if (turn := read_message(message, what)) is not None]
+    for turn in turns:
+        refuse_templated(turn.text, f"a message of {what}")
+    if not turns:
+        raise RowError(f"every message of {what} is empty", "text-empty")
+    return turns
 
 
 def _text_turns(value: str, what: str, role: str) -> list[Turn]:
@@ -107,10 +108,15 @@ def _json_messages(text: str) -> list[Any] | None:
     return value if fits and value else None
 
 
-def _turn(message: object, what: str) -> Turn:
+def read_message(message: object, what: str) -> Turn | None:
+    """A message as a turn; None for one of the system that says nothing. `what` names the conversation.
+
+    Raises:
+        RowError: it is no message, is empty, is of a tool or calls one, or holds a video or a sound.
+    """
     if not isinstance(message, dict):
         raise RowError(f"a message of {what} is no object with role and content")
-    given = message.get("role", message.get("from"))
+    given = _first(message, ("role", "from"))
     role = _ROLES.get(given) if isinstance(given, str) else None
     if given in _TOOLS:
         raise RowError(f"a message of {what} is a tool's, which is not supported", "not-supported")
@@ -121,19 +127,51 @@ def _turn(message: object, what: str) -> Turn:
     for key in _REFUSED:
         if message.get(key):
             raise RowError(f"a message of {what} holds {key}, which is not supported", "not-supported")
-    content = message.get("content", message.get("value"))
+    content = _first(message, ("content", "value"))
     if isinstance(content, dict):
         content = structs(content, f"content of a message of {what}")
+    if content is None and role == "system":
+        content = ""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
     pieces = _trimmed([_piece(part, what) for part in parts])
     for key, value in message.items():
         if key not in ("content", "value") and named_medium(key) and holds_something(value):
-            pieces = (*_carried(key, value, what), *pieces)
+            pieces = _placed(pieces, _carried(key, value, what))
+    if not pieces and role == "system":
+        return None
     if not pieces:
         raise RowError(f"a message of {what} is empty", "text-empty")
-    turn = Turn(role, pieces, message.get("weight") != 0 and message.get("loss") is not False)
-    refuse_templated(turn.text, f"a message of {what}")
-    return turn
+    return Turn(role, pieces, not any(_is_no(message.get(key)) for key in _LEARNT))
+
+
+def _first(message: dict[str, Any], keys: Sequence[str]) -> Any:
+    """The value of the first of the keys that isn't null: in tables of several forms the others are."""
+    return next((message[key] for key in keys if message.get(key) is not None), None)
+
+
+def _is_no(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in _NO
+    return isinstance(value, bool | int | float) and value == 0
+
+
+def _placed(
+    pieces: tuple[str | Shown | None, ...], carried: tuple[Shown, ...]
+) -> tuple[str | Shown | None, ...]:
+    """The pieces with the pictures that their message carries: at its places, at its marks, or else before them."""
+    if sum(piece is None for piece in pieces) == len(carried):
+        rest = iter(carried)
+        return tuple(next(rest) if piece is None else piece for piece in pieces)
+    if sum(piece.count(MARK) for piece in pieces if isinstance(piece, str)) == len(carried):
+        split: list[str | Shown | None] = []
+        rest = iter(carried)
+        for piece in pieces:
+            first, *later = piece.split(MARK) if isinstance(piece, str) else [piece]
+            split.append(first)
+            for text in later:
+                split += [next(rest), text]
+        return tuple(piece for piece in split if not isinstance(piece, str) or piece.strip())
+    return (*carried, *pieces)
 
 
 def _carried(key: str, value: Any, what: str) -> tuple[Shown, ...]:
@@ -160,7 +198,11 @@ def _trimmed(pieces: list[str | Shown | None]) -> tuple[str | Shown | None, ...]
 
 def _piece(part: object, what: str) -> str | Shown | None:
     kind = part.get("type") if isinstance(part, dict) else None
-    if isinstance(part, dict) and kind in ("text", "input_text", "output_text"):
+    if isinstance(part, dict) and (
+        kind in ("text", "input_text", "output_text") or (kind is None and "text" in part)
+    ):
+        if part.get("image") is not None:
+            raise RowError(f"a part of a message of {what} is a text and yet holds an image", "not-supported")
         return check_characters(part.get("text"), f"a text of {what}")
     if isinstance(part, dict) and kind in ("image", "image_url", "input_image"):
         values = (part.get(key) for key in ("image", "image_url", "url", "path", "base64"))
@@ -176,52 +218,21 @@ def _piece(part: object, what: str) -> str | Shown | None:
 
 
 def with_system(turns: list[Turn], system: object) -> list[Turn]:
-    """The turns after one of the system, where the row's field `system` is a text."""
-    if isinstance(system, str) and system.strip():
-        return [Turn("system", (check_text(system, "system"),)), *turns]
-    return turns
-
-
-def lay_out(
-    turns: Sequence[Turn], given: Sequence[Any], marked: bool = True
-) -> tuple[tuple[Message, ...], list[Any]]:
-    """The turns as messages, and the pictures in the order in which these show them, as the row gives them: those of
-    parts, those that are `given` beside the conversation at its places or `<image>` marks, or else before the first
-    user's text.
+    """The turns after one of the system with what the row's field `system` says, where it says anything.
 
     Raises:
-        RowError: there are more or fewer places than pictures. Without any picture, a mark is one place too many where
-            texts are `marked` by their format, and else a word.
+        RowError: it is no text, or the turns begin with another one of the system.
     """
-    texts = [(turn.role, turn.text) for turn in turns]
-    places = sum(turn.places for turn in turns)
-    marks = sum(text.count(MARK) for _, text in texts)
-    if given or places:
-        for _, text in texts:
-            refuse_picture_tokens(text)
-    if not places and marks and (given or marked):
-        # the images themselves aren't looked at here, only how many there are
-        return messages_with_images(texts, given), list(given)
-    ordered = list(turns)
-    if given and not places:
-        first = next((index for index, turn in enumerate(ordered) if turn.role == "user"), None)
-        if first is None:
-            raise RowError("there is no user's turn for the image to stand in")
-        ordered[first] = Turn("user", (*([None] * len(given)), *ordered[first].pieces))
-    elif sum(piece is None for turn in turns for piece in turn.pieces) != len(given):
-        raise RowError("the number of image parts differs from the number of images")
-    rest, messages = list(given), []
-    shown: list[Any] = []
-    for turn in ordered:
-        parts = []
-        for piece in turn.pieces:
-            if isinstance(piece, str):
-                parts.append(Part(text=piece))
-                continue
-            parts.append(Part(image=len(shown)))
-            shown.append(rest.pop(0) if piece is None else piece.value)
-        messages.append(Message(turn.role, tuple(parts)))  # type: ignore[arg-type]  # one of _ROLES
-    return tuple(messages), shown
+    if system is None or system == "":
+        return turns
+    text = check_characters(system, "system").strip()
+    if not text:
+        return turns
+    if turns and turns[0].role == "system":
+        if turns[0].text != text:
+            raise RowError("the field system differs from the conversation's own turn of the system")
+        return turns
+    return [Turn("system", (text,)), *turns]
 
 
 def answer_text(turns: Sequence[Turn], what: str, marked: bool = True) -> str:

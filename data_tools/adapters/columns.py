@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from data_tools.adapters.chat import answer_text, read_turns, with_system
-from data_tools.adapters.own_rows import JudgedRows, reference_value
+from data_tools.adapters.own_rows import JudgedRows, demonstrated_text, reference_value
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord, Response
 
@@ -52,7 +52,7 @@ class ColumnsConfig(JudgedRows):
         if (
             self.chosen is None
             and self.label is None
-            and (said := self.model_fields_set & {"objective", "judge"})
+            and (said := self.model_fields_set & {"objective", "judge", "unjudged"})
         ):
             raise ValueError(
                 f"{' and '.join(sorted(said))} does nothing, since nothing is judged: name chosen and "
@@ -98,9 +98,12 @@ class ColumnsConfig(JudgedRows):
             rejected = [_answer(item, self.rejected) for item in (value if several else [value])]
             rest = self.compared(_answer(row[self.chosen], self.chosen), rejected)
         elif self.response is not None:
-            rest["responses"] = (Response(_answer(row[self.response], self.response)),)
-            if self.label is not None:
-                rest["ratings"] = (self.rating(row[self.label], self.label),)
+            answer = read_turns(row[self.response], self.response, "assistant")
+            label = None if self.label is None else self.judging(row, (self.label,))
+            read = demonstrated_text if label is None else answer_text
+            rest["responses"] = (Response(read(answer, self.response)),)
+            if label is not None:
+                rest["ratings"] = (self.rating(row[label], label),)
         if self.reference is not None and row[self.reference] is not None:
             rest["reference"] = {"answer": reference_value(row[self.reference], self.reference)}
         return self.record(row, where, turns, self._named(), **rest)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_roles, check_text, take_text
+from data_tools.adapters.dialogues import take_dialogue, text_messages
 from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.ratings import read_rating, signed_comparison
-from data_tools.adapters.structs import structs, take_structs
-from data_tools.schema import ROLES, Comparison, Critique, Message, Part, PreferenceRecord, Response
+from data_tools.adapters.structs import structs
+from data_tools.schema import Comparison, Critique, Message, PreferenceRecord, Response
 
 KEPT = ("domain", "language")
 MOST = 3  # an answer is better by so much at most
@@ -37,7 +38,7 @@ class HelpSteer3Config(FileSource):
     marks: ClassVar[tuple[str, ...]] = ("context", "response1", "response2", "overall_preference")
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        prompt = _messages(take_structs(row, "context"))
+        prompt = _messages(row)
         answers = [take_text(row, key) for key in ("response1", "response2")]
         if answers[0] == answers[1]:
             raise RowError("response1 and response2 are the same answer", "same-answers")
@@ -92,13 +93,9 @@ class HelpSteer3Config(FileSource):
         return f"{self.judge}-{number}"
 
 
-def _messages(context: Sequence[dict[str, Any]]) -> tuple[Message, ...]:
-    turns = []
-    for message in context:
-        if message.get("role") not in ROLES:
-            raise RowError(f"a message of context has none of the roles {', '.join(ROLES)}")
-        turns.append(Message(message["role"], (Part(text=take_text(message, "content")),)))
-    if not turns or turns[-1].role != "user":
+def _messages(row: dict[str, Any]) -> tuple[Message, ...]:
+    turns = take_dialogue(row, "context")
+    if turns[-1][0] != "user":
         raise RowError("context doesn't end with a user's turn")
-    check_roles([turn.role for turn in turns])
-    return tuple(turns)
+    check_roles([role for role, _ in turns])
+    return text_messages(turns)

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, pair, take_text
+from data_tools.adapters.dialogues import check_shared, text_messages, with_system_text
 from data_tools.adapters.provenance import others
 from data_tools.adapters.transcript import ANSWER, TURN, is_transcript, speakers
-from data_tools.schema import Message, Part, PreferenceRecord
+from data_tools.schema import PreferenceRecord
 
 
 class HhRlhfConfig(FileSource):
@@ -33,17 +34,18 @@ class HhRlhfConfig(FileSource):
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         prompt, chosen = _last_answer(row, "chosen")
         other, rejected = _last_answer(row, "rejected")
+        turns = speakers(prompt)
         if prompt != other:
-            raise RowError("chosen and rejected don't share a prompt")
+            check_shared([turns, speakers(other)], self.marks)
         responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,
-            prompt=tuple(Message(role, (Part(text=text),)) for role, text in speakers(prompt)),  # type: ignore[arg-type]
+            prompt=text_messages(with_system_text(turns, row.get("system"))),
             responses=responses,
             comparisons=comparisons,
             reference={} if self.refuse is None else {"refuse": self.refuse},
-            provenance=others(row, self.marks),
+            provenance=others(row, (*self.marks, "system")),
         )
 
     @classmethod

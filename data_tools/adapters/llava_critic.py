@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_text, take_images
+from data_tools.adapters.dialogues import take_dialogue
 from data_tools.adapters.pictured import marked_question
 from data_tools.adapters.provenance import others, told
-from data_tools.adapters.structs import take_structs
-from data_tools.adapters.turns import take_turn
 from data_tools.schema import Comparison, Critique, PreferenceRecord, Rating, Response
 
 FIELDS = ("id", "source", "conversations", "image")
@@ -139,7 +138,7 @@ def _is_open(verdict: str) -> bool:
 
 def _turns(row: dict[str, Any]) -> tuple[str, str]:
     """What was asked of the judge, and what it said."""
-    turns = [take_turn(turn) for turn in take_structs(row, "conversations")]
+    turns = take_dialogue(row, "conversations")
     if [role for role, _ in turns] != ["user", "assistant"]:
         raise RowError("conversations is not one question to the judge and its verdict")
     return turns[0][1], turns[1][1]

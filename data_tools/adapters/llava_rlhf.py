@@ -17,10 +17,9 @@ from data_tools.adapters.base import (
     take_images,
     take_text,
 )
-from data_tools.adapters.dialogues import shown_messages
+from data_tools.adapters.dialogues import shown_messages, text_turn, with_system_text
 from data_tools.adapters.provenance import others, told
 from data_tools.adapters.structs import structs
-from data_tools.adapters.turns import take_turn
 from data_tools.schema import Comparison, PreferenceRecord, Response
 
 OUTPUTS = ("output_1", "output_2")
@@ -52,7 +51,7 @@ class LlavaRlhfConfig(FileSource):
             responses=responses,
             images=images,
             comparisons=(Comparison(self.objective, better=better, worse=1 - better, judge=self.judge),),
-            provenance={**told(row, KEPT), **others(row, (*self.marks, *KEPT, "image"))},
+            provenance={**told(row, KEPT), **others(row, (*self.marks, *KEPT, "image", "system"))},
         )
 
 
@@ -66,9 +65,10 @@ def _turns(row: dict[str, Any]) -> list[tuple[str, str]]:
     listed = [] if given is None else structs(given, "conversations")
     if listed and listed[-1].get("from") == "gpt":
         listed = listed[:-1]
-    turns = [take_turn(turn) for turn in listed]
+    turns = [turn for item in listed if (turn := text_turn(item, "conversations")) is not None]
     if not turns or turns[-1][0] != "user":
         raise RowError("conversations holds no question that the two answers are to")
+    turns = with_system_text(turns, row.get("system"))
     check_roles([role for role, _ in turns])
     return turns
 

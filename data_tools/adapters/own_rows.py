@@ -8,12 +8,13 @@ has one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, check_roles, check_text, take_image
-from data_tools.adapters.chat import Turn, answer_text, lay_out
+from data_tools.adapters.chat import Turn, answer_text
+from data_tools.adapters.layout import lay_out
 from data_tools.adapters.media import holds_something
 from data_tools.adapters.provenance import others
 from data_tools.adapters.row_error import RowError
@@ -25,6 +26,7 @@ EVERY: Any = Field(
 )
 IMAGES = ("images", "image", "image_paths", "image_path")
 REFERENCES = ("answer", "solution", "ground_truth")
+_TOOLS = ("tools", "functions", "objects", "tool_calls", "function_call")
 _YES_NO = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -56,9 +58,10 @@ class OwnRows(FileSource):
         **rest: Any,
     ) -> PreferenceRecord:
         """The record of a row with this prompt; `used` are the row's fields that are in it, `rest` the record's own."""
+        _refuse_tools(row, {*used, *self.ignore_fields})
         _check_prompt(turns)
         messages, shown = lay_out(turns, self.given_images(row), self.marked)
-        provenance = others(row, {*used, *self.pictures, "tools"})
+        provenance = others(row, {*used, *self.pictures})
         return PreferenceRecord(
             **{
                 "id": f"{self.name}-{where}",
@@ -76,7 +79,33 @@ class JudgedRows(OwnRows):
 
     objective: str = Field(default="helpfulness", min_length=1, description="What was judged.")
 
+    unjudged: Literal["refuse", "demonstration"] = Field(
+        default="refuse",
+        description="What becomes of an answer whose label or rejected answer is blank (null, empty): refuse the row, "
+        "or take the answer as a demonstration. A row that lacks the field is a demonstration anyhow.",
+    )
+
     judged: ClassVar[bool] = True
+
+    def judging(self, row: dict[str, Any], keys: Sequence[str]) -> str | None:
+        """The one of the fields `keys` by which the row's answer was judged; None where it wasn't judged.
+
+        Raises:
+            RowError: several of them hold something, or the row has them and they are blank (see `unjudged`).
+        """
+        held = [key for key in keys if not is_blank(row.get(key))]
+        if len(held) > 1:
+            raise RowError(
+                f"has both {' and '.join(held)}: an answer is judged in one way, leave the other empty"
+            )
+        blank = [key for key in keys if key in row]
+        if not held and blank and self.unjudged == "refuse":
+            raise RowError(
+                f"{blank[0]} is blank, so its answer wasn't judged: leave such rows out, or set unjudged to "
+                "demonstration to imitate their answers",
+                "no-preference",
+            )
+        return held[0] if held else None
 
     def rating(self, value: object, what: str) -> Rating:
         """A yes or no about response 0: true and false, 0 and 1, or a text of these."""
@@ -174,11 +203,40 @@ def reference_value(value: object, what: str) -> Any:
     raise RowError(f"{what} is neither a text, a number, true, false, nor a list of these")
 
 
-def refuse_tools(row: dict[str, Any], keys: Sequence[str] = ("tools", "objects")) -> None:
-    """Raises RowError where the row has tools to call, or boxes that its texts speak of."""
-    for key in keys:
-        if row.get(key):
-            raise RowError(f"has {key}, which are not supported", "not-supported")
+def demonstrated_text(turns: Sequence[Turn], what: str, marked: bool = True) -> str:
+    """The text of an answer that nobody judged and that is to be imitated (see `chat.answer_text`)."""
+    text = answer_text(turns, what, marked)
+    if not turns[0].learnt:
+        raise RowError(
+            f"has no answer to learn from: {what} says so by its weight, loss or train", "field-missing"
+        )
+    return text
+
+
+def _refuse_tools(row: dict[str, Any], used: Collection[str]) -> None:
+    """Raises RowError where the row has tools to call, or boxes that its texts speak of, in a field not `used`."""
+    for key in _TOOLS:
+        value = dict.get(row, key)  # a look doesn't read the field
+        if value is None or key in used:
+            continue
+        text = value.strip() if isinstance(value, str) else ""
+        held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        # words about tools are words, and an object of nulls is what other rows of a table have there
+        if not all(map(is_blank, held)) or (text.startswith(("[", "{")) and text not in ("[]", "{}")):
+            raise RowError(
+                f"has {key}, which are not supported; name it in ignore_fields to leave it out",
+                "not-supported",
+            )
+
+
+def is_blank(value: object) -> bool:
+    """Whether a field holds nothing: null, a blank text, an empty list, or the NaN that null is in some tables."""
+    return (
+        value is None
+        or value != value
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, list | dict) and not value)
+    )
 
 
 def _is_there(value: object) -> bool:

@@ -6,11 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, RowError, pair, take_images
-from data_tools.adapters.dialogues import Turn, shown_messages, split_dialogues
+from data_tools.adapters.base import FileSource, pair, take_images
+from data_tools.adapters.dialogues import shown_messages, split_dialogues, take_dialogue, with_system_text
 from data_tools.adapters.provenance import others, told
-from data_tools.adapters.structs import structs
-from data_tools.adapters.turns import take_turn
 from data_tools.schema import PreferenceRecord
 
 SIDES = ("conversations", "rejected_conversations")
@@ -33,7 +31,8 @@ class PovidConfig(FileSource):
     pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        prompt, (chosen, rejected) = split_dialogues([_turns(row, side) for side in SIDES], SIDES)
+        prompt, (chosen, rejected) = split_dialogues([take_dialogue(row, side) for side in SIDES], SIDES)
+        prompt = with_system_text(prompt, row.get("system"))
         responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         images = take_images(row, "image", self.image_root)
         return PreferenceRecord(
@@ -43,14 +42,5 @@ class PovidConfig(FileSource):
             responses=responses,
             images=images,
             comparisons=comparisons,
-            provenance={**told(row, ("id",)), **others(row, (*self.marks, "id"))},
+            provenance={**told(row, ("id",)), **others(row, (*self.marks, "id", "system"))},
         )
-
-
-def _turns(row: dict[str, Any], key: str) -> list[Turn]:
-    if key not in row:
-        raise RowError(f"has no field {key}", "field-missing")
-    turns = [take_turn(turn) for turn in structs(row[key], key)]
-    if not turns:
-        raise RowError(f"{key} holds no turn")
-    return turns

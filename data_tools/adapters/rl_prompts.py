@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from data_tools.adapters.chat import read_turns, with_system
-from data_tools.adapters.own_rows import IMAGES, REFERENCES, OwnRows, refuse_tools, take_reference
+from data_tools.adapters.own_rows import IMAGES, REFERENCES, OwnRows, take_reference
 from data_tools.adapters.provenance import told
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord
@@ -25,7 +25,6 @@ class RlPromptsConfig(OwnRows):
     type: Literal["rl_prompts"] = "rl_prompts"
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        refuse_tools(row)
         for key in ("chosen", "rejected", "completion", "response", "output"):
             if row.get(key) not in (None, "", []):
                 raise RowError(f"has {key}, an answer that a prompt doesn't have")

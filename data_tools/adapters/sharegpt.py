@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.chat import read_turns, with_system
-from data_tools.adapters.own_rows import EVERY, IMAGES, OwnRows, demonstrations, refuse_tools
+from data_tools.adapters.own_rows import EVERY, IMAGES, OwnRows, demonstrations
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord
 
@@ -21,7 +21,6 @@ class ShareGptConfig(OwnRows):
     marks: ClassVar[tuple[str, ...]] = ("conversations",)
 
     def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
-        refuse_tools(row)
         for key in JUDGED:
             if row.get(key) not in (None, "", []):
                 raise RowError(f"has {key}: its answers were judged, and are no demonstrations")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, pair
-from data_tools.adapters.dialogues import split_dialogues, take_dialogue, text_messages
+from data_tools.adapters.dialogues import split_dialogues, take_dialogue, text_messages, with_system_text
 from data_tools.adapters.provenance import others, told
 from data_tools.schema import PreferenceRecord
 
@@ -30,6 +30,7 @@ class SkyworkRewardConfig(FileSource):
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         prompt, (chosen, rejected) = split_dialogues([take_dialogue(row, side) for side in SIDES], SIDES)
+        prompt = with_system_text(prompt, row.get("system"))
         responses, comparisons = pair(chosen, rejected, self.objective, self.judge)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
@@ -37,7 +38,7 @@ class SkyworkRewardConfig(FileSource):
             prompt=text_messages(prompt),
             responses=responses,
             comparisons=comparisons,
-            provenance={**told(row, ("source",)), **others(row, self.marks)},
+            provenance={**told(row, ("source",)), **others(row, (*self.marks, "system"))},
         )
 
     @classmethod

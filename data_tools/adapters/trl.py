@@ -11,14 +11,16 @@ import sys
 from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.base import check_text
-from data_tools.adapters.chat import Turn, answer_text, read_turns
-from data_tools.adapters.own_rows import IMAGES, JudgedRows, refuse_tools
+from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
+from data_tools.adapters.dialogues import check_shared
+from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrated_text, is_blank
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.templated import refuse_templated
 from data_tools.adapters.transcript import ANSWER, is_transcript, speakers
 from data_tools.schema import PreferenceRecord, Response
 
-USED = ("prompt", "chosen", "rejected", "completion", "label", "margin", *IMAGES, "tools")
+SIDES = ("chosen", "rejected")
+USED = ("prompt", "system", *SIDES, "completion", "label", "margin", *IMAGES)
 
 
 class TrlConfig(JudgedRows):
@@ -29,29 +31,41 @@ class TrlConfig(JudgedRows):
     marked: ClassVar[bool] = False
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        refuse_tools(row, ("tools",))
-        for key in ("chosen", "rejected"):
-            if key not in row and f"{key}_messages" in row:
+        for key in SIDES:
+            if row.get(key) is None and row.get(f"{key}_messages") is not None:
                 row[key] = row.pop(f"{key}_messages")
-        if "completion" in row:
-            prompt, (completion,), used = _split(row, ("completion",))
-            judged = (self.rating(row["label"], "label"),) if "label" in row else ()
-            return self.record(row, where, prompt, used, responses=(Response(completion),), ratings=judged)
-        prompt, (chosen, rejected), used = _split(row, ("chosen", "rejected"))
-        return self.record(row, where, prompt, used, **self.compared(chosen, [rejected], _margin(row)))
+        sides = [key for key in SIDES if not is_blank(row.get(key))]
+        if sides and not is_blank(row.get("completion")):
+            raise RowError(
+                f"has both completion and {' and '.join(sides)}: a row is of one form, leave the other empty"
+            )
+        if sides or row.get("completion") is None:
+            prompt, answers, used = _split(row, SIDES)
+            chosen, rejected = (
+                answer_text(turns, key, marked=False) for turns, key in zip(answers, SIDES, strict=True)
+            )
+            return self.record(row, where, prompt, used, **self.compared(chosen, [rejected], _margin(row)))
+        prompt, (answer,), used = _split(row, ("completion",))
+        if self.judging(row, ("label",)):
+            text = answer_text(answer, "completion", marked=False)
+            ratings = (self.rating(row["label"], "label"),)
+            return self.record(row, where, prompt, used, responses=(Response(text),), ratings=ratings)
+        text = demonstrated_text(answer, "completion", marked=False)
+        return self.record(row, where, prompt, used, responses=(Response(text),))
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        if "completion" in row and "prompt" in row and _is_text(row["completion"]):
-            return f"has {', '.join(key for key in ('prompt', 'completion', 'label') if key in row)}"
-        answers = [row.get(key, row.get(f"{key}_messages")) for key in ("chosen", "rejected")]
-        if (
-            all(map(_is_text, answers))
-            and "video" not in row  # which is MM-RLHF's
-            and ("prompt" in row or isinstance(answers[0], list))
-        ):
-            return f"has {', '.join(key for key in ('prompt', 'chosen', 'rejected', 'images') if key in row)}"
+        if row.get("prompt") is not None and _is_text(row.get("completion")):
+            return f"has {', '.join(key for key in ('prompt', 'completion', 'label') if row.get(key) is not None)}"
+        answers = [_first_held(row, (key, f"{key}_messages")) for key in SIDES]
+        if all(map(_is_text, answers)) and (row.get("prompt") is not None or isinstance(answers[0], list)):
+            shown = ("prompt", "chosen", "rejected", "images")
+            return f"has {', '.join(key for key in shown if row.get(key) is not None)}"
         return None
+
+
+def _first_held(row: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((row[key] for key in keys if row.get(key) is not None), None)
 
 
 def _is_text(value: object) -> bool:
@@ -68,20 +82,20 @@ def _margin(row: dict[str, Any]) -> float | None:
     return float(value)
 
 
-def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[str], list[str]]:
-    """The prompt's turns, the text of the one answer that each of `keys` adds, and the fields that are in these."""
+def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list[list[Turn]], list[str]]:
+    """The prompt's turns, the turns that each of `keys` adds, and the fields that are in these."""
     for key in keys:
         if row.get(key) is None:
             raise RowError(f"has no field {key}", "field-missing")
     answers = [read_turns(row[key], key, "assistant") for key in keys]
-    asked = row.get("prompt")
+    asked, system = row.get("prompt"), row.get("system")
     if (
         asked is None
         and all(isinstance(row[key], str) for key in keys)
         and not any(turns[1:] for turns in answers)
     ):
         prompt, texts = _split_texts(row, {key: row[key].strip() for key in keys})
-        return prompt, texts, [*USED]
+        return with_system(prompt, system), [[Turn("assistant", (text,))] for text in texts], [*USED]
     prompt = [] if asked is None else read_turns(asked, "prompt")
     # some rows repeat the prompt in front of each answer
     rests = [turns[len(prompt) :] if turns[: len(prompt)] == prompt else turns for turns in answers]
@@ -90,27 +104,20 @@ def _split(row: dict[str, Any], keys: tuple[str, ...]) -> tuple[list[Turn], list
         if prompt[-1].text not in {turn.text for turn in answers[0]}:
             used.remove("prompt")
         prompt, rests = [], answers
-    if not prompt:
-        prompt, rests = _shared(rests)
-    return (
-        prompt,
-        [answer_text(turns, key, marked=False) for key, turns in zip(keys, rests, strict=True)],
-        used,
-    )
+    shared = _shared(rests)
+    prompt, rests = [*prompt, *rests[0][:shared]], [turns[shared:] for turns in rests]
+    if all(len(turns) > 1 for turns in rests):
+        talks = [[(turn.role, turn.pieces) for turn in (*prompt, *turns[:-1])] for turns in rests]
+        check_shared(talks, keys)
+    return with_system(prompt, system), rests, used
 
 
-def _shared(answers: list[list[Turn]]) -> tuple[list[Turn], list[list[Turn]]]:
-    """The turns that conversations begin with, but for the last of each; and what follows them."""
+def _shared(answers: list[list[Turn]]) -> int:
+    """How many turns conversations begin with alike, but for the last of each."""
     shared = 0
-    while (
-        all(shared < len(turns) - 1 for turns in answers) and len({turns[shared] for turns in answers}) == 1
-    ):
+    while all(shared < len(turns) - 1 and turns[shared] == answers[0][shared] for turns in answers):
         shared += 1
-    if len(answers) == 1:
-        shared = len(answers[0]) - 1
-    elif all(len(turns) > shared + 1 for turns in answers):
-        raise RowError("chosen and rejected don't share a prompt: they differ before their last turn")
-    return answers[0][:shared], [turns[shared:] for turns in answers]
+    return shared
 
 
 def _split_texts(row: dict[str, Any], texts: dict[str, str]) -> tuple[list[Turn], list[str]]:
@@ -120,10 +127,9 @@ def _split_texts(row: dict[str, Any], texts: dict[str, str]) -> tuple[list[Turn]
     """
     if all(map(is_transcript, texts.values())):
         split = [text.rpartition(ANSWER) for text in texts.values()]
-        if len({before.strip() for before, _, _ in split}) > 1:
-            raise RowError("chosen and rejected don't share a prompt: they differ before their last answer")
-        turns = [Turn(role, (words,)) for role, words in speakers(split[0][0].strip())]
-        return turns, [
+        talks = [speakers(before.strip()) for before, _, _ in split]
+        check_shared(talks, list(texts))
+        return [Turn(role, (words,)) for role, words in talks[0]], [
             check_text(answer, f"the last answer of {key}")
             for key, (_, _, answer) in zip(texts, split, strict=True)
         ]

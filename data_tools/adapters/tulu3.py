@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import FileSource, model_name, pair, take_text
-from data_tools.adapters.dialogues import split_dialogues, take_dialogue, text_messages
+from data_tools.adapters.dialogues import split_dialogues, take_dialogue, text_messages, with_system_text
 from data_tools.adapters.provenance import others, told
 from data_tools.schema import PreferenceRecord
 
@@ -28,6 +28,7 @@ class Tulu3Config(FileSource):
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         asked = take_text(row, "prompt")
         prompt, (chosen, rejected) = split_dialogues([take_dialogue(row, side) for side in SIDES], SIDES)
+        prompt = with_system_text(prompt, row.get("system"))
         models = tuple(model_name(row.get(model)) for model in MODELS)
         responses, comparisons = pair(chosen, rejected, self.objective, self.judge, (models[0], models[1]))
         # of several turns the field has one only; where it has none of them, it is kept for a person to look at
@@ -38,7 +39,7 @@ class Tulu3Config(FileSource):
             prompt=text_messages(prompt),
             responses=responses,
             comparisons=comparisons,
-            provenance={**told(row, KEPT), **stray, **others(row, (*self.marks, *MODELS, *KEPT))},
+            provenance={**told(row, KEPT), **stray, **others(row, (*self.marks, *MODELS, *KEPT, "system"))},
         )
 
     @classmethod

@@ -121,7 +121,7 @@ def test_llamafactory_row(tmp_path: Path) -> None:
             {"conversations": row["conversations"] + row["conversations"][1:]},
             "the prompt's turns don't alternate",
         ),
-        ({"system": "be brief"}, "the prompt's turns don't alternate"),  # on top of the turn of the system
+        ({"system": "be brief"}, "the field system differs from the conversation's own turn of the system"),
         (
             {"conversations": [{"from": "observation", "value": "x"}]},
             "a message of conversations is a tool's",
@@ -197,7 +197,7 @@ def test_trl_kto_rows() -> None:
         ({"prompt": "q", "chosen": "a"}, "has no field rejected"),
         ({"prompt": "q", "chosen": " ", "rejected": "a"}, "chosen is empty"),
         ({"prompt": "q", "completion": "a", "label": 2}, "label is neither true nor false"),
-        ({"prompt": "q", "completion": "a", "label": None}, "label is neither true nor false"),
+        ({"prompt": "q", "completion": "a", "label": None}, "label is blank, so its answer wasn't judged"),
         ({"prompt": "q", "rejected": "a"}, "has no field chosen"),
         (
             {"prompt": [{"role": "tool", "content": "x"}], "chosen": "a", "rejected": "b"},

@@ -61,7 +61,7 @@ def test_malformed_rows() -> None:
         "[11]": ("has no field value of output_1", "field-missing"),
         "[12]": ("output_1 and output_2 are the same answer", "same-answers"),
         "[13]": ("the number of <image> marks differs from the number of images", "field-wrong"),
-        "[15]": ("a turn is from none of human, gpt, system (tools are not supported)", "not-supported"),
+        "[15]": ("a message of conversations is a tool's, which is not supported", "not-supported"),
         "[16]": ("conversations holds no question that the two answers are to", "field-wrong"),
         "[17]": (
             "the prompt's turns don't alternate between user and assistant (system only first)",

@@ -44,7 +44,7 @@ def test_povid_rows() -> None:
         ("same-answers", "chosen and rejected are the same answer"),
         ("field-wrong", "conversations and rejected_conversations don't share a prompt"),
         ("field-missing", "has no field image"),
-        ("field-wrong", "conversations holds no turn"),
+        ("field-wrong", "conversations holds no message"),
         ("field-missing", "has no field rejected_conversations"),
     ]
 
@@ -94,7 +94,7 @@ def test_arena_rows_that_are_no_record() -> None:
     rows = read(ArenaConfig, "arena.jsonl")
     both = "conversation_a and conversation_b"
     assert [why(row) for row in rows[5:]] == [
-        ("two-prompts", f"{both} differ in an earlier answer, so the last ones are to two prompts"),
+        ("two-prompts", f"{both} differ in an earlier turn, so the last answers are to two prompts"),
         ("no-preference", "winner is none of model_a, model_b, tie, tie (bothbad), both_bad"),
         ("same-answers", f"the answers of {both} are the same"),
         ("field-wrong", f"{both} don't share a prompt"),

@@ -31,7 +31,7 @@ def test_skywork_rows() -> None:
         ("same-answers", "chosen and rejected are the same answer"),
         ("field-wrong", "chosen and rejected don't share a prompt"),
         ("field-wrong", "chosen is no list of objects"),
-        ("not-supported", "a message of chosen has none of the roles system, user, assistant"),
+        ("not-supported", "a message of chosen is a tool's, which is not supported"),
     ]
 
 
@@ -49,7 +49,7 @@ def test_tulu3_rows() -> None:
         ("text-empty", "prompt is empty"),
         (
             "two-prompts",
-            "chosen and rejected differ in an earlier answer, so the last ones are to two prompts",
+            "chosen and rejected differ in an earlier turn, so the last answers are to two prompts",
         ),
         ("field-missing", "has no field rejected"),
     ]

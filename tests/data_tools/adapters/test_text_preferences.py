@@ -216,7 +216,7 @@ def test_trl_rows() -> None:
         ("field-missing", "has no field rejected"),
         ("same-answers", "chosen and rejected are the same answer"),
         ("field-wrong", "margin is no number of 0 or more"),
-        ("not-supported", "has tools, which are not supported"),
+        ("not-supported", "has tools, which are not supported; name it in ignore_fields to leave it out"),
     ]
 
 
