@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from data_tools.adapters.contradictions import check_judgements
 from data_tools.adapters.media import Watched, refuse_unread_media
 from data_tools.adapters.row_error import RowError
 from data_tools.base64_images import bytes_of, path_of
@@ -136,8 +137,13 @@ class FileSource(Source):
 
     def adapt(self, row: object, where: str = "row") -> Read:
         """The record or records of a row, or the reason why not; never raises for what a row holds."""
-        found = guarded(self.reading_all_media(lambda fields: self.convert(fields, where)), row, where)
-        return (found,) if isinstance(found, PreferenceRecord) else found
+
+        def checked(fields: dict[str, Any]) -> tuple[PreferenceRecord, ...]:
+            made = self.convert(fields, where)
+            records = (made,) if isinstance(made, PreferenceRecord) else made
+            return tuple([check_judgements(record, fields) for record in records])
+
+        return guarded(self.reading_all_media(checked), row, where)
 
     def reading_all_media(
         self, convert: Callable[[dict[str, Any]], MadeT]
