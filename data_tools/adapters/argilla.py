@@ -50,7 +50,7 @@ class ArgillaConfig(AnnotatedSource):
         flat = [
             key
             for key in row
-            if isinstance(key, str) and f"{key}.users" in row and key.endswith(".responses")
+            if isinstance(key, str) and key.endswith(".responses") and row.get(f"{key}.users") is not None
         ]
         if flat:
             return f"has {flat[0]} and {flat[0]}.users"

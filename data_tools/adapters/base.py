@@ -125,8 +125,10 @@ class FileSource(Source):
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        """Why the row looks like one of this format; None where it doesn't."""
-        if cls.marks and all(mark in row for mark in cls.marks):
+        """Why the row looks like one of this format; None where it doesn't. In a table of several forms a row has null
+        where it lacks a field, so that doesn't count.
+        """
+        if cls.marks and all(row.get(mark) is not None for mark in cls.marks):
             return f"has {', '.join(cls.marks)}"
         return None
 

@@ -54,7 +54,8 @@ class BeavertailsVConfig(FileSource):
     pictures: ClassVar[tuple[str, ...]] = ("image",)
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
-        names = SINGLE if "response" in row and not any(name in row for name in PAIR) else PAIR
+        single = row.get("response") is not None and all(row.get(name) is None for name in PAIR)
+        names = SINGLE if single else PAIR
         responses = tuple(
             Response(take_text(row, name), model_name(row.get(f"{name}_from"))) for name in names
         )
@@ -91,7 +92,7 @@ class BeavertailsVConfig(FileSource):
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        if all(mark in row for mark in ("question", "image", *SINGLE, "is_response_safe")):
+        if all(row.get(mark) is not None for mark in ("question", "image", *SINGLE, "is_response_safe")):
             return "has question, image, response, is_response_safe"
         return super().recognise(row)
 

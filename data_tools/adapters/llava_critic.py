@@ -88,7 +88,7 @@ class LlavaCriticConfig(FileSource):
         turns = row.get("conversations")
         first = turns[0] if isinstance(turns, list) and turns else None
         text = first.get("value") if isinstance(first, dict) else None
-        if isinstance(text, str) and all(name in row for name in ("conversations", "image")):
+        if isinstance(text, str) and row.get("image") is not None:
             try:
                 _sections(text)
             except RowError:

@@ -68,9 +68,14 @@ class MmRlhfConfig(FileSource):
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        # TRL's rows have the same three fields; only these have one of the others
-        own = [key for key in ("video", *REASONS, "ls_factor", "is_tie") if key in row]
-        return f"{super().recognise(row)}, {', '.join(own)}" if own and super().recognise(row) else None
+        # TRL's rows have the same three fields, and may have a picture and say that the two are a tie
+        own = [key for key in ("video", *REASONS, "ls_factor") if row.get(key) not in (None, "", [])]
+        shown = any(row.get(key) not in (None, "", []) for key in ("image", "video"))
+        return (
+            f"{super().recognise(row)}, {', '.join(own)}"
+            if own and shown and super().recognise(row)
+            else None
+        )
 
 
 def _is_tie(row: dict[str, Any]) -> bool:

@@ -18,7 +18,8 @@ from data_tools.adapters.transcript import ANSWER, TURN, speakers
 from data_tools.schema import PreferenceRecord, Ranking, Response
 
 MOST = 100  # of a rank
-KEPT = ("source", "turns", "num_responses", "good_natured")
+OWN = ("turns", "num_responses", "good_natured")
+KEPT = ("source", *OWN)
 
 
 class NectarConfig(FileSource):
@@ -66,4 +67,10 @@ class NectarConfig(FileSource):
         answers = row.get("answers")
         first = answers[0] if isinstance(answers, list) and answers else None
         ranked = isinstance(first, dict) and {"answer", "rank"} <= first.keys()
-        return super().recognise(row) if ranked else None
+        # anybody's ranked answers may be called so
+        own = [key for key in OWN if row.get(key) is not None]
+        return (
+            f"{super().recognise(row)}, {', '.join(own)}"
+            if ranked and own and super().recognise(row)
+            else None
+        )

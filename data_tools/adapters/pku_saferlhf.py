@@ -13,6 +13,7 @@ from data_tools.schema import Comparison, PreferenceRecord, Rating, Response, us
 
 BETTER, SAFER = "better_response_id", "safer_response_id"
 SIDES = (0, 1)
+SAFE = tuple(f"is_response_{side}_safe" for side in SIDES)
 USED = (
     "prompt",
     "prompt_source",
@@ -23,7 +24,7 @@ USED = (
         for side in SIDES
         for part in ("", "_sha256", "_source", "_harm_category", "_severity_level")
     ),
-    *(f"is_response_{side}_safe" for side in SIDES),
+    *SAFE,
 )
 OVERALL = "overall"
 JOINT = "human-and-model"  # who said whether an answer is safe, by the data set's paper
@@ -50,6 +51,12 @@ class PkuSafeRlhfConfig(FileSource):
     )
 
     marks: ClassVar[tuple[str, ...]] = ("prompt", "response_0", "response_1")
+
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        # any two answers may be called so; these say what was judged
+        judged = [key for key in (BETTER, SAFER, *SAFE) if row.get(key) is not None]
+        return f"{super().recognise(row)}, {', '.join(judged)}" if judged and super().recognise(row) else None
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         prompt = take_text(row, "prompt")
@@ -86,8 +93,7 @@ class PkuSafeRlhfConfig(FileSource):
 
 
 def _ratings(row: dict[str, Any]) -> Iterator[Rating]:
-    for side in SIDES:
-        key = f"is_response_{side}_safe"
+    for side, key in enumerate(SAFE):
         if row.get(key) is None:
             continue
         if not isinstance(row[key], bool):

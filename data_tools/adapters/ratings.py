@@ -47,6 +47,12 @@ def read_rating(value: object, low: float, high: float) -> tuple[float | None, s
     return float(value), ""
 
 
+def has_annotations(completions: object) -> bool:
+    """Whether completions say how they were rated, as a list of objects or as an object of lists."""
+    first = completions[0] if isinstance(completions, list) and completions else completions
+    return isinstance(first, dict) and first.get("annotations") is not None
+
+
 def signed_comparison(value: float, objective: str, judge: str, negative_is_first: bool = True) -> Comparison:
     """The comparison of two answers that a number is: 0 a tie, else its size is the margin, and a negative one says
     that the first is better, unless `negative_is_first` is false.

@@ -45,4 +45,5 @@ class RlPromptsConfig(OwnRows):
         known = [key for key in (*REFERENCES, "reward_model") if row.get(key) is not None]
         if known:
             return f"has {asked}, {', '.join(known)}"
-        return f"has {asked} and no answer" if set(row) <= {asked, *IMAGES, *_BESIDE} else None
+        held = {key for key, value in row.items() if value is not None}
+        return f"has {asked} and no answer" if held <= {asked, *IMAGES, *_BESIDE} else None

@@ -46,6 +46,6 @@ class SkyworkRewardConfig(FileSource):
         # any set in TRL's form may have the same three fields
         name = row.get("source")
         known = isinstance(name, str) and name.lower().startswith(SOURCES)
-        if known and "prompt" not in row and all(isinstance(row.get(side), list) for side in SIDES):
+        if known and row.get("prompt") is None and all(isinstance(row.get(side), list) for side in SIDES):
             return "has chosen, rejected and one of Skywork's sources"
         return None

@@ -15,7 +15,9 @@ from data_tools.adapters.pictured import pictured
 from data_tools.adapters.provenance import others, told
 from data_tools.schema import PreferenceRecord
 
-OWN = ("image_name", "class1", "class2", "class3")
+NAME = "image_name"
+CLASSES = ("class1", "class2", "class3")
+OWN = (NAME, *CLASSES)
 
 
 class SpaVlConfig(FileSource):
@@ -45,6 +47,13 @@ class SpaVlConfig(FileSource):
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        # any set of pairs about pictures may have these four; only this one has one of the others
-        own = [key for key in OWN if key in row]
-        return f"{super().recognise(row)}, {', '.join(own)}" if own and super().recognise(row) else None
+        # any set of pairs about pictures may have these four and the name of the picture
+        held = {key for key, value in row.items() if value is not None}
+        if held.issuperset((*cls.marks, *CLASSES)):
+            return f"has {', '.join((*cls.marks, *CLASSES))}"
+        published = held == {*cls.marks, NAME} and isinstance(row["image"], dict)
+        return (
+            f"has {', '.join((*cls.marks, NAME))}, a picture with its bytes, and no more"
+            if published
+            else None
+        )

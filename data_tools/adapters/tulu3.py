@@ -13,6 +13,7 @@ from data_tools.schema import PreferenceRecord
 
 SIDES = ("chosen", "rejected")
 MODELS = ("chosen_model", "rejected_model")
+SOURCES = ("ai2-adapt-dev", "allenai", "tulu")  # one of which is in the names of its sets
 KEPT = ("id", "source", "chosen_rating", "rejected_rating")
 
 
@@ -44,8 +45,10 @@ class Tulu3Config(FileSource):
 
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
-        # TRL's own rows have a list of messages as the prompt, or none in the answers before the last
-        asked, answers = row.get("prompt"), [row.get(side) for side in SIDES]
-        if isinstance(asked, str) and all(isinstance(turns, list) and len(turns) > 1 for turns in answers):
-            return super().recognise(row)
+        # any set in TRL's form may have the same five fields; the names of this one's sets are Ai2's
+        asked, source, answers = row.get("prompt"), row.get("source"), [row.get(side) for side in SIDES]
+        known = isinstance(source, str) and any(name in source.lower() for name in SOURCES)
+        talks = all(isinstance(turns, list) and len(turns) > 1 for turns in answers)
+        if known and isinstance(asked, str) and talks and super().recognise(row):
+            return f"{super().recognise(row)}, which names a set of Ai2's"
         return None

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import take_text
 from data_tools.adapters.provenance import others, told
-from data_tools.adapters.ratings import RatedSource, Sheet
+from data_tools.adapters.ratings import RatedSource, Sheet, has_annotations
 from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord, user
 
@@ -49,3 +49,8 @@ class UltraFeedbackConfig(RatedSource):
         if any(systems):
             provenance["completions"] = systems
         return sheet.record(where, (user(instruction),), provenance)
+
+    @classmethod
+    def recognise(cls, row: dict[str, Any]) -> str | None:
+        # without them the completions may be anybody's
+        return super().recognise(row) if has_annotations(row.get("completions")) else None

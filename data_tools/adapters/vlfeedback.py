@@ -8,7 +8,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import RowError, question, take_image, take_text
 from data_tools.adapters.provenance import others, told
-from data_tools.adapters.ratings import RatedSource, Sheet
+from data_tools.adapters.ratings import RatedSource, Sheet, has_annotations
 from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord
 
@@ -46,6 +46,7 @@ class VlFeedbackConfig(RatedSource):
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
         # without an image it may be another set of rated completions
-        if all(mark in row for mark in cls.marks) and ("img_path" in row or "image" in row):
-            return f"has {', '.join(cls.marks)}, {'img_path' if 'img_path' in row else 'image'}"
+        shown = next((key for key in ("img_path", "image") if row.get(key) is not None), None)
+        if shown and super().recognise(row) and has_annotations(row["completions"]):
+            return f"{super().recognise(row)}, {shown}"
         return None

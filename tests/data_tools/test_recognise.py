@@ -92,3 +92,79 @@ def test_real_data(real_data: Callable[[str], Path]) -> None:
         ("nlvr", "nlvr/dev"),
     ):
         assert recognise(real_data(folder)).name == name
+
+
+def known(tmp_path: Path, *rows: dict[str, Any]) -> str:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return recognise(path).name
+
+
+TALK = {
+    side: [{"role": "user", "content": "q"}, {"role": "assistant", "content": side}]
+    for side in ("chosen", "rejected")
+}
+
+
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        ({"id": "1", "prompt": "q", **TALK, "source": "mine"}, "trl"),
+        ({"id": "1", "prompt": "q", **TALK, "source": "ai2-adapt-dev/x"}, "tulu3"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "image": "a.png", "is_tie": False}, "trl"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "chosen_reason": "c"}, "trl"),  # no picture
+        ({"prompt": "q", "completions": ["a", "b"], "image": "a.png"}, None),
+        ({"instruction": "q", "completions": ["a", "b"]}, None),
+        ({"prompt": "q", "response_0": "a", "response_1": "b"}, None),
+        ({"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 0}, "pku_saferlhf"),
+        ({"prompt": "q", "answers": [{"answer": "a", "rank": 1}]}, None),
+        ({"question": "q", "image": "a.png", "chosen": "a", "rejected": "b", "image_name": "a.png"}, None),
+        ({"question": "q", "image": "a.png", "chosen": "a", "rejected": "b", "class1": "x"}, None),
+    ],
+)
+def test_rows_of_ones_own_are_not_taken_for_a_public_set(
+    tmp_path: Path, row: dict[str, Any], name: str | None
+) -> None:
+    if name is not None:
+        assert known(tmp_path, row) == name
+        return
+    with pytest.raises(UserError, match="of no known format"):
+        known(tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    ("row", "hint"),
+    [
+        (
+            {"question": "q", "answer": "a", "image": "a.png"},
+            "If answer is an answer to imitate: --from columns --set prompt=question --set response=answer "
+            "--set image=image; if it is the right answer, to judge others by: --from columns --set prompt=question "
+            "--set reference=answer --set image=image. Name one",
+        ),
+        (
+            {"query": "q", "response": "a", "note": None},
+            "If response is an answer to imitate: --from columns --set prompt=query --set response=response; if",
+        ),
+        (
+            {"question": "q", "img_path": "a.png", "chosen": "a", "rejected": "b"},
+            "If they are pairs: --from columns --set prompt=question --set chosen=chosen --set rejected=rejected "
+            "--set image=img_path. Name one",
+        ),
+        ({"a": 1}, "Formats that fit: none. Name one"),
+    ],
+)
+def test_rows_of_no_format_are_told_how_to_name_their_fields(
+    tmp_path: Path, row: dict[str, Any], hint: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        known(tmp_path, row)
+    assert hint in str(error.value)
+
+
+def test_a_specific_format_wins_where_half_the_rows_fit_it(found: Callable[[list[Any]], Recognised]) -> None:
+    assert found([fields("abc")] * 2 + [fields("ab")] * 2).name == "two"
+    assert found([fields("abc")] * 2 + [fields("ab")] * 3).name == "one"
+
+
+def test_null_is_no_field(found: Callable[[list[Any]], Recognised]) -> None:
+    assert found([{"a": 1, "b": 1, "c": None}] * 3) == Recognised("one", "3 of the first 3 rows: has a, b")

@@ -14,6 +14,7 @@ from text_fixtures import FIXTURES
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.base import FileSource
 from data_tools.adapters.columns import ColumnsConfig
+from data_tools.adapters.recognise import recognise
 from data_tools.rows.open import all_rows
 from data_tools.schema import PreferenceRecord, from_json, to_json
 from data_tools.source import CODES, Rejected
@@ -27,22 +28,47 @@ def owner(path: Path) -> type[FileSource]:
     return TYPES[max((name for name in TYPES if path.name.startswith(name)), key=len)]
 
 
+def name_of(path: Path) -> str:
+    return str(owner(path).model_fields["type"].default)
+
+
 def rows_of(path: Path) -> list[Any]:
     return [item if isinstance(item, Rejected) else item[1] for item in all_rows(path)]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_a_fixture_is_known_by_its_own_adapter(path: Path) -> None:
-    """Each of its rows that is a record; of several that claim it, the one with most marks counts."""
+def good_rows(path: Path) -> list[dict[str, Any]]:
     config = owner(path)(name="x", path=path)
-    rows = [row for row in rows_of(path) if not isinstance(config.adapt(row), Rejected)]
-    if path.name == "spa_vl.jsonl":
-        del rows[2]  # of the repository's JSON, which has no field that other sets of pairs haven't
-    assert rows
-    for row in rows:
-        marks = {name: len(adapter.marks) for name, adapter in TYPES.items() if adapter.recognise(row)}
-        best = [name for name, number in marks.items() if number == max(marks.values())]
-        assert best == [owner(path).model_fields["type"].default], marks
+    return [row for row in rows_of(path) if not isinstance(config.adapt(row), Rejected)]
+
+
+def format_of(rows: list[dict[str, Any]], path: Path) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return recognise(path).name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_fixture_is_known_by_its_own_adapter(path: Path, tmp_path: Path) -> None:
+    assert format_of(good_rows(path), tmp_path / "rows.jsonl") == name_of(path)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_one_odd_row_of_fifty_changes_nothing(path: Path, tmp_path: Path) -> None:
+    """Odd in that it lacks one field, whichever, or has null or another value there."""
+    typical = next(row for row in good_rows(path) if owner(path).recognise(row))
+    odd = [{key: value for key, value in typical.items() if key != field} for field in typical]
+    odd += [{**typical, field: value} for field in typical for value in (None, "another", [])]
+    odd += [{**typical, "is_tie": True}]
+    for row in odd:
+        assert format_of([row] + [typical] * 49, tmp_path / "rows.jsonl") == name_of(path), row
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_table_with_the_fields_of_every_format_is_known_by_those_that_are_filled(
+    path: Path, tmp_path: Path
+) -> None:
+    typical = next(row for row in good_rows(path) if owner(path).recognise(row))
+    union = {**dict.fromkeys(key for other in FILES for row in good_rows(other) for key in row), **typical}
+    assert format_of([union] * 4, tmp_path / "rows.jsonl") == name_of(path)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

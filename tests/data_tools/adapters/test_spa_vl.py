@@ -52,9 +52,14 @@ def test_damaged_images_are_at_hand_for_the_quarantine() -> None:
 
 def test_recognised() -> None:
     train, validation, listed, *_ = rows_of("spa_vl.jsonl")
-    assert SpaVlConfig.recognise(train) == "has question, image, chosen, rejected, image_name"
+    assert SpaVlConfig.recognise(train) == (
+        "has question, image, chosen, rejected, image_name, a picture with its bytes, and no more"
+    )
     assert (
         SpaVlConfig.recognise(validation) == "has question, image, chosen, rejected, class1, class2, class3"
     )
     assert SpaVlConfig.recognise(listed) is None
+    for own in ({"image": "a.png"}, {"id": 7}, {"image_name": None}):  # anybody's pairs about pictures
+        assert SpaVlConfig.recognise({**train, **own}) is None
+    assert SpaVlConfig.recognise({**validation, "class2": None}) is None
     assert RlaifVConfig.recognise(rows_of("spa_vl.jsonl")[0]) is None
