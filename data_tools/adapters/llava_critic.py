@@ -16,6 +16,7 @@ from data_tools.adapters.base import FileSource, RowError, check_text, take_imag
 from data_tools.adapters.dialogues import take_dialogue
 from data_tools.adapters.pictured import marked_question
 from data_tools.adapters.provenance import others, told
+from data_tools.adapters.verdicts import read_verdict
 from data_tools.schema import Comparison, Critique, PreferenceRecord, Rating, Response
 
 FIELDS = ("id", "source", "conversations", "image")
@@ -26,19 +27,6 @@ _LABEL = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _END = re.compile(r"\s*ASSISTANT:\s*\Z")
-_BETTER = re.compile(
-    r"\b(?:(?P<order>first|second) (?:response|answer)|(?:response|answer) (?P<number>[12])) is "
-    r"(?P<how>(?:\w+ ){0,3}?)(?:better|superior|preferred|preferable)\b",
-    re.IGNORECASE,
-)
-_TIE = re.compile(
-    r"\b(?:equally (?:good|bad|well|helpful)|(?:of|in) equal quality|is a tie|are tied)\b", re.IGNORECASE
-)
-_DENIED = re.compile(r"\b(?:not|no|neither|nor|arguably|less)\b", re.IGNORECASE)
-# before a judgement, in its sentence: words that make it none
-_OPEN = re.compile(
-    r"\b(?:if|whether|neither|nor)\b|(?:\bnot|n't|\bhardly) (?:\w+ ){0,2}(?:that|because)\b", re.IGNORECASE
-)
 _SCALE = re.compile(r"\bout of (?P<scale>[0-9]{1,3})\b", re.IGNORECASE)
 _SCORE = re.compile(
     r"\b(?:score|rating)(?: is| of)?[ \t]*[:=]?[ \t]*\**(?P<score>[0-9]{1,3}(?:\.[0-9]+)?)\b"
@@ -97,15 +85,10 @@ class LlavaCriticConfig(FileSource):
         return None
 
     def _comparison(self, verdict: str) -> Comparison:
-        told_better: set[int | None] = {
-            _index(match) for match in _BETTER.finditer(verdict) if not _DENIED.search(match["how"])
-        }
-        if _TIE.search(verdict):
-            told_better.add(None)
-        if len(told_better) != 1 or _is_open(verdict):
-            raise RowError("the verdict doesn't say plainly which response is better", "no-preference")
-        (better,) = told_better
+        better = read_verdict(verdict)
         if better is None:
+            raise RowError("the verdict doesn't say plainly which response is better", "no-preference")
+        if better == "tie":
             return Comparison(self.objective, 0, 1, tie=True, judge=self.judge)
         return Comparison(self.objective, better, 1 - better, judge=self.judge)
 
@@ -125,15 +108,6 @@ class LlavaCriticConfig(FileSource):
 
 def _index(match: re.Match[str]) -> int:
     return int(match["number"]) - 1 if match["number"] else ("first", "second").index(match["order"].lower())
-
-
-def _is_open(verdict: str) -> bool:
-    """Whether words before a judgement, in its sentence, make it a question or deny it."""
-    sentences = re.split(r"(?<=[.!?])\s+|\n", verdict)
-    judgements = (
-        (text, match) for text in sentences for match in (_BETTER.search(text), _TIE.search(text)) if match
-    )
-    return any(_OPEN.search(text, 0, match.start()) for text, match in judgements)
 
 
 def _turns(row: dict[str, Any]) -> tuple[str, str]:
