@@ -27,6 +27,7 @@ _ROLES = {
 }
 _TOOLS = ("tool", "function", "function_call", "tool_call", "tool_response", "observation", "ipython")
 _REFUSED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "thinking")
+_SAID = frozenset(("role", "content", "from", "value"))  # the fields that most messages have, and no other
 _LEARNT = ("weight", "loss", "loss_scale", "train")  # a message with a 0 or false in one is not learnt from
 _NO = ("0", "0.0", "false", "no")
 _OTHER_PARTS = ("video", "video_url", "audio", "audio_url", "input_audio")
@@ -124,29 +125,43 @@ def read_message(message: object, what: str) -> Turn | None:
         raise RowError(
             f"a message of {what} has none of the roles system, user, assistant (from: system, human, gpt)"
         )
-    for key in _REFUSED:
-        if message.get(key):
-            raise RowError(f"a message of {what} holds {key}, which is not supported", "not-supported")
-    content = _first(message, ("content", "value"))
-    if isinstance(content, dict):
-        content = structs(content, f"content of a message of {what}")
-    if content is None and role == "system":
-        content = ""
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    pieces = _trimmed([_piece(part, what) for part in parts])
-    for key, value in message.items():
-        if key not in ("content", "value") and named_medium(key) and holds_something(value):
-            pieces = _placed(pieces, _carried(key, value, what))
+    if not _SAID.issuperset(message):
+        for key in _REFUSED:
+            if message.get(key):
+                raise RowError(f"a message of {what} holds {key}, which is not supported", "not-supported")
+    pieces = _pieces(_first(message, ("content", "value")), role, what)
+    if _SAID.issuperset(message):
+        learnt = True
+    else:
+        learnt = not any(_is_no(message.get(key)) for key in _LEARNT)
+        for key, value in message.items():
+            if key not in _SAID and named_medium(key) and holds_something(value):
+                pieces = _placed(pieces, _carried(key, value, what))
     if not pieces and role == "system":
         return None
     if not pieces:
         raise RowError(f"a message of {what} is empty", "text-empty")
-    return Turn(role, pieces, not any(_is_no(message.get(key)) for key in _LEARNT))
+    return Turn(role, pieces, learnt)
+
+
+def _pieces(content: Any, role: str, what: str) -> tuple[str | Shown | None, ...]:
+    if isinstance(content, str):
+        text = check_characters(content, f"a text of {what}").strip()
+        return (text,) if text else ()
+    if content is None and role == "system":
+        return ()
+    if isinstance(content, dict):
+        content = structs(content, f"content of a message of {what}")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    return _trimmed([_piece(part, what) for part in parts])
 
 
 def _first(message: dict[str, Any], keys: Sequence[str]) -> Any:
     """The value of the first of the keys that isn't null: in tables of several forms the others are."""
-    return next((message[key] for key in keys if message.get(key) is not None), None)
+    for key in keys:
+        if (value := message.get(key)) is not None:
+            return value
+    return None
 
 
 def _is_no(value: object) -> bool:
