@@ -58,10 +58,10 @@ class OwnRows(FileSource):
         **rest: Any,
     ) -> PreferenceRecord:
         """The record of a row with this prompt; `used` are the row's fields that are in it, `rest` the record's own."""
-        _refuse_tools(row, {*used, *self.ignore_fields})
+        tools = _refuse_tools(row, {*used, *self.ignore_fields})
         _check_prompt(turns)
         messages, shown = lay_out(turns, self.given_images(row), self.marked)
-        provenance = others(row, {*used, *self.pictures})
+        provenance = others(row, {*used, *self.pictures, *tools})
         return PreferenceRecord(
             **{
                 "id": f"{self.name}-{where}",
@@ -213,20 +213,26 @@ def demonstrated_text(turns: Sequence[Turn], what: str, marked: bool = True) -> 
     return text
 
 
-def _refuse_tools(row: dict[str, Any], used: Collection[str]) -> None:
-    """Raises RowError where the row has tools to call, or boxes that its texts speak of, in a field not `used`."""
-    for key in _TOOLS:
-        value = dict.get(row, key)  # a look doesn't read the field
-        if value is None or key in used:
+def _refuse_tools(row: dict[str, Any], used: Collection[str]) -> list[str]:
+    """The row's fields for tools to call, or boxes that its texts speak of; RowError where one holds any and isn't
+    `used`. A text of words about tools is no such field.
+    """
+    fields = []
+    for key, value in dict.items(row):  # a look doesn't read the field
+        if not isinstance(key, str) or key.rpartition(".")[2] not in _TOOLS:
             continue
-        text = value.strip() if isinstance(value, str) else ""
+        text = value.strip() if isinstance(value, str) else None
+        if text is not None and not text.startswith(("[", "{")):
+            continue
+        fields.append(key)
         held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-        # words about tools are words, and an object of nulls is what other rows of a table have there
-        if not all(map(is_blank, held)) or (text.startswith(("[", "{")) and text not in ("[]", "{}")):
+        # an object of nulls is what other rows of a table have there
+        if key not in used and (not all(map(is_blank, held)) or text not in (None, "[]", "{}")):
             raise RowError(
                 f"has {key}, which are not supported; name it in ignore_fields to leave it out",
                 "not-supported",
             )
+    return fields
 
 
 def is_blank(value: object) -> bool:

@@ -26,6 +26,7 @@ _PARTS = {
     "prompt": ("question", "prompt", "query", "problem", "instruction", "input", "text"),
     "chosen": ("chosen", "preferred", "better", "good", "accepted", "winner"),
     "rejected": ("rejected", "dispreferred", "worse", "bad", "loser"),
+    "reference": ("answers", "ground_truth", "solution", "gt_answer"),
     "response": ("answer", "response", "output", "completion", "caption", "target"),
 }
 _TELLING = 3  # fields: fewer are in many formats
@@ -106,7 +107,10 @@ def _suggestion(rows: Sequence[Any]) -> str:
     """How to name the fields that most rows have to `columns`, where their names tell what they hold."""
     fields = _fields(rows)
     common = [key for key, count in fields.items() if isinstance(key, str) and 2 * count >= len(rows)]
-    parts = {part: next((name for name in names if name in common), None) for part, names in _PARTS.items()}
+    parts = {
+        part: next((key for name in names for key in common if key.lower() == name), None)
+        for part, names in _PARTS.items()
+    }
     shown = next((f" --set image={key}" for key in common if named_medium(key) == "picture"), "")
     prompt = f"--from columns --set prompt={parts['prompt']}"
     if parts["prompt"] and parts["chosen"] and parts["rejected"]:
@@ -116,6 +120,11 @@ def _suggestion(rows: Sequence[Any]) -> str:
         return (
             f" If {answer} is an answer to imitate: {prompt} --set response={answer}{shown}; if it is the right "
             f"answer, to judge others by: {prompt} --set reference={answer}{shown}."
+        )
+    if parts["prompt"] and parts["reference"] and not (parts["chosen"] or parts["rejected"]):
+        right = parts["reference"]
+        return (
+            f" If {right} is the right answer, to judge others by: {prompt} --set reference={right}{shown}."
         )
     return ""
 

@@ -150,6 +150,15 @@ def test_rows_of_ones_own_are_not_taken_for_a_public_set(
             "If they are pairs: --from columns --set prompt=question --set chosen=chosen --set rejected=rejected "
             "--set image=img_path. Name one",
         ),
+        (
+            {"Question": "q", "Answer": "a"},
+            "If Answer is an answer to imitate: --from columns --set prompt=Question --set response=Answer; if",
+        ),
+        (
+            {"question": "q", "answers": ["a", "b"], "image": "a.png"},
+            "If answers is the right answer, to judge others by: --from columns --set prompt=question "
+            "--set reference=answers --set image=image. Name one",
+        ),
         ({"a": 1}, "Formats that fit: none. Name one"),
     ],
 )

@@ -75,9 +75,21 @@ def test_tools_and_boxes_beside_the_conversation_are_refused_in_every_form(key: 
         )
         good(adapted(kind, {**row, key: value}, **settings, ignore_fields=[key]))
         for nothing in (None, "", "[]", [], {}, {"ref": None, "bbox": []}):
-            good(adapted(kind, {**row, key: nothing}, **settings))
+            assert good(adapted(kind, {**row, key: nothing}, **settings)).provenance == {}
     words = good(adapted("trl", {"prompt": "Q?", "chosen": "a", "rejected": "b", "objects": "a dog"}))
     assert words.provenance == {"fields": {"objects": "a dog"}}
+
+
+def test_tools_inside_the_object_that_a_prompt_is_in_are_refused() -> None:
+    asked = {"messages": [Q], "tools": [], "parallel_tool_calls": True}
+    row = {"input": asked, "preferred_output": [A], "non_preferred_output": [B]}
+    settings = {"prompt": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output"}
+    assert good(adapted("columns", row, **settings)).responses == (Response("a"), Response("b"))
+    row["input"] = {**asked, "tools": [{"type": "function"}]}
+    assert why(adapted("columns", row, **settings)) == (
+        "not-supported",
+        "has input.tools, which are not supported; name it in ignore_fields to leave it out",
+    )
 
 
 def test_a_system_field_beside_the_conversation_is_its_first_turn() -> None:
