@@ -23,6 +23,7 @@ CODES = {
     "text-damaged": "a text can't be stored as UTF-8",
     "same-answers": "two answers that should differ are the same",
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
+    "tied": "neither answer is better, and the format has no tie: counted apart from malformed rows",
     "not-supported": "tools, or another thing that no record holds",
     "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
     "two-prompts": "two conversations that begin alike and differ before their last answers: counted apart from "
@@ -39,7 +40,7 @@ CODES = {
     "schema": "the record would break another rule of the schema",
 }
 
-APART = ("other-modality", "two-prompts")  # codes of rows that are sound, and yet no record
+APART = ("other-modality", "two-prompts", "tied")  # codes of rows that are sound, and yet no record
 
 
 @dataclass(frozen=True)

@@ -57,15 +57,15 @@ def _refuse_tie(row: dict[Any, Any]) -> None:
     for key in telling.ties:
         value = dict.get(row, key)  # a look doesn't read the field
         if value in (1, True) or (isinstance(value, str) and value.strip().lower() in _YES):
-            raise RowError(f"{key} says that neither answer is better", "no-preference")
+            raise RowError(f"{key} says that neither answer is better", "tied")
     for key in telling.choices:
         value = dict.get(row, key)
         if isinstance(value, str) and value.strip().lower() in _EQUAL:
-            raise RowError(f"{key} says that neither answer is better", "no-preference")
+            raise RowError(f"{key} says that neither answer is better", "tied")
     for one, other in telling.ratings:
         numbers = _number(dict.get(row, one)), _number(dict.get(row, other))
         if numbers[0] is not None and numbers[0] == numbers[1]:
-            raise RowError(f"{one} and {other} are equal, so neither answer is better", "no-preference")
+            raise RowError(f"{one} and {other} are equal, so neither answer is better", "tied")
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ def test_a_tie_is_no_preference(kind: str, row: dict[str, Any], settings: dict[s
         ("preference", "Tie"),
     ):
         told = adapted(kind, {**row, key: value}, **settings)
-        assert why(told) == ("no-preference", f"{key} says that neither answer is better")
+        assert why(told) == ("tied", f"{key} says that neither answer is better")
     for key, value in (("is_tie", False), ("tie", None), ("tie", "red"), ("winner", "a"), ("preference", 1)):
         good(adapted(kind, {**row, key: value}, **settings))
 
@@ -53,7 +53,7 @@ def test_equal_ratings_are_no_preference(
 ) -> None:
     for values in ((3, 3.0), ("4", 4), (0.5, "0.5")):
         told = adapted(kind, {**row, one: values[0], other: values[1]}, **settings)
-        assert why(told) == ("no-preference", f"{one} and {other} are equal, so neither answer is better")
+        assert why(told) == ("tied", f"{one} and {other} are equal, so neither answer is better")
     for values in ((4, 3), (None, None), (2, 3), ("high", "high")):  # the lower may be another judge's
         good(adapted(kind, {**row, one: values[0], other: values[1]}, **settings))
 
