@@ -48,6 +48,18 @@ IDLE: list[tuple[dict[str, Any], str]] = [
         "reward: grounding.flips: does nothing where",
     ),
     (
+        {"reward": {"grounding": {"reweight": {"weight": 1.0}}, "weights": {"pair": 0}}},
+        "reward: grounding.reweight: does nothing where weights.pair is 0",
+    ),
+    (
+        {"reward": {"grounding": {"length": 0.1}, "weights": {"pair": 0}}},
+        "reward: grounding.length: does nothing where weights.pair is 0",
+    ),
+    (
+        {"reward": {}, "evaluate": {"safety_prompts": 100}},
+        "evaluate: safety_prompts: does nothing without a safety_split",
+    ),
+    (
         {"reward": {"objectives": ["safety"], "gate": {"objective": "overall"}}},
         "reward: gate: weighs several objectives, and there is one",
     ),
@@ -89,6 +101,7 @@ def test_settings_that_do_nothing_are_refused(sections: dict[str, Any], message:
         {"reward": {"weights": {"pair": 0}, "margin_scale": 0.0, "rating_loss": "huber"}},
         {"engine": {"vision_cache_gb": 0}},
         {"reward": {}, "ppo": {}, "evaluate": {"pairs": 9}},
+        {"reward": {}, "evaluate": {"safety_split": "harm", "safety_prompts": 9}},
         {
             "reward": {},
             "ppo": {"variants": [{"name": "a", "scalarizer": "preference_conditioned"}]},

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from data_tools.audits.contamination import Contamination
 from data_tools.audits.run import chosen_audits
 from data_tools.config import Config
 from data_tools.errors import UserError
@@ -36,3 +37,11 @@ class AuditSettings(Config):
         except UserError as error:
             raise ValueError(str(error)) from None
         return value
+
+    @model_validator(mode="after")
+    def _does_something(self) -> AuditSettings:
+        if self.against and self.only and Contamination.name not in self.only:
+            raise ValueError(
+                "against: does nothing where only leaves out the audit contamination; add it, or leave against out"
+            )
+        return self

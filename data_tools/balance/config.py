@@ -158,6 +158,8 @@ class Balance(Config):
             raise _refusal(
                 f"{quotas[0]}: strategy proportion goes by the sources' weights alone; choose or repeat reach quotas"
             )
+        if self.strategy == "proportion" and self.spread != type(self).model_fields["spread"].default:
+            raise _refusal("spread: strategy proportion draws by weights and leaves nothing out; take it out")
         if self.strategy == "choose" and self.max_epochs is not None:
             raise _refusal("max_epochs: strategy choose repeats nothing; take it out, or use repeat")
         if self.unimax and self.strategy != "proportion" and self.total is None:

@@ -151,6 +151,12 @@ class RewardConfig(StageConfig):
             f"grounding.image_conditional: {off} weights.pair and weights.ranking are 0": (
                 terms.image_conditional.weight and not compares
             ),
+            f"grounding.reweight: {off} weights.pair is 0: it weighs comparisons of two responses": (
+                terms.reweight.weight and not weights.pair
+            ),
+            f"grounding.length: {off} weights.pair is 0: it is of comparisons of two responses": (
+                terms.length and not weights.pair
+            ),
             "gate: weighs several objectives, and there is one, which always counts whole": self.gate
             and len(self.objectives) == 1,
         }
@@ -189,6 +195,15 @@ class EvaluateConfig(Config):
         if value == "train":
             raise ValueError("the models were trained on it; name another split, such as test")
         return value
+
+    @model_validator(mode="after")
+    def _does_something(self) -> EvaluateConfig:
+        if self.safety_split is None and set_otherwise(self, "safety_prompts"):
+            raise ValueError(
+                "safety_prompts: does nothing without a safety_split to take them from; set safety_split, or leave "
+                "safety_prompts out"
+            )
+        return self
 
 
 class EngineConfig(Config):

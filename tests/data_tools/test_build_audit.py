@@ -131,6 +131,14 @@ def test_an_audit_that_is_none_is_named(lengths: DataConfig) -> None:
         parse_config(row, DataConfig, "c.yaml")
 
 
+def test_a_benchmark_without_the_audit_that_reads_it_is_refused(lengths: DataConfig) -> None:
+    settings = {"only": ["length"], "against": ["bench.jsonl"]}
+    with pytest.raises(
+        UserError, match=r"c\.yaml: audit: against: does nothing where only leaves out the audit"
+    ):
+        parse_config({**lengths.model_dump(mode="json"), "audit": settings}, DataConfig, "c.yaml")
+
+
 def test_the_command_shows_the_audit_and_a_later_one_keeps_it(lengths: DataConfig, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(json.dumps(lengths.model_dump(mode="json")))
     runner, out = CliRunner(), tmp_path / "d"

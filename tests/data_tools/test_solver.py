@@ -269,6 +269,7 @@ def test_names_that_are_not_there_are_refused(changes: dict[str, Any], message: 
         ({"joint": [{"source": "a", "share": 0.5}] * 2}, "joint: rows 0 and 1 are about the same"),
         ({"strategy": "proportion", "objectives": {"a": 0.5}}, "objectives: strategy proportion goes by"),
         ({"max_epochs": 2}, "max_epochs: strategy choose repeats nothing"),
+        ({"strategy": "proportion", "spread": 0.1}, "spread: strategy proportion draws by weights"),
         ({"unimax": True}, "unimax: needs a total"),
         ({"unimax": True, "temperature": 2}, "unimax: temperature says already"),
         ({"weights": {"a": 1}, "temperature": 2}, "weights: temperature says already"),
