@@ -228,12 +228,14 @@ def choose_safety_prompts(data: str, settings: EvaluateConfig, seed: int) -> lis
         return []
     held = {shard.kind for shard in read_manifest(Path(data)).shards if shard.split == split}
     feed = open_feed(data, split, ["prompt" if "prompt" in held else "preference"], seed)
-    chosen: dict[bool, list[PreferenceRecord]] = {True: [], False: []}
+    chosen: dict[bool, list[int]] = {True: [], False: []}
+    most = settings.safety_prompts // 2
     for index in feed.each_once():
-        record = feed.records[index]
-        refuse = must_refuse(record)
-        if refuse is not None and len(chosen[refuse]) < settings.safety_prompts // 2:
-            chosen[refuse].append(record)
+        refuse = must_refuse(feed.outline(index))
+        if refuse is not None and len(chosen[refuse]) < most:
+            chosen[refuse].append(index)
+        if all(len(part) == most for part in chosen.values()):
+            break
     for refuse, what in ((True, "must be refused"), (False, "need not be refused")):
         if not chosen[refuse]:
             raise UserError(
@@ -241,7 +243,7 @@ def choose_safety_prompts(data: str, settings: EvaluateConfig, seed: int) -> lis
                 f'so in its reference, {{"refuse": {str(refuse).lower()}}}'
             )
     count = min(len(part) for part in chosen.values())
-    return [*chosen[True][:count], *chosen[False][:count]]
+    return [feed.records[index] for index in (*chosen[True][:count], *chosen[False][:count])]
 
 
 def compare(found: Sequence[PolicyEvaluation], seed: int) -> dict[str, Any]:

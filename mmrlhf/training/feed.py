@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple, TypeVar
@@ -82,6 +83,10 @@ class Feed:
         """Every record once, well mixed, however often an epoch shows it."""
         return self.layout.each_once(self.seed)
 
+    def outline(self, index: int) -> PreferenceRecord:
+        """A record with its images named but not read, for a look at what it says."""
+        return _outline(self.records, index)
+
     def slot(self, position: int) -> tuple[Shown, ...]:
         """What stands at a position: `slot_size` records."""
         draw = self.mixture.at(position)
@@ -99,6 +104,18 @@ class Feed:
         """Which pass over the data each record of `batch` is of."""
         positions = share(step, size // self.slot_size, accelerator)
         return [shown.epoch for position in positions for shown in self.slot(position)]
+
+
+def _outline(records: Any, index: int) -> PreferenceRecord:
+    """`RecordSet.outline` of records that were joined, or of some of them."""
+    if isinstance(records, Subset):
+        return _outline(records.dataset, records.indices[index])
+    if isinstance(records, ConcatDataset):
+        place = bisect_right(records.cumulative_sizes, index)
+        begin = records.cumulative_sizes[place - 1] if place else 0
+        return _outline(records.datasets[place], index - begin)
+    outline: PreferenceRecord = records.outline(index)
+    return outline
 
 
 def tell_repeats(name: str, feed: Feed, batch_size: int, accelerator: Accelerator) -> None:

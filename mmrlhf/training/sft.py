@@ -110,14 +110,15 @@ class SftStage(Stage):
 
 
 def _learnable(feed: Feed, data: str) -> Feed:
-    """The feed without the records of which no answer should be imitated; reads them only where some are rated.
+    """The feed without the records of which no answer should be imitated; reads their labels alone, and
+    only where some are rated.
 
     Raises:
         UserError: no other record is left.
     """
     if not any(shard.ratings for shard in read_manifest(Path(data)).shards if shard.split == "train"):
         return feed
-    indices = [index for index in range(len(feed.records)) if best_response(feed.records[index]) is not None]
+    indices = [index for index in range(len(feed.records)) if best_response(feed.outline(index)) is not None]
     if not indices:
         raise UserError(
             f"sft.learn_from: every answer of {data} is rated in the lower half of its scale; there is none to imitate"

@@ -1,12 +1,15 @@
 """What SFT imitates."""
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from data_tools.errors import UserError
-from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
-from data_tools.shards import write_shards
+from data_tools.schema import Comparison, ImageRef, PreferenceRecord, Ranking, Rating, Response, user
+from data_tools.shards import RecordSet, write_shards
 from mmrlhf.config import EngineConfig, ModelConfig, SftConfig
 from mmrlhf.models.load import load_vlm
 from mmrlhf.training.engine import make_accelerator
@@ -76,3 +79,26 @@ def test_sft_leaves_out_answers_that_were_marked_bad(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="rated in the lower half of its scale; there is none to imitate"):
         stage(tmp_path / "bad", [record("a", ratings=(rated(0, 0),))])
+
+
+def test_what_was_marked_bad_is_told_without_reading_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    picture = ImageRef.of_bytes(buffer.getvalue())
+    records = [
+        replace(
+            record("yes", name=f"r{number}", ratings=(rated(0, float(number % 2)),)),
+            prompt=(user(0, "Is it hot?"),),
+            images=(picture,),
+        )
+        for number in range(6)
+    ]
+
+    def read(self: RecordSet, index: int) -> PreferenceRecord:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(RecordSet, "__getitem__", read)
+    feed = stage(tmp_path / "data", records).demonstrations.feed
+    assert [feed.outline(index).id for index in range(len(feed.records))] == ["r1", "r3", "r5"]
