@@ -32,6 +32,11 @@ def by_record(prompts, responses, images, records, weight=1.0):
 def two(prompts, responses, images):
     return {"words": [len(text.split()) for text in responses], "asked": [len(p) for p in prompts]}
 
+def calls(prompts, responses, images):
+    """How many answers a call has, and how many pictures it holds."""
+    pictures = {id(picture) for each in images for picture in each}
+    return {"answers": [len(responses)] * len(responses), "pictures": [len(pictures)] * len(responses)}
+
 def broken(prompts, responses, images):
     return [1 / 0 for _ in responses]
 
@@ -109,6 +114,20 @@ def test_several_objectives_at_once(read: Callable[..., ObjectiveBase]) -> None:
         read("two", judges=["words"]).score([made.text()], ["x"])
     with pytest.raises(RunError, match=r"objective own: gave {'words'"):
         read("two").score([made.text()], ["x"])
+
+
+def test_a_call_has_so_many_prompts_with_all_of_their_answers(read: Callable[..., ObjectiveBase]) -> None:
+    records = [made.picture("a", "red"), made.picture("b", "blue"), made.text("c")]
+    order = [0, 1, 0, 2, 2, 1, 0]
+    objective = read("calls", judges=["answers", "pictures"], batch_size=2)
+    given = objective.score([records[i] for i in order], ["x"] * 7)
+    # a and b come in the first call, with 5 answers and 2 pictures; c in the second
+    assert given.mean_BK[:, 0].tolist() == [5.0, 5.0, 5.0, 2.0, 2.0, 5.0, 5.0]
+    assert given.mean_BK[:, 1].tolist() == [2.0, 2.0, 2.0, 0.0, 0.0, 2.0, 2.0]
+    alone = read("calls", judges=["answers", "pictures"], batch_size=1)
+    given = alone.score([records[i] for i in order], ["x"] * 7)
+    assert given.mean_BK[:, 0].tolist() == [3.0, 2.0, 3.0, 2.0, 2.0, 2.0, 3.0]
+    assert given.mean_BK[:, 1].tolist() == [1.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]
 
 
 def test_what_can_be_called_is_a_function(read: Callable[..., ObjectiveBase]) -> None:
