@@ -8,6 +8,7 @@ checkpoint's own settings, and never an image placeholder.
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def sample(
     """Samples `answers` answers a prompt (temperature 0: the likeliest tokens), in the prompts' order, a prompt's
     answers one after the other.
 
-    Prompts are batched by length, at most `batch_size` answers at a time. `draws` (P * answers, max_new_tokens), in
+    Prompts are batched by length, at most `batch_size` answers at a time: where a prompt has more of them, they go on
+    from it in several passes. `draws` (P * answers, max_new_tokens), in
     [0, 1), decides each token by itself: which token it is doesn't depend on what else is in the batch, nor on how many
     processes share the work. `read` is given hidden states (N, D), such as a value head.
 
@@ -74,23 +76,28 @@ def sample(
         RunError: the model's logits aren't finite; the message names the record.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i].input_ids))
-    found: dict[int, list[Sample]] = {}
+    drawn: list[list[Sample]] = [[] for _ in prompts]
     with merged_adapters(vlm):
         for part in _parts(vlm, prompts, order, max(1, batch_size // answers), max_new_tokens):
             state = _read(vlm, [prompts[i] for i in part])
-            state.repeat(answers, max_new_tokens)
-            rows = [i * answers + k for i in part for k in range(answers)]
-            drawn = _go_on(
-                vlm, state, max_new_tokens, temperature, None if draws is None else draws[rows], read
-            )
-            for k, i in enumerate(part):
-                found[i] = drawn[k * answers : (k + 1) * answers]
-                if not all(answer.logprobs.isfinite().all() for answer in found[i]):
+            for begin in range(0, answers, batch_size):
+                which = range(begin, min(begin + batch_size, answers))
+                # a pass writes into the state; the last one needs no copy
+                start = state if which.stop == answers else copy.deepcopy(state)
+                start.repeat(len(which), max_new_tokens)
+                rows = [i * answers + k for i in part for k in which]
+                samples = _go_on(
+                    vlm, start, max_new_tokens, temperature, None if draws is None else draws[rows], read
+                )
+                for place, i in enumerate(part):
+                    drawn[i] += samples[place * len(which) : (place + 1) * len(which)]
+            for i in part:
+                if not all(answer.logprobs.isfinite().all() for answer in drawn[i]):
                     raise RunError(
                         f"{vlm.path}: its logits for record {prompts[i].record.id} aren't finite, so nothing can be "
                         "sampled from them: the model is damaged, or has diverged (a lower optim.lr may help)"
                     )
-    return [answer for i in range(len(prompts)) for answer in found[i]]
+    return [answer for answers_of_one in drawn for answer in answers_of_one]
 
 
 def uniforms(seeds: Sequence[int], answers: int, tokens: int) -> Tensor:

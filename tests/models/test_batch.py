@@ -29,7 +29,7 @@ from data_tools.errors import UserError
 from data_tools.schema import PreferenceRecord, assistant, user
 from mmrlhf.config import ModelConfig
 from mmrlhf.models.batch import PromptTooLong, collate, encode_answer, encode_prompt, plain_text
-from mmrlhf.models.generate import _parts, generate
+from mmrlhf.models.generate import _go_on, _parts, generate, sample, uniforms
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.policy import Policy
 from mmrlhf.models.vlm import VLM, answer_logits, decode, hidden_states
@@ -243,6 +243,27 @@ def test_sampling_a_batch_in_parts_keeps_the_order(vlm: VLM) -> None:
     whole = generate(vlm, prompts, 4, temperature=0)
     parts = generate(vlm, prompts, 4, temperature=0, batch_size=2)
     assert [a.tolist() for a in whole] == [a.tolist() for a in parts]
+
+
+def test_answers_to_a_prompt_in_several_passes_are_those_of_one(
+    vlm: VLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [encode_prompt(vlm, item) for item in (TEXT, SEVERAL)]
+    draws = uniforms([3, 4], 5, 4)
+    whole = sample(vlm, prompts, 4, draws, batch_size=64, answers=5)
+    sizes = []
+
+    def go_on(vlm, state, *others):
+        sizes.append(len(state.hidden_ND))
+        return _go_on(vlm, state, *others)
+
+    monkeypatch.setattr("mmrlhf.models.generate._go_on", go_on)
+    parts = sample(vlm, prompts, 4, draws, batch_size=2, answers=5)
+    assert sizes == [2, 2, 1, 2, 2, 1]
+    assert [answer.ids.tolist() for answer in parts] == [answer.ids.tolist() for answer in whole]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one.logprobs, other.logprobs, **CLOSE)
+    assert len({tuple(answer.ids.tolist()) for answer in whole}) > 2
 
 
 def test_padding_never_pushes_a_prompt_out_of_a_window() -> None:

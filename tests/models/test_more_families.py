@@ -27,7 +27,7 @@ from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models import probe
 from mmrlhf.models.batch import collate, encode_answer, encode_prompt
-from mmrlhf.models.generate import generate
+from mmrlhf.models.generate import generate, sample, uniforms
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import parts_of, save_vlm
 from mmrlhf.models.policy import Policy, trainable_state
@@ -97,6 +97,17 @@ def test_greedy_answers_are_the_likeliest_of_the_training_forward(vlm: VLM) -> N
         assert best[i, : len(row.answer_ids)].tolist() == row.answer_ids.tolist()
         assert not set(row.answer_ids.tolist()) & set(vlm.placeholder_ids)
     assert vlm.core.config.image_token_id in vlm.placeholder_ids
+
+
+def test_answers_in_several_passes_are_those_of_one(vlm: VLM) -> None:
+    prompts = [encode_prompt(vlm, item) for item in mixed(vlm)[:2]]
+    draws = uniforms([3, 4], 3, 4)
+    whole, parts = (
+        sample(vlm, prompts, 4, draws, batch_size=batch_size, answers=3) for batch_size in (64, 2)
+    )
+    assert [answer.ids.tolist() for answer in parts] == [answer.ids.tolist() for answer in whole]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one.logprobs, other.logprobs, **CLOSE)
 
 
 def test_answers_share_their_prompt_or_it_is_said_why_not(vlm: VLM, family: str) -> None:
