@@ -27,6 +27,7 @@ from mmrlhf.cli_shared import (
     read_run,
     show_summary,
 )
+from mmrlhf.out_of_memory import advice, is_out_of_memory
 
 app = typer.Typer(
     name="mmrlhf",
@@ -244,11 +245,8 @@ def _main(arguments: list[str] | None) -> int:
         return _bug(error)
     except Exception as error:
         # the one place that catches everything: it only turns a bug into a message with its traceback
-        if type(error).__name__ == "OutOfMemoryError":
-            _tell(
-                f"error: the GPU's memory is full ({error}); a smaller micro_batch_size or ppo.generate_batch_size, "
-                "lora or model.gradient_checkpointing need less. Then --resume"
-            )
+        if is_out_of_memory(error):
+            _tell(f"error: the GPU's memory is full ({error}); {advice(error)}")
             return 2
         return _bug(error)
     return 0

@@ -28,6 +28,7 @@ from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.parts import save_vlm
+from mmrlhf.out_of_memory import advising
 from mmrlhf.preflight import check_data
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
@@ -215,7 +216,7 @@ class Run:
         policies = self.policies()
         out = self.folder / "evaluate"
         if self.accelerator.is_main_process:
-            with self._held(out, "evaluating into"):
+            with self._held(out, "evaluating into"), advising("evaluate"):
                 # not before: a config that didn't make these models is refused above
                 save_config(self.config)
                 device = self.accelerator.device
@@ -237,7 +238,7 @@ class Run:
         folder = out or self.folder / "evaluate"
         page = folder / "reward.html"
         if self.accelerator.is_main_process:
-            with self._held(folder, "evaluating into"):
+            with self._held(folder, "evaluating into"), advising("evaluate reward"):
                 judged = on_run(self.config, path, self.data_folder, self.accelerator.device, changes, folder)
                 page = page if out else write_report(self.folder, self.config)
         self.accelerator.wait_for_everyone()
@@ -316,7 +317,7 @@ class Run:
 
     def _stage(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:
         """Trains a stage, or keeps it where it is done with the same settings."""
-        with self._held(self.folder / name, "training"):
+        with self._held(self.folder / name, "training"), advising(name.split("/")[0]):
             self._train_or_keep(name, train)
 
     def _train_or_keep(self, name: str, train: Callable[[Path], Callable[[Path], None]]) -> None:

@@ -56,6 +56,10 @@ IDLE: list[tuple[dict[str, Any], str]] = [
         "reward: grounding.length: does nothing where weights.pair is 0",
     ),
     (
+        {"reward": {}, "evaluate": {"generate_batch_size": 128}},
+        "evaluate: generate_batch_size: 128 is above batch_size (64)",
+    ),
+    (
         {"reward": {}, "evaluate": {"safety_prompts": 100}},
         "evaluate: safety_prompts: does nothing without a safety_split",
     ),

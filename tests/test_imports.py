@@ -24,6 +24,7 @@ LEVELS = [
     ["data_tools"],
     [
         *("mmrlhf.types", "mmrlhf.tensors", "mmrlhf.config", "mmrlhf.terminal", "mmrlhf.file_hashes"),
+        "mmrlhf.out_of_memory",
         *("mmrlhf.rewards.scalarizers", "mmrlhf.rewards.objectives", "mmrlhf.rewards.http"),
         *("mmrlhf.rl.algorithms", "mmrlhf.rl.advantages"),
     ],

@@ -231,6 +231,14 @@ class RunConfig(Config):
             _merged(self.model.model_dump(), stage.model.model_dump(exclude_unset=True))
         )
 
+    def evaluation_like(self, stage: StageConfig | None) -> EvaluateConfig:
+        """The evaluation's settings; what it leaves open of how much is worked on at a time is as in a stage, whose
+        work has fitted into memory."""
+        settings = self.evaluate or EvaluateConfig()
+        names = ("generate_batch_size", "micro_batch_size", "micro_batch_tokens")
+        given = {name: getattr(stage, name, None) for name in names if getattr(settings, name) is None}
+        return settings.model_copy(update=given)
+
     def starts_from_sft(self, stage: StageConfig) -> bool:
         """Whether a stage goes on from the SFT model: the run has one, and the stage names no model of its own."""
         own = stage.model is not None and "path" in stage.model.model_fields_set

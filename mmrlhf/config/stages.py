@@ -187,7 +187,20 @@ class EvaluateConfig(Config):
         description="more weights, by objective, at which a preference-conditioned policy is measured, beside all "
         "alike and each objective alone",
     )
-    batch_size: BatchSize = Field(64, description="prompts of one generation batch")
+    batch_size: BatchSize = Field(
+        64, description="prompts answered, or records read by the reward model, at a time"
+    )
+    generate_batch_size: BatchSize | None = Field(
+        None, description="answers sampled at a time; nothing: as in ppo, and at most batch_size"
+    )
+    micro_batch_size: BatchSize | None = Field(
+        None,
+        description="answers that the reward model reads in one forward; nothing: as in the stage that reads them "
+        "(reward where the reward model is measured, ppo where policies are), and at most batch_size",
+    )
+    micro_batch_tokens: Positive | None = Field(
+        None, description="padded tokens of such a forward; nothing: as in that stage"
+    )
 
     @field_validator("split", "safety_split")
     @classmethod
@@ -203,7 +216,23 @@ class EvaluateConfig(Config):
                 "safety_prompts: does nothing without a safety_split to take them from; set safety_split, or leave "
                 "safety_prompts out"
             )
+        for name in ("generate_batch_size", "micro_batch_size"):
+            if (getattr(self, name) or 0) > self.batch_size:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is above batch_size ({self.batch_size}), of which it is a part; "
+                    "set it to no more"
+                )
         return self
+
+    @property
+    def sampled_at_once(self) -> int:
+        """Answers that are sampled at a time."""
+        return min(self.batch_size, self.generate_batch_size or self.batch_size)
+
+    @property
+    def read_at_once(self) -> int:
+        """Answers that the reward model reads in one forward."""
+        return min(self.batch_size, self.micro_batch_size or self.batch_size)
 
 
 class EngineConfig(Config):

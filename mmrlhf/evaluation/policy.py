@@ -148,7 +148,7 @@ def _answer(
     prompts = [
         encode_told(vlm, record, with_weights(record, weights) if weights else record) for record, _ in chosen
     ]
-    ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.batch_size)
+    ids = generate(vlm, prompts, max_answer_tokens, config.temperature, config.sampled_at_once)
     texts = [decode(vlm, answer) for answer in ids]
     answers = [
         Answer(
@@ -177,10 +177,9 @@ def _judged(
 ) -> list[Answer]:
     """The answers with their rewards."""
     texts = [answer.text for answer in answers]
-    rewards = panel.score([record for record, _ in chosen], texts, config.batch_size, finite=False)
-    gap_BK, told_BK = panel.swap_gap(
-        rewards, texts, [other for _, other in chosen], config.batch_size, finite=False
-    )
+    bounds = (config.read_at_once, config.micro_batch_tokens)
+    rewards = panel.score([record for record, _ in chosen], texts, *bounds, finite=False)
+    gap_BK, told_BK = panel.swap_gap(rewards, texts, [other for _, other in chosen], *bounds, finite=False)
     broken_BK = rewards.judged_BK & ~(rewards.mean_BK.isfinite() & rewards.std_BK.isfinite())
     unscored_BK = broken_BK if rewards.abstained_BK is None else broken_BK | rewards.abstained_BK
     objectives = panel.objectives

@@ -132,7 +132,7 @@ def _at_points(
     config: RunConfig,
 ) -> Iterator[PolicyEvaluation]:
     """A policy's measures at each of its points."""
-    settings = config.evaluate or EvaluateConfig()
+    settings = config.evaluation_like(config.ppo or config.reward)
     for point, weights in points.items():
         with progress(f"evaluate {point}", len(records) + len(safety)) as bar:
             yield evaluate_policy(

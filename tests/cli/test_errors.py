@@ -9,6 +9,7 @@ import yaml
 from command_lines import DATA, Tell, code_and_err, is_clear
 
 from mmrlhf import cli
+from mmrlhf.out_of_memory import advising
 
 
 @pytest.mark.parametrize(
@@ -298,9 +299,32 @@ def test_main_exits_with_the_code() -> None:
     assert stop.value.code == 2
 
 
-def test_out_of_memory_is_told(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("work", "settings"),
+    [
+        ("sft", ["sft.micro_batch_size", "sft.micro_batch_tokens", "model.gradient_checkpointing"]),
+        ("reward", ["reward.micro_batch_size", "reward.micro_batch_tokens"]),
+        ("ppo", ["ppo.micro_batch_size", "ppo.micro_batch_tokens", "ppo.generate_batch_size"]),
+        ("evaluate", ["evaluate.generate_batch_size", "evaluate.micro_batch_tokens"]),
+        ("evaluate reward", ["evaluate.micro_batch_size", "evaluate.micro_batch_tokens"]),
+        ("evaluate reward --model", ["--batch-size"]),
+    ],
+)
+def test_out_of_memory_is_told_with_the_settings_that_are_read(
+    tell: Tell, monkeypatch: pytest.MonkeyPatch, work: str, settings: list[str]
+) -> None:
+    def run(*args: object) -> None:
+        with advising(work):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("mmrlhf.config_help.print_settings", run)
+    code, _, err = tell("config")
+    is_clear(code, err, "memory", *settings)
+
+
+def test_out_of_memory_is_told_anywhere(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "mmrlhf.config_help.print_settings", fail(torch.OutOfMemoryError("CUDA out of memory"))
     )
     code, _, err = tell("config")
-    is_clear(code, err, "memory", "micro_batch_size", "gradient_checkpointing")
+    is_clear(code, err, "memory", "a smaller model")

@@ -20,6 +20,7 @@ from mmrlhf.evaluation.tradeoffs import (
     evaluate_tradeoffs,
     front,
 )
+from mmrlhf.models import generate
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.rewards.model import RewardCard, RewardModel
@@ -93,6 +94,49 @@ def test_tradeoffs_of_scenes(models, tmp_path):
     judged = no_nan((tmp_path / "out" / "reward.json").read_text())
     assert judged["flip"]["none"]["mean"] == 0.0
     assert set(judged["accuracy"]["factuality"]["image-text"]) == {"true", "swapped", "none", "crop", "noise"}
+
+
+def test_no_more_is_worked_on_at_a_time_than_in_the_stages(models, tmp_path, monkeypatch):
+    """The reward stage bounds the reading where the reward model is measured, PPO the sampling and the judging."""
+    write_shards(in_test_split(everything()), tmp_path / "data")
+    plain = run_config(tmp_path / "data", prompts=6, pairs=8)
+    row = plain.model_dump()
+    row["reward"] |= {"micro_batch_size": 3, "micro_batch_tokens": 400}
+    row["ppo"] |= {"micro_batch_size": 2, "micro_batch_tokens": 300, "generate_batch_size": 1}
+    read, go_on = RewardModel.read, generate._go_on
+    asked, sampled = [], []
+
+    def reading(self, rows, micro_batch_size, micro_batch_tokens=None):
+        asked.append((micro_batch_size, micro_batch_tokens))
+        return read(self, rows, micro_batch_size, micro_batch_tokens)
+
+    def going_on(vlm, state, *others):
+        sampled.append(len(state.hidden_ND))
+        return go_on(vlm, state, *others)
+
+    monkeypatch.setattr(RewardModel, "read", reading)
+    monkeypatch.setattr(generate, "_go_on", going_on)
+    expected = evaluate(models, plain, tmp_path / "plain")
+    assert set(asked) == {(8, None)}
+    assert set(sampled) == {6}
+    asked.clear()
+    sampled.clear()
+    bounded = evaluate(models, RunConfig.model_validate(row), tmp_path / "bounded")
+    assert set(asked) == {(3, 400), (2, 300)}
+    assert set(sampled) == {1}
+    for one, other in zip(expected["policies"], bounded["policies"], strict=True):
+        assert [a["text"] for a in one["answers"]] == [a["text"] for a in other["answers"]]
+        for a, b in zip(one["answers"], other["answers"], strict=True):
+            assert a["rewards"] == pytest.approx(b["rewards"], abs=1e-4)
+
+
+def test_the_evaluation_may_have_bounds_of_its_own(tmp_path):
+    config = run_config(tmp_path, batch_size=16, micro_batch_tokens=99)
+    ppo = config.ppo.model_copy(update={"micro_batch_size": 4, "micro_batch_tokens": 50})
+    found = config.evaluation_like(ppo)
+    assert (found.sampled_at_once, found.read_at_once, found.micro_batch_tokens) == (16, 4, 99)
+    found = config.evaluation_like(None)
+    assert (found.sampled_at_once, found.read_at_once, found.micro_batch_tokens) == (16, 16, 99)
 
 
 def test_tradeoffs_without_scenes_say_so(models, tmp_path):

@@ -28,6 +28,7 @@ from mmrlhf.evaluation.reward.evaluation import Extent, RewardEvaluation, evalua
 from mmrlhf.evaluation.reward.records import choose_pairs, cut_answers, draw_samples, readable, reasons
 from mmrlhf.evaluation.reward.scoring import CONDITIONS, MEAN, Decided
 from mmrlhf.models.load import choose_device
+from mmrlhf.out_of_memory import advising
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.terminal import console, progress
 
@@ -48,6 +49,8 @@ class How:
     conditions: tuple[str, ...] = CONDITIONS
     gradients: int = 0
     text_model: str | None = None  # the folder of a second reward model
+    micro_batch_size: int | None = None  # rows of one forward; None: batch_size
+    micro_batch_tokens: int | None = None  # padded tokens of one forward; None: only rows count
 
     @staticmethod
     def of_benchmark() -> How:
@@ -59,16 +62,22 @@ class How:
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
-            if key != "batch_size"
+            if key not in ("batch_size", "micro_batch_size", "micro_batch_tokens")
         }
 
     @staticmethod
     def of_run(config: RunConfig) -> How:
         """As a run's config says."""
         stage: StageConfig = config.reward or StageConfig()
-        settings = config.evaluate or EvaluateConfig()
+        settings = config.evaluation_like(config.reward or config.ppo)
         return How(
-            settings.pairs, config.seed, settings.batch_size, stage.max_prompt_tokens, stage.max_answer_tokens
+            pairs=settings.pairs,
+            seed=config.seed,
+            batch_size=settings.batch_size,
+            max_prompt_tokens=stage.max_prompt_tokens,
+            max_answer_tokens=stage.max_answer_tokens,
+            micro_batch_size=settings.micro_batch_size,
+            micro_batch_tokens=settings.micro_batch_tokens,
         )
 
 
@@ -137,7 +146,7 @@ def measure(asked: Asked, changes: dict[str, Any], out: Path | None) -> tuple[di
     assert asked.model is not None
     how = dataclasses.replace(How.of_benchmark() if asked.benchmark else How(), **changes)
     folder = out or Path("reward_evaluation")
-    with locked(folder, "evaluating into"):
+    with locked(folder, "evaluating into"), advising("evaluate reward --model"):
         reward_model = load(asked.model)
         if asked.benchmark:
             judged = on_benchmark(
@@ -327,7 +336,14 @@ def _measured(
     reward_model.vlm.answer_room = how.max_answer_tokens or 0
     kept, refused = readable(reward_model.vlm, records, how.max_prompt_tokens)
     text_model = load(how.text_model) if how.text_model else None
-    extent = Extent(how.conditions, how.gradients, mean_of_heads, text_model)
+    extent = Extent(
+        how.conditions,
+        how.gradients,
+        mean_of_heads,
+        text_model,
+        how.micro_batch_size,
+        how.micro_batch_tokens,
+    )
     with progress("evaluate reward model", steps(len(kept), extent)) as bar:
         found, comparisons = evaluate_comparisons(
             reward_model, kept, how.batch_size, how.seed, how.max_answer_tokens, bar, extent

@@ -33,6 +33,8 @@ class Extent:
     )
     mean_of_heads: bool = False  # a column `mean` beside the heads
     text_model: RewardModel | None = None  # trained on text: where it is wrong, the image is needed
+    micro_batch_size: int | None = None  # rows of one forward; None: as many as records are read at a time
+    micro_batch_tokens: int | None = None  # padded tokens of one forward; None: only rows count
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def evaluate_comparisons(
         NonFiniteReward, ImageError: as there.
     """
     conditions = tuple(name for name in CONDITIONS if name == TRUE or name in extent.conditions)
-    scorer = Scorer(reward_model, batch_size, max_answer_tokens, extent.mean_of_heads)
+    scorer = _scorer(reward_model, batch_size, max_answer_tokens, extent)
     scores = scorer.score(records, conditions, seed, bar)
     names, found = scores.objectives, decided(scores)
     done = len(conditions) * len(records)
@@ -164,6 +166,13 @@ def steps(records: int, extent: Extent) -> int:
     return (conditions + bool(extent.text_model)) * records + min(extent.gradients, records)
 
 
+def _scorer(
+    reward_model: RewardModel, batch_size: int, max_answer_tokens: int | None, extent: Extent
+) -> Scorer:
+    rows, tokens = extent.micro_batch_size, extent.micro_batch_tokens
+    return Scorer(reward_model, batch_size, max_answer_tokens, extent.mean_of_heads, rows, tokens)
+
+
 def _after(bar: Bar | None, done: int) -> Bar | None:
     """A bar of what comes after `done` steps."""
     return (lambda step, note="": bar(done + step, note)) if bar else None
@@ -183,7 +192,7 @@ def _text_gaps(
 ) -> dict[tuple[int, str, tuple[int, int]], float]:
     """What the text model, shown no image, makes of the comparisons on objectives that it has a head for."""
     assert extent.text_model is not None
-    scorer = Scorer(extent.text_model, batch_size, max_answer_tokens, extent.mean_of_heads)
+    scorer = _scorer(extent.text_model, batch_size, max_answer_tokens, extent)
     scores = scorer.score(records, [NONE], seed, bar)
     gaps = {}
     for index, record in enumerate(records):

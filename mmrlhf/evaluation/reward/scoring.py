@@ -120,8 +120,14 @@ class Scorer:
         batch_size: int,
         max_answer_tokens: int | None = None,
         mean_of_heads: bool = False,
+        micro_batch_size: int | None = None,
+        micro_batch_tokens: int | None = None,
     ) -> None:
+        """`batch_size`: records at a time, and rows of one forward at most; of these `micro_batch_size`, where it is
+        given, and so many padded tokens."""
         self.reward_model, self.batch_size = reward_model, batch_size
+        self.micro_batch_size = min(batch_size, micro_batch_size or batch_size)
+        self.micro_batch_tokens = micro_batch_tokens
         self.max_answer_tokens, self.mean_of_heads = max_answer_tokens, mean_of_heads
         # without an image both records of a flip pair hold the same rows; scored once, they can't differ by
         # the rounding of another batch
@@ -237,7 +243,7 @@ class Scorer:
         if fresh:
             chosen = [rows[i] for i in fresh.values()]
             # not `judge`: it silences a head on prompts of a kind that it wasn't trained on, such as a blind one
-            rewards_BKM, _ = self.reward_model.read(chosen, self.batch_size)
+            rewards_BKM, _ = self.reward_model.read(chosen, self.micro_batch_size, self.micro_batch_tokens)
             self.reward_model.check_finite(chosen, rewards_BKM.mean(-1))
             found = dict(zip(fresh, rewards_BKM, strict=True))
         # an image's prompt is known by its identity, which may be another one's once it is gone
