@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+# of the names of image files, without the dot: those that are read, and those that are named for what they are
+IMAGE_ENDINGS = (
+    *("png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "bmp"),
+    *("avif", "heic", "heif"),
+    *("tif", "tiff", "jp2", "jxl"),
+)
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
 _SAVE = "save it as PNG or JPEG"

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from data_tools.adapters.row_error import RowError
+from data_tools.image_kinds import IMAGE_ENDINGS
 
 Medium = Literal["picture", "video", "sound"]
 
@@ -23,7 +24,7 @@ _NAMES: dict[str, Medium] = {
     **dict.fromkeys(
         ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "pixel"), "picture"
     ),
-    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "heic"), "picture"),
+    **dict.fromkeys(IMAGE_ENDINGS, "picture"),
     **dict.fromkeys(("video", "movie", "mp4", "webm"), "video"),
     **dict.fromkeys(("audio", "sound", "speech", "wav", "mp3", "flac", "waveform"), "sound"),
 }
@@ -40,9 +41,7 @@ _JOINED = re.compile(
     r"(image|img|picture|photo|video|audio)s?(path|file|name|filename|url|uri|link|list|data|bytes|base64|b64)s?"
 )
 _ENDINGS: dict[str, Medium] = {
-    **dict.fromkeys(
-        ["png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "heic", "heif", "avif"], "picture"
-    ),
+    **dict.fromkeys(IMAGE_ENDINGS, "picture"),
     **dict.fromkeys(["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg"], "video"),
     **dict.fromkeys(["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"], "sound"),
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_tools.errors import UserError
+from data_tools.image_kinds import IMAGE_ENDINGS
 from data_tools.rows.arrow import is_arrow
 from data_tools.rows.json_list import list_keys
 from data_tools.rows.members import is_tar
@@ -39,7 +40,6 @@ _OTHERS = (
 )
 _ABOUT = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "croissant.json")
 _LISTS_ONLY = ("data", "rows")  # fields of a JSON object of lists that name no split
-_IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 _PACKED = {
     b"PK\x03\x04": "zip",
     b"BZh": "bzip2",
@@ -59,7 +59,7 @@ def file_pieces(path: Path, place: str, split: str | None, inside: bool = False)
     Raises:
         UserError: it isn't what its name says; or of no known form, unless `inside`.
     """
-    if inside and (path.suffix.lower() in _IMAGES or path.name in _ABOUT):
+    if inside and (path.suffix.lower().removeprefix(".") in IMAGE_ENDINGS or path.name in _ABOUT):
         return
     if inside and _is_packed_rows(path.name):
         raise UserError(

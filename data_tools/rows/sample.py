@@ -18,10 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_tools.image_kinds import IMAGE_ENDINGS
 from data_tools.rows.json_value import parse, why_unread
 from data_tools.source import CODES
 
-_IMAGES = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 _TEXTS = ("txt", "text", "cls")
 _HOLDERS = (
     "image",
@@ -51,7 +51,7 @@ def refused_suffix(suffix: str) -> str | None:
     kind = suffix.rpartition(".")[2]
     if kind in _PICKLES:
         return f"has a member .{kind}, which can hold a pickle and is never opened"
-    if kind in (*_IMAGES, *_TEXTS, "json"):
+    if kind in (*IMAGE_ENDINGS, *_TEXTS, "json"):
         return None
     return f"has a member .{kind[:20]}, which isn't read" if kind else "has a member without a suffix"
 
@@ -67,7 +67,7 @@ class Sample:
     def add(self, name: str, suffix: str, data: bytes) -> None:
         """Takes in a member of a suffix that isn't refused; raises SampleError where its bytes are no JSON or text."""
         field_name, _, kind = suffix.rpartition(".")
-        if kind in _IMAGES:
+        if kind in IMAGE_ENDINGS:
             _put(self.images, field_name, {"bytes": data, "path": name})
         elif kind != "json":
             _put(self.extra, field_name or kind, _decode(data))

@@ -115,6 +115,16 @@ def test_images_that_the_row_names_take_that_place(tmp_path: Path) -> None:
     assert row_of(tmp_path, ("json", struct), ("a.png", one)) == {"image": image("a.png", one)}
 
 
+@pytest.mark.parametrize("ending", ["avif", "heic", "heif", "jfif", "jp2", "tiff"])
+def test_photos_of_phones_and_cameras_are_images(ending: str, tmp_path: Path) -> None:
+    """Whether they can be decoded is the decoder's to say."""
+    assert row_of(tmp_path, ("json", "{}"), (ending, PNG)) == {"image": image(ending)}
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "rows.jsonl").write_text('{"q": 1}')
+    (tmp_path / "rows" / f"a.{ending.upper()}").write_bytes(b"text that would be a damaged line")
+    assert list(all_rows(tmp_path / "rows")) == [("rows.jsonl:1", {"q": 1})]
+
+
 @pytest.mark.parametrize(
     ("members", "reason", "code"),
     [
