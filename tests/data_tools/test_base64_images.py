@@ -7,7 +7,7 @@ import pytest
 from sample_records import png
 
 from data_tools.adapters.base import RowError, take_image, take_images
-from data_tools.base64_images import bytes_of, path_of
+from data_tools.base64_images import bytes_of, first_bytes, path_of
 from data_tools.images import ImageError
 from data_tools.schema import ImageRef
 
@@ -24,7 +24,12 @@ CODED = base64.b64encode(PNG).decode()
         f"data:image/png;base64,{CODED}",
         f"data:image/svg2+xml;charset=utf-8;base64,\n{CODED}",
         {"bytes": PNG, "path": "a.png"},
+        {"bytes": bytearray(PNG)},
         {"bytes": CODED, "path": None},
+        CODED.rstrip("="),
+        {"bytes": base64.urlsafe_b64encode(PNG).decode().rstrip("=")},
+        f"data:application/octet-stream;base64,{CODED}",
+        f"data:;base64,{CODED.rstrip('=')}",
         {"bytes": f"data:image/png;base64,{CODED}"},
     ],
 )
@@ -38,7 +43,9 @@ def test_every_form_holds_the_same_bytes(value: object, tmp_path: Path) -> None:
     [
         ("a.png", "a.png"),
         ("/9j/a.png", "/9j/a.png"),  # begins as a JPEG does in base64, but is too short for one
-        ("iVBORw0KGgo" + "-" * 60, "iVBORw0KGgo" + "-" * 60),
+        ("iVBORw0KGgo" + "." * 60, "iVBORw0KGgo" + "." * 60),
+        ("Qk/" + "pictures/" * 8, "Qk/" + "pictures/" * 8),  # nor does a BMP begin so
+        ("/9j/" + "a_b" * 24, "/9j/" + "a_b" * 24),  # no base64 has both / and _
         ({"bytes": None, "path": "a.png"}, "a.png"),
         ({"bytes": "", "path": "a.png"}, "a.png"),
         ({"bytes": PNG, "path": "a.png"}, "a.png"),
@@ -52,6 +59,36 @@ def test_every_form_holds_the_same_bytes(value: object, tmp_path: Path) -> None:
 )
 def test_paths(value: object, path: str | None) -> None:
     assert path_of(value) == path
+
+
+def test_the_alphabet_for_addresses() -> None:
+    """0xff 0xfe 0xfd and so on are where the two alphabets differ."""
+    data = b"\xff\xd8\xff" + b"\xfb\xff\xfe" * 30
+    coded = base64.urlsafe_b64encode(data).decode()
+    assert coded.startswith("_9j_-__-")
+    assert bytes_of(coded) == data == bytes_of(coded.replace("_", "/").replace("-", "+"))
+    assert bytes_of(coded.replace("_", "/")) is None  # neither the one nor the other
+
+
+@pytest.mark.parametrize(
+    ("begin", "why"),
+    [
+        (b"II*\0", "a TIFF or raw camera image, which isn't read"),
+        (b"MM\0*", "a TIFF or raw camera image, which isn't read"),
+        (b"\0\0\0\x0cJXL \r\n", "a JPEG XL image, which isn't read"),
+        (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 image, which isn't read"),
+        (b"\0\0\0\x20ftypmp42", "a video, not an image"),
+        (b"\0\0\0\x18ftypavif", "AVIF|not a readable"),
+        (b"\0\0\0\x24ftypheic", "HEIC|not a readable"),
+    ],
+)
+def test_base64_of_other_files_is_named_for_what_it_is(begin: bytes, why: str, tmp_path: Path) -> None:
+    data = begin + bytes(200)
+    for coded in (base64.b64encode(data), base64.urlsafe_b64encode(data).rstrip(b"=")):
+        assert bytes_of(coded.decode()) == data
+        assert first_bytes(coded.decode()).startswith(begin)
+        with pytest.raises(RowError, match=why):
+            take_image(coded.decode(), tmp_path)
 
 
 @pytest.mark.parametrize("value", ["data:image/png;base64,$$$", {"bytes": "$$$", "path": "a.png"}])
