@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -53,8 +53,6 @@ class AnnotatedSource(FileSource):
     lowest: float = Field(default=1.0, description="The lowest rating of the project's scale.")
     highest: float = Field(default=5.0, description="The highest rating of the project's scale.")
 
-    reads_inside: ClassVar[bool] = True
-
     @model_validator(mode="after")
     def _check_settings(self) -> AnnotatedSource:
         if self.lowest >= self.highest:
@@ -67,6 +65,10 @@ class AnnotatedSource(FileSource):
                     f"choices: {label!r} means {answer!r}, which is neither {TIE} nor in answers"
                 )
         return self
+
+    @property
+    def picture_fields(self) -> Sequence[str]:
+        return (self.image,)
 
     def name_of(self, user: object) -> str:
         """A person's name as a judge."""

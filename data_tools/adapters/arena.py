@@ -40,7 +40,6 @@ class ArenaConfig(FileSource):
 
     marks: ClassVar[tuple[str, ...]] = (*SIDES, *MODELS, "winner")
     pictures: ClassVar[tuple[str, ...]] = ("images",)
-    reads_inside: ClassVar[bool] = True
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         comparison = self._vote(row)

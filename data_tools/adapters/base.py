@@ -6,6 +6,7 @@ URL.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -16,8 +17,9 @@ from typing import Any, ClassVar, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from data_tools.adapters.contradictions import check_judgements
-from data_tools.adapters.media import Watched, refuse_unread_media
+from data_tools.adapters.media import refuse_unread_media, without_fields
 from data_tools.adapters.row_error import RowError
+from data_tools.adapters.watched import Watched
 from data_tools.base64_images import bytes_of, path_of
 from data_tools.image_files import local_path, read_bytes
 from data_tools.image_kinds import is_known
@@ -76,17 +78,13 @@ class FileSource(Source):
     limit: int | None = Field(default=None, ge=1, description="Read at most so many rows; null reads all.")
     ignore_fields: list[str] = Field(
         default=[],
-        description="Fields that may hold a picture, a video, a sound or tools and are to be left out of the records; "
-        "a row with any other that the adapter doesn't read is refused.",
+        description="Fields that are left out, as if the rows hadn't them; OUTER.INNER is one in an object or in each "
+        "of a list of them. A row with a picture, a video, a sound or tools in any other that the adapter doesn't read "
+        "is refused.",
     )
 
     marks: ClassVar[tuple[str, ...]] = ()
-    pictures: ClassVar[
-        tuple[str, ...]
-    ] = ()  # the fields that pictures are read from, to be named in refusals
-    reads_inside: ClassVar[bool] = (
-        False  # whether it sees to pictures in the lists and objects of a row itself
-    )
+    pictures: ClassVar[tuple[str, ...]] = ()  # the fields that pictures are read from
     judged: ClassVar[bool] = True  # whether its rows have labels, so that `judge` means something
     whole: ClassVar[bool] = False
     grouped: ClassVar[bool] = False
@@ -123,6 +121,11 @@ class FileSource(Source):
         """What is made of all that was read, of an adapter that is `whole`."""
         return reads
 
+    @property
+    def picture_fields(self) -> Sequence[str]:
+        """The fields that pictures are read from, to be named in refusals."""
+        return self.pictures
+
     @classmethod
     def recognise(cls, row: dict[str, Any]) -> str | None:
         """Why the row looks like one of this format; None where it doesn't. In a table of several forms a row has null
@@ -150,17 +153,29 @@ class FileSource(Source):
     def reading_all_media(
         self, convert: Callable[[dict[str, Any]], MadeT]
     ) -> Callable[[dict[str, Any]], MadeT]:
-        """`convert`, but RowError is raised for rows with a picture, a video or a sound that it didn't ask for."""
+        """`convert` of rows without `ignore_fields`; RowError is raised for those with a picture, a video or a sound
+        that it didn't ask for.
+        """
 
         def converted(row: dict[str, Any]) -> MadeT:
-            watched = Watched(row)
-            made = convert(watched)
+            kept, ignored = without_fields(row, self.ignore_fields) if self.ignore_fields else (row, [])
+            watched = Watched(kept)
+            try:
+                made = convert(watched)
+            except RowError as error:
+                words = set(re.findall(r"\w+", str(error)))
+                lacking = [name for name in ignored if name.rpartition(".")[2] in words]
+                if not lacking:
+                    raise
+                why = f"{error} (ignore_fields leaves {', '.join(lacking)} out)"
+                raise RowError(why, error.code, error.image) from error
             name = (
                 str(type(self).model_fields["type"].default)
                 if "type" in type(self).model_fields
                 else self.name
             )
-            refuse_unread_media(watched, name, self.pictures, self.ignore_fields, not self.reads_inside)
+            setting = "image" if "image" in type(self).model_fields else None
+            refuse_unread_media(watched, _count_images(made), name, self.picture_fields, setting)
             return made
 
         return converted
@@ -235,6 +250,12 @@ class FileSource(Source):
         """All records and rejected rows; nothing here is random."""
         for item in self.read(seed):
             yield from (item,) if isinstance(item, Rejected) else item
+
+
+def _count_images(made: object) -> int:
+    """How many pictures the record, or that of several which has the most, holds."""
+    records = made if isinstance(made, tuple) else (made,)
+    return max((len(record.images) for record in records if isinstance(record, PreferenceRecord)), default=0)
 
 
 def _in_split(item: Read, split: str | None) -> Read:

@@ -64,7 +64,8 @@ class ColumnsConfig(JudgedRows):
                 raise ValueError(f"the field {name!r} is named twice")
         return self
 
-    def _images(self) -> list[str]:
+    @property
+    def picture_fields(self) -> list[str]:
         return [self.image] if isinstance(self.image, str) else self.image
 
     def _named(self) -> list[str]:
@@ -77,10 +78,10 @@ class ColumnsConfig(JudgedRows):
             self.label,
             self.reference,
         )
-        return [name for name in (*single, *self._images()) if name is not None]
+        return [name for name in (*single, *self.picture_fields) if name is not None]
 
     def given_images(self, row: dict[str, Any]) -> list[Any]:
-        values = [row[name] for name in self._images() if row.get(name) is not None]
+        values = [row[name] for name in self.picture_fields if row.get(name) is not None]
         return [item for value in values for item in (value if isinstance(value, list) else [value])]
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.base import RowError, guarded, take_text
 from data_tools.adapters.marked_turns import marked_turns
+from data_tools.adapters.media import without_fields
 from data_tools.adapters.ratings import RatedSource, Sheet, read_rating
 from data_tools.schema import PreferenceRecord
 from data_tools.source import Read, Rejected
@@ -53,7 +54,8 @@ class HelpSteerConfig(RatedSource):
         reads: list[Read] = [guarded(self.reading_all_media(self._check), row, where) for where, row in rows]
         good = [number for number, read in enumerate(reads) if not isinstance(read, Rejected)]
         if good:
-            reads[good[0]] = (self._joined([rows[number] for number in good]),)
+            kept = [(where, without_fields(row, self.ignore_fields)[0]) for where, row in rows]
+            reads[good[0]] = (self._joined([kept[number] for number in good]),)
         return reads
 
     def _check(self, row: dict[str, Any]) -> tuple[PreferenceRecord, ...]:

@@ -1,128 +1,67 @@
 """Pictures, videos and sounds of a row that its adapter doesn't read: the row is refused, not cut.
 
 It is one mechanism for all adapters, a user's own among them: a row is handed out as a `Watched` dict, which notes the
-fields that are asked for, and `unread_media` then looks through the others. A field holds media by its name (`img`,
-`image_path`, `rejected_images`, `video`), unless the name only describes a picture (`image_width`, `image_id`), or by
-its value (a file name such as `a.png`, a data address, the first bytes of an image).
+fields that are asked for, at every depth, and `unread_media` then looks through the others. What holds media is told by
+name and by value (`data_tools.adapters.media_kinds`).
 
-Left out on purpose: words inside a text, such as "see a.png".
+A field that only says which picture it is that was read, or where that came from (`url`, `file_name`, `image_id`, the
+same path once more), is no second picture.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
-from functools import lru_cache
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Any, NamedTuple
 
+from data_tools.adapters.media_kinds import (
+    Medium,
+    holds_something,
+    medium_in,
+    medium_of,
+    named_medium,
+)
+from data_tools.adapters.picture_names import ReadPictures
 from data_tools.adapters.row_error import RowError
-from data_tools.image_kinds import IMAGE_ENDINGS
+from data_tools.adapters.watched import Watched
 
-Medium = Literal["picture", "video", "sound"]
+__all__ = [
+    "Watched",
+    "holds_something",
+    "named_medium",
+    "refuse_unread_media",
+    "unread_media",
+    "without_fields",
+]
 
-_NAMES: dict[str, Medium] = {
-    **dict.fromkeys(
-        ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "pixel"), "picture"
-    ),
-    **dict.fromkeys(IMAGE_ENDINGS, "picture"),
-    **dict.fromkeys(("video", "movie", "mp4", "webm"), "video"),
-    **dict.fromkeys(("audio", "sound", "speech", "wav", "mp3", "flac", "waveform"), "sound"),
-}
-# behind such a word, what makes a name one of something about a picture: image_width, image_caption
-_DESCRIBING = re.compile(
-    "ids?|idx|index|size|width|height|count|num|number|total|area|categor(y|ies)|class(es)?|types?|kind|captions?|title|alt"
-    "|descriptions?|severity|resolution|hash|sha1|sha256|md5|phash|format|mime|mode|license|rights|author|ratio|quality"
-    "|dataset|origin|source|tokens?|info|metadata|meta|topic|domain|tags?|labels?|scores?|language|text|content|prompt"
-    "|question|answer"
-)
-_COUNTING = ("num", "number", "count", "n", "total", "has", "is", "with")  # before it: num_images, has_image
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]?|[0-9]+")
-_JOINED = re.compile(
-    r"(image|img|picture|photo|video|audio)s?(path|file|name|filename|url|uri|link|list|data|bytes|base64|b64)s?"
-)
-_ENDINGS: dict[str, Medium] = {
-    **dict.fromkeys(IMAGE_ENDINGS, "picture"),
-    **dict.fromkeys(["mp4", "m4v", "mov", "avi", "mkv", "webm", "mpg", "mpeg"], "video"),
-    **dict.fromkeys(["wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"], "sound"),
-}
-_FILE = re.compile(rf"\.({'|'.join(_ENDINGS)})(\?\S*)?$", re.IGNORECASE)
-_ADDRESS = re.compile(r"data:(image|video|audio)/", re.IGNORECASE)
-_OF_ADDRESS: dict[str, Medium] = {"image": "picture", "video": "video", "audio": "sound"}
-_BASE64 = ("iVBORw0KGgo", "/9j/4", "UklGR", "R0lGOD")  # how images begin, in base64
-_SHORTEST = 64  # characters of base64
-_LONGEST = 300  # characters of a path
-_SIGNATURES: tuple[tuple[bytes, Medium], ...] = (
-    (b"\x89PNG\r\n", "picture"),
-    (b"\xff\xd8\xff", "picture"),
-    (b"GIF8", "picture"),
-    (b"BM", "picture"),
-    (b"II*\0", "picture"),
-    (b"MM\0*", "picture"),
-    (b"\x1aE\xdf\xa3", "video"),
-    (b"ID3", "sound"),
-    (b"fLaC", "sound"),
-    (b"OggS", "sound"),
-)
 _STRUCT = frozenset(("bytes", "path"))  # of a picture, as `datasets` hands it out
 _DEEPEST = 6  # lists and objects in one another that are looked through
-_FEW = 64  # items of a list that are looked at
+_EMPTY = frozenset((type(None), bool, int, float))  # types of values that hold nothing
+_FEW = 64  # items that are looked at, of a list that wasn't read
 
 
-class Watched(dict[Any, Any]):
-    """A row that notes in `asked` the fields that are taken out of it, by name or all at once.
+class Unread(NamedTuple):
+    """A field that holds media and wasn't asked for; one inside another is named `outer.inner`."""
 
-    Whether a field is there (`in`) may be asked without that. `dict.items(row)` looks without being noted.
-    """
-
-    __slots__ = ("asked",)
-
-    def __init__(self, row: dict[Any, Any]) -> None:
-        super().__init__(row)
-        self.asked: set[Any] = set()
-
-    def __getitem__(self, key: Any) -> Any:
-        self.asked.add(key)
-        return super().__getitem__(key)
-
-    def get(self, key: Any, default: Any = None) -> Any:
-        self.asked.add(key)
-        return super().get(key, default)
-
-    def pop(self, key: Any, *default: Any) -> Any:
-        self.asked.add(key)
-        return super().pop(key, *default)
-
-    def _all(self) -> None:
-        self.asked.update(dict.keys(self))
-
-    def __iter__(self) -> Iterator[Any]:  # with this, {**row} and dict(row) ask for each field, too
-        return super().__iter__()
-
-    def items(self) -> Any:
-        self._all()
-        return super().items()
-
-    def values(self) -> Any:
-        self._all()
-        return super().values()
-
-    def copy(self) -> dict[Any, Any]:
-        self._all()
-        return super().copy()
+    name: str
+    key: Any
+    value: Any
+    medium: Medium
+    listed: bool  # whether it is in a list of objects, so that `outer.inner` names several
 
 
 def refuse_unread_media(
-    row: Watched, adapter: str, pictures: Collection[str], ignored: Collection[str], inside: bool
+    row: Watched, images: int, adapter: str, pictures: Collection[str], named_by: str | None = None
 ) -> None:
-    """Raises RowError where the row holds media in a field that `adapter`, which reads `pictures`, didn't ask for."""
-    unread = unread_media(row, row.asked, ignored, inside)
+    """Raises RowError where the row, of which `images` pictures were read, holds media in a field that `adapter`, which
+    reads `pictures`, didn't ask for. `named_by` is the setting that names the fields of pictures, of adapters with one.
+    """
+    unread = unread_media(row, images)
     if unread is None:
         return
-    field, medium = unread[0][:60], unread[1]
-    leave = "name it in ignore_fields to leave it out"
-    if medium != "picture":
+    field, leave = unread.name[:60], "name it in ignore_fields to leave it out"
+    if unread.medium != "picture":
         raise RowError(
-            f"has a {medium} in its field {field}, which no record can hold; {leave}", "other-modality"
+            f"has a {unread.medium} in its field {field}, which no record can hold; {leave}", "other-modality"
         )
     shown = [
         key for key in row if key in row.asked and named_medium(key) and holds_something(dict.get(row, key))
@@ -132,116 +71,128 @@ def refuse_unread_media(
             f"has pictures in {shown[0]} and in {field}, and only one field is read; {leave}", "media-unread"
         )
     reads = f"it reads {', '.join(pictures)}" if pictures else "it reads no pictures"
+    if unread.listed:
+        do = "move it to a field of the row itself"
+    elif named_by:
+        do = f"name it with the setting {named_by}"
+    else:
+        do = f"rename it, convert with --from columns --set image={field}"
     raise RowError(
-        f"has a picture in its field {field}, which {adapter} doesn't read ({reads}): rename it, convert with "
-        f"--from columns --set image={field}, or {leave}",
+        f"has a picture in its field {field}, which {adapter} doesn't read ({reads}): {do}, or {leave}",
         "media-unread",
     )
 
 
-def unread_media(
-    row: dict[Any, Any], asked: Collection[Any], ignored: Collection[str] = (), inside: bool = True
-) -> tuple[str, Medium] | None:
-    """The first field of a row that holds a picture, a video or a sound and isn't among those `asked` for, and which of
-    these it is; None where there is none.
-
-    A field inside another is given as `outer.inner`. Those inside a field that was asked for are looked at only where
-    `inside` says so: an adapter that reads messages sees to what is in them by itself.
+def unread_media(row: Watched, images: int = 0) -> Unread | None:
+    """The first field of a row that holds a picture, a video or a sound and wasn't asked for; None where there is none.
+    `images` are the pictures that were read.
     """
+    found: list[Unread] = []
+    _add_unread(row, "", False, found)
+    read = ReadPictures(row, images)
+    return next((unread for unread in found if not read.are_named_by(unread.key, unread.value)), None)
+
+
+def without_fields(row: dict[str, Any], names: Collection[str]) -> tuple[dict[str, Any], list[str]]:
+    """The row without the fields of these names (`outer.inner` for one in an object, or in each of a list of them), and
+    the names of those that it had.
+    """
+    left: list[str] = []
+    for name in names:
+        shorter = _without(row, name)
+        if shorter is not row:
+            row = shorter
+            left.append(name)
+    return row, left
+
+
+def _without(value: Any, name: str, depth: int = _DEEPEST) -> Any:
+    """The value without a field; itself where it hasn't the field."""
+    if isinstance(value, list) and depth:
+        items = [_without(item, name, depth - 1) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    if not isinstance(value, dict):
+        return value
+    if name in value:
+        return {key: item for key, item in value.items() if key != name}
+    places = (place for place, letter in enumerate(name) if letter == ".")
+    for outer, inner in ((name[:place], name[place + 1 :]) for place in places):
+        if outer in value and (shorter := _without(value[outer], inner)) is not value[outer]:
+            return {**value, outer: shorter}
+    return value
+
+
+def _add_unread(row: Watched, outer: str, listed: bool, found: list[Unread]) -> None:
+    """Adds the fields with media that weren't asked for, of a row or an object of which some fields were."""
+    asked, inner = row.asked, row.inner
+    with_bytes = "bytes" in asked  # of a picture, which the path beside them names
     for key, value in dict.items(row):
-        if key in ignored:
-            continue
-        if key not in asked:
-            found = _media(key, value)
-        elif inside and isinstance(value, dict | list) and named_medium(key) is None:
-            found = _media_inside(str(key), value, 1, by_value=False)
-        else:
-            continue
-        first = next((item for item in found if item[0] not in ignored), None)
-        if first is not None:
-            return first
-    return None
+        if key in asked:
+            if key in inner and named_medium(key) is None:
+                _add_inside(f"{outer}{key}", inner[key], listed, found)
+        elif type(value) not in _EMPTY and not (with_bytes and key == "path"):
+            _add_media(key, value, outer, 0, listed, found)
+    for key in row.taken:
+        _add_inside(f"{outer}{key}", row.taken[key], listed, found)
 
 
-def _media(
-    key: Any, value: Any, outer: str = "", depth: int = 0, by_value: bool = True
-) -> Iterator[tuple[str, Medium]]:
-    """The names of what holds media in a field, and which; the field itself where its name says so."""
-    name, medium = f"{outer}{key}", named_medium(key)
-    if medium is not None and holds_something(value):
-        yield name, medium
-    elif isinstance(value, dict) and by_value and _STRUCT.issuperset(value):
-        medium = next(filter(None, map(medium_of, value.values())), None)
-        if medium is not None:
-            yield name, medium
+def _add_inside(name: str, value: Any, listed: bool, found: list[Unread]) -> None:
+    """The same inside a field that was asked for. What is in an object of which no field was, was taken as it is, so
+    that only the names in it count.
+    """
+    if isinstance(value, Watched):
+        if value.rows is not None:
+            for row in value.rows:
+                _add_unread(row, f"{name}.", True, found)
+        elif not value.asked:
+            _add_media_inside(name, value, 1, listed, False, found)
+        elif len(value) > len(_STRUCT) or not _STRUCT.issuperset(value):
+            _add_unread(value, f"{name}.", listed, found)
+    elif isinstance(value, list):
+        for item in value:
+            if isinstance(item, Watched | list):
+                _add_inside(name, item, True, found)
+
+
+def _add_media(
+    key: Any, value: Any, outer: str, depth: int, listed: bool, found: list[Unread], by_value: bool = True
+) -> None:
+    """Adds what holds media in a field; the field itself where its name says so."""
+    medium = medium_in(key, value)
+    if medium is None and by_value:
+        medium = _medium_of_struct(value) if isinstance(value, dict) else medium_of(value)
+    if medium is not None:
+        found.append(Unread(f"{outer}{key}", key, value, medium, listed))
     elif isinstance(value, dict | list):
-        yield from _media_inside(name, value, depth + 1, by_value)
-    elif by_value and (medium := medium_of(value)) is not None:
-        yield name, medium
+        _add_media_inside(f"{outer}{key}", value, depth + 1, listed, by_value, found)
 
 
-def _media_inside(
-    name: str, value: dict[Any, Any] | list[Any], depth: int, by_value: bool
-) -> Iterator[tuple[str, Medium]]:
+def _add_media_inside(
+    name: str,
+    value: dict[Any, Any] | list[Any],
+    depth: int,
+    listed: bool,
+    by_value: bool,
+    found: list[Unread],
+) -> None:
     if depth > _DEEPEST:
         return
     if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _media(key, item, f"{name}.", depth, by_value)
+        for key, item in dict.items(value):
+            _add_media(key, item, f"{name}.", depth, listed, found, by_value)
         return
-    medium: Medium | None
     for item in value[:_FEW]:
-        if isinstance(item, dict) and by_value and _STRUCT.issuperset(item):
-            medium = next((kind for held in item.values() if (kind := medium_of(held))), None)
-            if medium is not None:
-                yield name, medium
-        elif isinstance(item, dict | list):
-            yield from _media_inside(name, item, depth + 1, by_value)
-        elif by_value and (medium := medium_of(item)) is not None:
-            yield name, medium
-
-
-@lru_cache(maxsize=4096)
-def named_medium(key: Any) -> Medium | None:
-    """What a field of this name holds, by the words in it; None for any other and for what only describes a picture."""
-    if not isinstance(key, str) or len(key) > 100:
-        return None
-    words = [word.lower() for word in _WORD.findall(key)]
-    for place, word in enumerate(words):
-        joined = _JOINED.fullmatch(word)
-        plain = word.rstrip("0123456789").removesuffix("s")
-        medium = _NAMES.get(joined[1] if joined else word) or _NAMES.get(plain)
+        medium = None
+        if by_value:
+            medium = _medium_of_struct(item) if isinstance(item, dict) else medium_of(item)
         if medium is not None:
-            described = any(map(_DESCRIBING.fullmatch, words[place + 1 :]))
-            return None if described or not set(_COUNTING).isdisjoint(words[:place]) else medium
-    return None
+            found.append(Unread(name, name.rpartition(".")[2], value, medium, listed))
+        elif isinstance(item, dict | list):
+            within = listed or isinstance(item, dict)
+            _add_media_inside(name, item, depth + 1, within, by_value, found)
 
 
-def holds_something(value: Any) -> bool:
-    """Whether a field's value is a text, bytes, a list or an object with anything in it; numbers and null are none."""
-    if isinstance(value, str):
-        return bool(value.strip())
-    if isinstance(value, dict):
-        return any(holds_something(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(item is not None for item in value)
-    return isinstance(value, bytes | bytearray | memoryview) and len(value) > 0
-
-
-def medium_of(value: Any) -> Medium | None:
-    """What a value is by itself: the path, the address or the bytes of a picture, a video or a sound."""
-    if isinstance(value, str):
-        text = value[: _LONGEST + 1].strip()
-        if address := _ADDRESS.match(text):
-            return _OF_ADDRESS[address[1].lower()]
-        if len(value) >= _SHORTEST and text.startswith(_BASE64):
-            return "picture"
-        file = _FILE.search(text) if len(text) <= _LONGEST and "\n" not in text else None
-        return _ENDINGS[file[1].lower()] if file else None
-    if isinstance(value, bytes):
-        if value[:4] == b"RIFF":
-            return {b"WEBP": "picture", b"WAVE": "sound", b"AVI ": "video"}.get(value[8:12])  # type: ignore[return-value]
-        if value[4:8] == b"ftyp":
-            return "picture" if value[8:11] in (b"avi", b"hei", b"mif") else "video"
-        return next((medium for start, medium in _SIGNATURES if value.startswith(start)), None)
-    return None
+def _medium_of_struct(value: dict[Any, Any]) -> Medium | None:
+    if len(value) > len(_STRUCT) or not _STRUCT.issuperset(value):
+        return None
+    return next(filter(None, map(medium_of, dict.values(value))), None)

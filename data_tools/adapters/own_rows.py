@@ -34,7 +34,6 @@ class OwnRows(FileSource):
     """Base of the formats that people's own rows have."""
 
     pictures: ClassVar[tuple[str, ...]] = IMAGES
-    reads_inside: ClassVar[bool] = True
     judged: ClassVar[bool] = False
     marked: ClassVar[bool] = True  # an <image> in a text is always the place of an image
 

@@ -6,6 +6,8 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from data_tools.adapters.watched import unwatched
+
 _JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 
 
@@ -29,6 +31,7 @@ def others(row: dict[str, Any], used: Collection[str]) -> dict[str, Any]:
 def plain(value: object) -> Any:
     """The value, where JSON and UTF-8 can hold it; else how Python writes it, in ASCII, without any bytes in it."""
     try:
+        value = unwatched(value)
         try:
             if isinstance(value, str):
                 value.encode("utf-8")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_tools.adapters.base import RowError
+from data_tools.adapters.row_error import RowError
+from data_tools.adapters.watched import Watched
 
 _DEEPEST = 4  # objects of lists in one another
 
@@ -17,9 +18,12 @@ def structs(value: object, what: str, depth: int = _DEEPEST) -> list[dict[str, A
         RowError: it is neither, or its lists differ in length.
     """
     if isinstance(value, dict) and depth:
+        watched = value if isinstance(value, Watched) else None
         columns = {
-            key: structs(column, f"{what}.{key}", depth - 1) if isinstance(column, dict) else column
-            for key, column in value.items()
+            key: structs(watched.child(key) if watched is not None else column, f"{what}.{key}", depth - 1)
+            if isinstance(column, dict)
+            else column
+            for key, column in dict.items(value)
         }
         for key, column in columns.items():
             if not isinstance(column, list):
@@ -27,7 +31,11 @@ def structs(value: object, what: str, depth: int = _DEEPEST) -> list[dict[str, A
             first = next(iter(columns))
             if len(column) != len(columns[first]):
                 raise RowError(f"the lists {first} and {key} of {what} differ in length")
-        return [dict(zip(columns, items, strict=True)) for items in zip(*columns.values(), strict=True)]
+        rows = [dict(zip(columns, items, strict=True)) for items in zip(*columns.values(), strict=True)]
+        if watched is None:
+            return rows
+        watched.rows = [Watched(row) for row in rows]
+        return [*watched.rows]
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise RowError(f"{what} is no list of objects")
     return value

@@ -85,7 +85,13 @@ def test_argilla_names_of_a_project() -> None:
         "fields": {"context": "c"},
     }
     stars = ArgillaConfig(
-        name="x", path=FIXTURES / "x.jsonl", question="stars", prompt="ask", answers=["left"], judge="crowd"
+        name="x",
+        path=FIXTURES / "x.jsonl",
+        question="stars",
+        prompt="ask",
+        answers=["left"],
+        image="picture",
+        judge="crowd",
     )
     assert good(stars.adapt(row)).ratings == (Rating("helpfulness", 0, 4.0, 1.0, 5.0, "crowd-u"),)
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from data_tools.adapters import ADAPTERS
 from data_tools.adapters.base import FileSource, pair, question, take_image, take_text
-from data_tools.adapters.media import Watched, medium_of, named_medium, unread_media
+from data_tools.adapters.media_kinds import medium_in, medium_of, named_medium
 from data_tools.cli import app
 from data_tools.rows.open import all_rows
 from data_tools.schema import PreferenceRecord
@@ -117,6 +117,17 @@ def test_every_adapter_refuses_a_picture_that_it_does_not_read(file: str, row: d
                 "has_image",
                 "image_severity",
                 "image_caption",
+                "image_split",
+                "imageDir",
+                "image-folder",
+                "image_set",
+                "photo_credit",
+                "image_creator",
+                "image_date",
+                "video_time",
+                "image_style",
+                "image_provider",
+                "audio_transcript",
             ]
         ),
         *(
@@ -132,7 +143,16 @@ def test_fields_by_their_names(name: str, medium: str | None) -> None:
 @pytest.mark.parametrize(
     ("value", "medium"),
     [
-        ("a/b c.PNG", "picture"),
+        ("a/b_c.PNG", "picture"),
+        ("/photos/My Trip/1.png", "picture"),
+        ("./b c.png", "picture"),
+        ("C:\\Users\\me\\b c.png", "picture"),
+        ("file:///photos/b c.png", "picture"),
+        ("photo.AVIF", "picture"),
+        ("data:application/octet-stream;base64," + base64.b64encode(png()).decode(), "picture"),
+        ("data:application/pdf;base64,JVBERi0xLjcK", None),
+        (base64.b64encode(b"\0\0\0\x20ftypmp42" + bytes(99)).decode(), "video"),
+        (base64.urlsafe_b64encode(b"\xff\xd8\xff\xe0" + bytes(99)).decode().rstrip("="), "picture"),
         ("https://example.org/a.jpeg?size=2", "picture"),
         ("data:image/webp;base64,AAAA", "picture"),
         ("data:audio/wav;base64,AAAA", "sound"),
@@ -145,6 +165,7 @@ def test_fields_by_their_names(name: str, medium: str | None) -> None:
         (b"\0\0\0\x18ftypmp42", "video"),
         (b"\0\0\0\x18ftypavif", "picture"),
         ("The file is a.png.", None),
+        ("taken from a.png", None),
         ("a.png\nand more", None),
         ("apng", None),
         (b"text", None),
@@ -155,43 +176,36 @@ def test_media_by_their_values(value: object, medium: str | None) -> None:
     assert medium_of(value) == medium
 
 
-def test_taking_a_row_apart_asks_for_all_of_it() -> None:
-    row = {"a": 1, "b": 2}
-    for take in (
-        lambda row: {**row},
-        dict,
-        lambda row: row.items(),
-        lambda row: row.values(),
-        lambda row: row.copy(),
-    ):
-        watched = Watched(row)
-        take(watched)  # type: ignore[operator]
-        assert watched.asked == {"a", "b"}
-    watched = Watched(row)
-    assert "a" in watched
-    assert list(watched) == ["a", "b"]
-    assert watched.asked == set()
-
-
-def test_media_inside_what_is_read() -> None:
-    row = {"turns": [{"value": "x", "image": "a.png"}, {"value": "a.png"}], "image": [{"path": "a.png"}]}
-    assert unread_media(row, {"turns", "image"}) == ("turns.image", "picture")
-    assert unread_media(row, {"turns", "image"}, inside=False) is None
-    assert unread_media({"turns": [{"value": "a.png"}]}, {"turns"}) is None  # a text that is read
-    assert unread_media({"turns": [{"value": "a.png"}]}, ()) == ("turns.value", "picture")
-    both = {
-        "meta": {"image": "a.png", "clip": "a.mp4"},
-        "scan": {"bytes": png(), "path": "1"},
-        "pages": [{"path": "a.jpg"}],
-    }
-    for ignored, left in (
-        ((), ("meta.image", "picture")),
-        (("meta.image",), ("meta.clip", "video")),
-        (("meta",), ("scan", "picture")),
-        (("meta", "scan"), ("pages", "picture")),
-        (("meta", "scan", "pages"), None),
-    ):
-        assert unread_media(both, (), ignored) == left
+@pytest.mark.parametrize(
+    ("name", "value", "medium"),
+    [
+        ("speech", "Friends, Romans, countrymen.", None),
+        ("speech", "Hello", None),  # a field of words as often as of sounds
+        ("speech", {"text": "Hello", "speaker": "A"}, None),
+        ("speech", "talks/1.wav", "sound"),
+        ("speech", "https://example.org/talk?id=1", "sound"),
+        ("speech", {"array": [0.1, 0.2], "sampling_rate": 16000}, "sound"),
+        ("sound", b"RIFF\0\0\0\0WAVEfmt ", "sound"),
+        ("sound", [0.1, 0.2], "sound"),
+        ("movie", "Alien", None),
+        ("movie", "Alien.mkv", "video"),
+        ("picture", "a red square on a white ground", None),
+        ("picture", "COCO_train2014_000000000009", "picture"),  # a file's name without its ending
+        ("picture", "my scan 3.png", "picture"),
+        ("picture", "my scan 3.jp2k", "picture"),
+        ("video", "A man walks his dog.", None),
+        ("video", "clip 12.3gp", "video"),
+        ("video", ["A man walks.", None], None),
+        ("images", ["a red one", "b.png"], "picture"),
+        ("image", "/data/My Pictures/1", "picture"),
+        ("audio", 3, None),
+        ("image", float("nan"), None),
+        ("image", [None, float("nan"), " "], None),
+        ("image", {"bytes": None, "path": None}, None),
+    ],
+)
+def test_a_name_counts_unless_the_value_is_prose(name: str, value: object, medium: str | None) -> None:
+    assert medium_in(name, value) == medium
 
 
 class Photos(FileSource):
