@@ -97,8 +97,7 @@ class AnnotatedSource(FileSource):
             raise RowError(f"{' and '.join(self.answers)} are the same answer", "same-answers")
         if not (sheet.votes or sheet.rankings or sheet.ratings):
             raise RowError("nobody's judgement can be read", "no-preference")
-        has_image = fields.get(self.image) not in (None, "", [])
-        images = take_images(fields, self.image, self.image_root) if has_image else ()
+        images = take_images(fields, self.image, self.image_root, needed=False)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,

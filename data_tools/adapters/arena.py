@@ -46,8 +46,7 @@ class ArenaConfig(FileSource):
         prompt, answers = split_dialogues([take_dialogue(row, side) for side in SIDES], SIDES)
         if answers[0] == answers[1]:
             raise RowError(f"the answers of {' and '.join(SIDES)} are the same", "same-answers")
-        has_images = row.get("images") not in (None, "", [])
-        images = take_images(row, "images", self.image_root) if has_images else ()
+        images = take_images(row, "images", self.image_root, needed=False)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,

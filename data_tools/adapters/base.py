@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from data_tools.adapters.contradictions import check_judgements
 from data_tools.adapters.media import refuse_unread_media, without_fields
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.watched import Watched
 from data_tools.base64_images import bytes_of, path_of
@@ -365,15 +366,25 @@ def _checked(data: bytes) -> ImageRef:
         raise RowError(error.reason, error.code, data) from error
 
 
-def take_images(row: dict[str, Any], key: str, root: Path | tuple[Path, ...]) -> tuple[ImageRef, ...]:
-    """A field's image, or list of images, each as in `take_image`; at least one."""
-    if key not in row:
+def take_images(
+    row: dict[str, Any], key: str, root: Path | tuple[Path, ...], needed: bool = True
+) -> tuple[ImageRef, ...]:
+    """A field's image, or list of images, each as in `take_image`; at least one where it is `needed`."""
+    if needed and key not in row:
         raise RowError(f"has no field {key}", "field-missing")
-    value = row[key]
-    given = value if isinstance(value, list) else [] if value is None else [value]
-    if not given:
+    given = list_images(row.get(key))
+    if needed and not given:
         raise RowError("has no image", "image-missing")
     return tuple(take_image(item, root) for item in given)
+
+
+def list_images(value: object) -> list[Any]:
+    """The images that a field holds, as the row gives them; none where it is blank (`media_kinds.is_blank`). A list of
+    images with a gap is given with it, for which `take_image` refuses it.
+    """
+    if is_blank(value):
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def question(text: str, images: Sequence[ImageRef]) -> tuple[Message, ...]:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from data_tools.adapters.base import list_images
 from data_tools.adapters.chat import answer_text, read_turns, with_system
 from data_tools.adapters.own_rows import JudgedRows, demonstrated_text, reference_value
 from data_tools.adapters.row_error import RowError
@@ -81,8 +82,7 @@ class ColumnsConfig(JudgedRows):
         return [name for name in (*single, *self.picture_fields) if name is not None]
 
     def given_images(self, row: dict[str, Any]) -> list[Any]:
-        values = [row[name] for name in self.picture_fields if row.get(name) is not None]
-        return [item for value in values for item in (value if isinstance(value, list) else [value])]
+        return [item for name in self.picture_fields for item in list_images(row.get(name))]
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         for name in self._named():

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from data_tools.adapters.base import FileSource, RowError, check_text, take_text
 from data_tools.adapters.marked_turns import marked_turns
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.provenance import others, told
 from data_tools.adapters.ratings import read_rating, signed_comparison
 from data_tools.schema import Critique, PreferenceRecord, Response
@@ -60,7 +61,7 @@ class HelpSteer2PreferenceConfig(FileSource):
             critiques=tuple(
                 Critique(check_text(row[key], key), None, self.objective, self.judge)
                 for key in WORDS
-                if row.get(key) not in (None, "")
+                if not is_blank(row.get(key))
             ),
             split=SPLITS.get(split, "train"),
             provenance={

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.base import check_text
 from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
-from data_tools.adapters.own_rows import EVERY, IMAGES, JudgedRows, demonstrations, is_blank
+from data_tools.adapters.media_kinds import is_blank
+from data_tools.adapters.own_rows import EVERY, IMAGES, JudgedRows, demonstrations
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord, Response
 

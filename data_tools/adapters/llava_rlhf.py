@@ -43,7 +43,7 @@ class LlavaRlhfConfig(FileSource):
         if responses[0] == responses[1]:
             raise RowError("output_1 and output_2 are the same answer", "same-answers")
         better = take_choice(row, "preference")
-        images = take_images(row, "image", self.image_root) if row.get("image") is not None else ()
+        images = take_images(row, "image", self.image_root, needed=False)
         return PreferenceRecord(
             id=f"{self.name}-{where}",
             source=self.name,

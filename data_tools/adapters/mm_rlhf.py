@@ -19,6 +19,7 @@ from data_tools.adapters.base import (
     take_images,
     take_text,
 )
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.pictured import marked_question, refuse_video
 from data_tools.adapters.provenance import others, told
 from data_tools.schema import Critique, PreferenceRecord
@@ -47,7 +48,7 @@ class MmRlhfConfig(FileSource):
         critiques = tuple(
             Critique(check_text(row[key], key), index, self.objective, self.judge)
             for index, key in enumerate(REASONS)
-            if row.get(key) not in (None, "")
+            if not is_blank(row.get(key))
         )
         images = take_images(row, "image", self.image_root)
         prompt, marks = marked_question(take_text(row, "prompt"), images)

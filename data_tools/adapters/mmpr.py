@@ -32,8 +32,7 @@ class MmprConfig(FileSource):
         responses, comparisons = pair(
             take_text(row, "chosen"), take_text(row, "rejected"), self.objective, self.judge
         )
-        has_image = row.get("image") not in (None, "", [])
-        images = take_images(row, "image", self.image_root) if has_image else ()
+        images = take_images(row, "image", self.image_root, needed=False)
         answer = row.get(GIVEN)
         is_text = isinstance(answer, str) and bool(answer.strip())
         return PreferenceRecord(

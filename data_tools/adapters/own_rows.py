@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from data_tools.adapters.base import FileSource, check_roles, check_text, take_image
+from data_tools.adapters.base import FileSource, check_roles, check_text, list_images, take_image
 from data_tools.adapters.chat import Turn, answer_text
 from data_tools.adapters.layout import lay_out
-from data_tools.adapters.media import holds_something
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.provenance import others
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import Comparison, PreferenceRecord, Rating, Response
@@ -42,11 +42,8 @@ class OwnRows(FileSource):
 
         A second such field isn't asked for, so the row is refused (see `data_tools.adapters.media`).
         """
-        held = next((key for key in self.pictures if key in row and _is_there(dict.get(row, key))), None)
-        if held is None:
-            return []
-        value = row[held]
-        return list(value) if isinstance(value, list) else [value]
+        held = next((key for key in self.pictures if not is_blank(dict.get(row, key))), None)
+        return [] if held is None else list_images(row[held])
 
     def record(
         self,
@@ -178,10 +175,10 @@ def take_reference(row: dict[str, Any]) -> tuple[dict[str, Any], str]:
         RowError: it is neither a text, a number, true, false, nor a list of these.
     """
     for key in REFERENCES:
-        if row.get(key) not in (None, "", []):
+        if not is_blank(row.get(key)):
             return {"answer": reference_value(row[key], key)}, key
     told = row.get("reward_model")
-    if isinstance(told, dict) and told.get("ground_truth") not in (None, "", []):
+    if isinstance(told, dict) and not is_blank(told.get("ground_truth")):
         what = "reward_model.ground_truth"
         return {"answer": reference_value(told["ground_truth"], what)}, "reward_model"
     return {}, ""
@@ -232,21 +229,6 @@ def _refuse_tools(row: dict[str, Any], used: Collection[str]) -> list[str]:
                 "not-supported",
             )
     return fields
-
-
-def is_blank(value: object) -> bool:
-    """Whether a field holds nothing: null, a blank text, an empty list, or the NaN that null is in some tables."""
-    return (
-        value is None
-        or value != value
-        or (isinstance(value, str) and not value.strip())
-        or (isinstance(value, list | dict) and not value)
-    )
-
-
-def _is_there(value: object) -> bool:
-    """Whether a field of pictures has any; a wrong value counts, so that it is refused."""
-    return holds_something(value) or isinstance(value, bool | int | float)
 
 
 def _check_prompt(turns: Sequence[Turn]) -> None:

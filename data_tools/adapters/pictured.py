@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from data_tools.adapters.base import MARK, FileSource, RowError, check_text, question, take_images
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.schema import ImageRef, Message, PreferenceRecord
 
 
@@ -41,5 +42,5 @@ def marked_question(text: str, images: tuple[ImageRef, ...]) -> tuple[tuple[Mess
 
 def refuse_video(row: dict[str, Any]) -> None:
     """Raises RowError where the row is about a video; some tables have the field in every row, blank in most."""
-    if row.get("video") not in (None, "", []):
+    if not is_blank(row.get("video")):
         raise RowError("shows a video, which no record holds", "other-modality")

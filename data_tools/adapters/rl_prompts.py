@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from data_tools.adapters.chat import read_turns, with_system
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.own_rows import IMAGES, REFERENCES, OwnRows, take_reference
 from data_tools.adapters.provenance import told
 from data_tools.adapters.row_error import RowError
@@ -26,7 +27,7 @@ class RlPromptsConfig(OwnRows):
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         for key in ("chosen", "rejected", "completion", "response", "output"):
-            if row.get(key) not in (None, "", []):
+            if not is_blank(row.get(key)):
                 raise RowError(f"has {key}, an answer that a prompt doesn't have")
         asked = next((key for key in ASKED if row.get(key) is not None), None)
         if asked is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from data_tools.adapters.chat import read_turns, with_system
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.own_rows import EVERY, IMAGES, OwnRows, demonstrations
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord
@@ -22,7 +23,7 @@ class ShareGptConfig(OwnRows):
 
     def convert(self, row: dict[str, Any], where: str) -> tuple[PreferenceRecord, ...]:
         for key in JUDGED:
-            if row.get(key) not in (None, "", []):
+            if not is_blank(row.get(key)):
                 raise RowError(f"has {key}: its answers were judged, and are no demonstrations")
         if row.get("conversations") is None:
             raise RowError("has no field conversations", "field-missing")

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from data_tools.adapters.base import check_text
 from data_tools.adapters.chat import Turn, answer_text, read_turns, with_system
 from data_tools.adapters.dialogues import check_shared
-from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrated_text, is_blank
+from data_tools.adapters.media_kinds import is_blank
+from data_tools.adapters.own_rows import IMAGES, JudgedRows, demonstrated_text
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.templated import refuse_templated
 from data_tools.adapters.transcript import ANSWER, is_transcript, speakers

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_tools.adapters.base import RowError, question, take_image, take_text
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.provenance import others, told
 from data_tools.adapters.ratings import RatedSource, Sheet, has_annotations
 from data_tools.adapters.structs import take_structs
@@ -36,7 +37,7 @@ class VlFeedbackConfig(RatedSource):
         sheet = Sheet(self)
         for response, completion in sheet.answers(take_structs(row, "completions"), row.get("models")):
             sheet.annotate(response, completion.get("annotations"), self.aspects, 1, 5)
-        given = [row[key] for key in ("image", "img_path") if row.get(key) is not None]
+        given = [row[key] for key in ("image", "img_path") if not is_blank(dict.get(row, key))]
         if not given:
             raise RowError("has no field img_path, nor image", "field-missing")
         images = (take_image(given[0], self.image_root),)

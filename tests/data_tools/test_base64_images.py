@@ -109,11 +109,25 @@ def test_a_row_has_an_image_or_several(tmp_path: Path) -> None:
         ({}, "has no field image", "field-missing"),
         ({"image": None}, "has no image", "image-missing"),
         ({"image": []}, "has no image", "image-missing"),
-        ({"image": [None]}, "an image is neither a path nor bytes", "image-missing"),
+        ({"image": [None]}, "has no image", "image-missing"),
+        ({"image": float("nan")}, "has no image", "image-missing"),
+        ({"image": " "}, "has no image", "image-missing"),
+        ({"image": {"bytes": None, "path": None}}, "has no image", "image-missing"),
+        ({"image": ["a.png", None]}, "an image is neither a path nor bytes", "image-missing"),
+        ({"image": {"bytes": b"", "path": "a.png"}}, "the image is empty", "image-size"),
     ):
         with pytest.raises(RowError, match=why) as raised:
             take_images(row, "image", tmp_path)
         assert raised.value.code == code
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [None, "", " ", float("nan"), [], [None], ["", float("nan")], {"bytes": None, "path": None}, b""],
+)
+def test_an_image_that_need_not_be_there(nothing: object, tmp_path: Path) -> None:
+    assert take_images({"image": nothing}, "image", tmp_path, needed=False) == ()
+    assert take_images({}, "image", tmp_path, needed=False) == ()
 
 
 def test_a_damaged_image_is_at_hand(tmp_path: Path) -> None:

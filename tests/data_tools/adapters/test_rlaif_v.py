@@ -54,7 +54,7 @@ def test_malformed_rows() -> None:
         ":4": ("chosen is no text", "field-wrong"),
         ":5": ("rejected is empty", "text-empty"),
         ":6": ("chosen and rejected are the same answer", "same-answers"),
-        ":7": ("an image is neither a path nor bytes", "image-missing"),
+        ":7": ("has no image", "image-missing"),
     }
 
 
