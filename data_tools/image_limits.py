@@ -38,6 +38,13 @@ class ImageLimits:
     max_side: int = 65_535
     max_ratio: int = 200
 
+    @property
+    def kept_pixels(self) -> int:
+        """Pixels that an image of a data set has at most: larger photos are stored smaller, so that every reader, who
+        holds images to `STANDARD`, takes them.
+        """
+        return min(self.max_pixels, STANDARD.max_pixels)
+
     def check_bytes(self, size: int) -> None:
         """Raises ImageError where an encoded image has too many bytes."""
         if size > self.max_bytes:

@@ -14,7 +14,7 @@ import io
 import struct
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +46,13 @@ _PNG_END = b"IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 ANIMATED = "animated: its first frame is used"
 SEVERAL = "holds several pictures: the first is used"
-LARGE = f"larger than {STANDARD.max_pixels:,} pixels: used at a smaller size"
+_SMALLER = "used at a smaller size"
 
 _FEW = (
     2**22
 )  # pixels up to which a plain PNG is checked without Pillow, which opening costs more than all else
 _MEDIA = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp"}
+_LONGEST_PROFILE = 2**22  # bytes
 _QUALITY = 95  # of the JPEG that becomes of a phone's image
 # what Pillow raises on damaged files: its plugins let the errors of their parsing through
 _DAMAGE = (
@@ -99,6 +100,9 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
     decoded at a half, a quarter or an eighth of its size. EXIF data that can't be read say nothing, and the image stays
     as it is.
 
+    The numbers are those of the file, as the processors of models read them: a colour profile isn't applied. It is the
+    one thing that stays in `info` (`icc_profile`), where it is of RGB.
+
     Raises:
         ImageError: another format, damaged, truncated, or over the limits (None: `current_limits`).
     """
@@ -108,8 +112,19 @@ def decode_image(data: bytes, limits: ImageLimits | None = None) -> Image.Image:
         image.load()
         _refuse_cut(image, data)
         turn = _UPRIGHT.get(_orientation(image))
+        profile = _rgb_profile(image)
         flat = _to_rgb(image)
-        return flat if turn is None else flat.transpose(turn)
+        upright = flat if turn is None else flat.transpose(turn)
+        upright.info = {} if profile is None else {"icc_profile": profile}
+        return upright
+
+
+def _rgb_profile(image: Image.Image) -> bytes | None:
+    """The colour profile, where it tells what the numbers of an RGB image mean; one of grey or of CMYK does not."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not 128 < len(profile) <= _LONGEST_PROFILE:
+        return None
+    return profile if profile[16:20] == b"RGB " else None
 
 
 def check_image(data: bytes, limits: ImageLimits | None = None) -> Checked:
@@ -132,7 +147,7 @@ def check_image(data: bytes, limits: ImageLimits | None = None) -> Checked:
         return Checked("png", *plain)
     with _decoding(data, limits) as image:
         width, height = image.size
-        large = width * height > STANDARD.max_pixels
+        large = width * height > limits.kept_pixels
         scale = limits.scale(width, height) if image.format in _JPEGS else 1
         width, height = -(-width // scale), -(-height // scale)
         _draft(image, 8)
@@ -143,7 +158,13 @@ def check_image(data: bytes, limits: ImageLimits | None = None) -> Checked:
                 _to_rgb(image)  # palettes and transparent colours can be damaged, too
         if _orientation(image) in (5, 6, 7, 8):
             width, height = height, width
-        return Checked(extension(data), width, height, (*_notes(image), *([LARGE] if large else [])))
+        note = (f"larger than {limits.kept_pixels:,} pixels: {_SMALLER}",) if large else ()
+        return Checked(extension(data), width, height, (*_notes(image), *note))
+
+
+def is_used_smaller(notes: Sequence[str]) -> bool:
+    """Whether the notes of `check_image` say that the image is too large to be stored as it is."""
+    return any(note.endswith(_SMALLER) for note in notes)
 
 
 def _draft(image: Image.Image, scale: int) -> None:
@@ -292,8 +313,7 @@ def stored_bytes(data: bytes) -> bytes:
     if phone_format(data) is None:
         return encode_png(image)
     buffer = io.BytesIO()
-    bare = Image.frombytes("RGB", image.size, image.tobytes())
-    bare.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    image.save(buffer, "JPEG", quality=_QUALITY, subsampling=0, icc_profile=image.info.get("icc_profile"))
     return buffer.getvalue()
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from data_tools.config import Config
 from data_tools.image_files import read_bytes
 from data_tools.image_limits import STANDARD, ImageLimits
-from data_tools.images import LARGE, Checked, check_image, decode_image, image_size
+from data_tools.images import check_image, decode_image, image_size, is_used_smaller
 from data_tools.schema import ImageRef, PreferenceRecord
 
 
@@ -30,8 +30,8 @@ class ImageSettings(Config):
     max_pixels: int = Field(
         default=STANDARD.max_pixels,
         ge=1,
-        description="Refuse images of more pixels (width x height). JPEG photos are taken up to 256 million, since "
-        "they can be decoded at a smaller size. Whatever has more than 40 million is made smaller.",
+        description="Refuse images of more pixels (width x height); larger JPEG photos, up to 256 million, are taken "
+        "and made so small. Whatever has more than 40 million is made smaller in any case.",
     )
     max_bytes: int = Field(
         default=STANDARD.max_bytes,
@@ -57,7 +57,9 @@ def with_small_images(record: PreferenceRecord, settings: ImageSettings) -> Pref
     Raises:
         UserError: an image can't be read or decoded.
     """
-    if settings.max_side is None and not any(LARGE in image.notes for image in record.images):
+    # images of another data set were checked when that was made, with its limits and not with these
+    lower = settings.max_pixels < STANDARD.max_pixels
+    if not (settings.max_side or lower or any(is_used_smaller(image.notes) for image in record.images)):
         return record
     images = []
     for image in record.images:
@@ -68,46 +70,50 @@ def with_small_images(record: PreferenceRecord, settings: ImageSettings) -> Pref
 
 
 def resized(data: bytes, settings: ImageSettings) -> bytes:
-    """An image in PNG, JPEG or WebP at most `max_side` pixels wide and high, and small enough for any reader of data
-    sets (`STANDARD`), in its own format and proportions; the very same bytes where it is that small already.
+    """An image in PNG, JPEG or WebP at most `max_side` pixels wide and high, and of no more pixels than `max_pixels`
+    and any reader of data sets allow, in its own format and proportions; the very same bytes where it is that small
+    already.
 
-    A smaller copy is upright RGB without metadata, and the same for the same image and version of Pillow.
+    A smaller copy is upright RGB without metadata but its colour profile, and the same for the same image and version
+    of Pillow. It isn't converted to sRGB: models read the numbers of a file without its profile, so they see of a
+    smaller copy what they would of the image itself, and viewers, which apply the profile, show its colours.
 
     Raises:
-        ImageError: the image can't be decoded.
+        ImageError: the image can't be decoded, or is refused (`ImageSettings.limits`).
     """
+    limits = settings.limits
     pixels = math.prod(image_size(data) or (0, 0))
-    if settings.max_side is None and pixels <= STANDARD.max_pixels:
+    large = pixels > limits.kept_pixels
+    if settings.max_side is None and not large:
         return data
-    checked = check_image(data)
-    large = LARGE in checked.notes
-    if checked.extension is None or not (large or _is_long(checked, settings)):
+    checked = check_image(data, limits)
+    is_long = settings.max_side is not None and max(checked.width, checked.height) > settings.max_side
+    if checked.extension is None or not (large or is_long):
         return data
-    image = decode_image(data)
+    # a photo of more than `max_pixels` isn't decoded at a half or a quarter, which would leave fewer than it may have
+    image = decode_image(data, replace(limits, max_pixels=max(limits.max_pixels, STANDARD.max_pixels)))
     size = _fitting(image.size, settings)
     small = image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-    bare = Image.frombytes("RGB", size, small.tobytes())  # without EXIF, which would turn it again
+    profile = image.info.get("icc_profile")
     buffer = io.BytesIO()
     if checked.extension == "png":
-        bare.save(buffer, "PNG", compress_level=6)
+        small.save(buffer, "PNG", compress_level=6, icc_profile=profile)
     elif checked.extension == "jpg":
-        bare.save(buffer, "JPEG", quality=settings.quality)
+        small.save(buffer, "JPEG", quality=settings.quality, icc_profile=profile)
     else:
-        bare.save(buffer, "WEBP", quality=settings.quality, lossless=_is_lossless(data), method=4)
+        lossless = _is_lossless(data)
+        small.save(buffer, "WEBP", quality=settings.quality, lossless=lossless, method=4, icc_profile=profile)
     return buffer.getvalue()
-
-
-def _is_long(checked: Checked, settings: ImageSettings) -> bool:
-    return settings.max_side is not None and max(checked.width, checked.height) > settings.max_side
 
 
 def _fitting(size: tuple[int, int], settings: ImageSettings) -> tuple[int, int]:
     """The largest size of these proportions that is neither too long nor of too many pixels."""
+    most = settings.limits.kept_pixels
     factor = min(1.0, (settings.max_side or max(size)) / max(size))
     pixels = size[0] * size[1] * factor**2
-    if pixels <= STANDARD.max_pixels:
+    if pixels <= most:
         return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-    factor *= (STANDARD.max_pixels / pixels) ** 0.5
+    factor *= (most / pixels) ** 0.5
     return max(1, int(size[0] * factor)), max(1, int(size[1] * factor))
 
 

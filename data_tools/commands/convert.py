@@ -62,7 +62,12 @@ def convert(
         ),
     ] = None,
     max_pixels: Annotated[
-        int | None, typer.Option("--max-pixels", help="Refuse images of more pixels.", metavar="N")
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            help="Refuse images of more pixels; JPEG photos of more are made smaller.",
+            metavar="N",
+        ),
     ] = None,
     max_bytes: Annotated[
         int | None, typer.Option("--max-bytes", help="Refuse image files of more bytes.", metavar="N")

@@ -8,12 +8,12 @@ import types
 from typing import Any
 
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 from data_tools import phone_images
 from data_tools.image_kinds import is_known, name_other, phone_format
 from data_tools.image_limits import ImageLimits, image_limits
-from data_tools.images import LARGE, ImageError, check_image, decode_image, image_size, stored_bytes
+from data_tools.images import ImageError, check_image, decode_image, image_size, stored_bytes
 from data_tools.resize import ImageSettings, resized
 
 AVIF = features.check("avif") if "avif" in features.modules else False
@@ -97,7 +97,8 @@ def test_a_photo_of_108_megapixels() -> None:
     data = saved(Image.new("L", (12_000, 9000), 90), "JPEG", quality=30)
     assert decode_image(data).size == (6000, 4500)
     checked = check_image(data)
-    assert (checked.width, checked.height, checked.notes) == (6000, 4500, (LARGE,))
+    note = "larger than 40,000,000 pixels: used at a smaller size"
+    assert (checked.width, checked.height, checked.notes) == (6000, 4500, (note,))
     assert image_size(data) == (12_000, 9000)
 
 
@@ -105,6 +106,7 @@ def test_large_images_fit_every_reader_once_they_are_stored(monkeypatch: pytest.
     small = ImageLimits(max_pixels=1200)
     monkeypatch.setattr("data_tools.resize.STANDARD", small)
     monkeypatch.setattr("data_tools.images.STANDARD", small)
+    monkeypatch.setattr("data_tools.image_limits.STANDARD", small)
     asked = ImageSettings(max_pixels=10_000)
     with image_limits(asked.limits):
         for kind in ("PNG", "JPEG", "WEBP"):
@@ -224,3 +226,11 @@ def test_what_is_no_image_is_named(begin: bytes, words: str) -> None:
         decode_image(data)
     assert words in str(error.value)
     assert error.value.code == "image-format"
+
+
+@pytest.mark.skipif(not AVIF, reason="this Pillow reads no AVIF")
+def test_the_colour_profile_of_a_phones_image_stays() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    stored = stored_bytes(saved(halves((90, 60)), "AVIF", icc_profile=profile))
+    with Image.open(io.BytesIO(stored)) as image:
+        assert (image.format, image.info["icc_profile"]) == ("JPEG", profile)

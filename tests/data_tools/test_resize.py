@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from sample_records import pixel
 from typer.testing import CliRunner
 
@@ -84,6 +84,65 @@ def test_it_is_turned_upright_once() -> None:
     assert image.size == (30, 50)
     assert pixel(image, 15, 5)[0] > 235
     assert pixel(image, 15, 45)[2] > 235
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_photos_have_no_more_pixels_than_the_setting_says(progressive: bool) -> None:
+    settings = ImageSettings(max_pixels=1000)
+    small = resized(halves("JPEG", progressive=progressive), settings)
+    assert decode_image(small).size == (40, 24)  # the largest of 5 to 3 with at most 1,000 pixels
+    assert resized(small, settings) is small
+    for kind in ("PNG", "WEBP"):
+        with pytest.raises(ImageError, match="100 x 60 pixels, more than the limit of 1,000"):
+            resized(halves(kind), settings)
+    both = ImageSettings(max_pixels=1000, max_side=20)
+    assert decode_image(resized(halves("JPEG"), both)).size == (20, 12)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_image(resized(halves("JPEG", exif=exif), settings)).size == (24, 40)
+
+
+def test_the_setting_holds_in_builds_and_conversions(tmp_path: Path) -> None:
+    (tmp_path / "0.jpg").write_bytes(halves("JPEG"))
+    rows = [{"prompt": "Which?", "chosen": "a", "rejected": "b", "images": ["0.jpg"]}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = ["convert", "--from", "trl", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "converted")]
+    assert CliRunner().invoke(app, [*command, "--max-pixels", "1000"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command[:-1], str(tmp_path / "large")]).exit_code == 0
+    (image,) = (image for record in open_records(tmp_path / "converted", "train") for image in record.images)
+    assert decode_image(image.data or b"").size == (40, 24)
+    assert image.notes == ("larger than 1,000 pixels: used at a smaller size",)
+    # a data set that was made without the setting
+    source = {"type": "shards", "name": "s", "path": str(tmp_path / "large"), "splits": {"train": 1.0}}
+    build(
+        DataConfig.model_validate({"sources": [source], "images": {"max_pixels": 1000}}), tmp_path / "built"
+    )
+    (image,) = (image for record in open_records(tmp_path / "built", "train") for image in record.images)
+    assert decode_image(image.data or b"").size == (40, 24)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_the_colour_profile_stays_and_the_numbers_too(kind: str) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = halves(kind, icc_profile=profile, exif=exif.tobytes())
+    small = resized(data, HALF)
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.info["icc_profile"] == profile
+        assert 0x0112 not in image.getexif()
+    plain = halves(kind, exif=exif.tobytes())
+    assert decode_image(small).tobytes() == decode_image(resized(plain, HALF)).tobytes()
+    assert pixel(decode_image(small), 15, 5)[0] > 235  # upright: red is above
+
+
+def test_a_profile_of_other_than_rgb_numbers_is_left_out() -> None:
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = b"CMYK"
+    buffer = io.BytesIO()
+    Image.new("CMYK", (100, 60)).save(buffer, "JPEG", icc_profile=bytes(profile))
+    with Image.open(io.BytesIO(resized(buffer.getvalue(), HALF))) as image:
+        assert (image.mode, image.size, "icc_profile" in image.info) == ("RGB", (50, 30), False)
 
 
 def test_a_narrow_image_keeps_a_pixel_and_webp_stays_lossless() -> None:
