@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,15 +60,64 @@ def _check_free(out: Path) -> None:
 
 def put_folder(temporary: Path, folder: Path) -> None:
     """Gives a finished folder its name, in the place of what is there, once all of it is on the disk: after a power cut
-    there is the folder before or this one, with all its files."""
+    there is the folder before or this one, with all its files.
+
+    Linux and most of its file systems swap the two at once. Elsewhere the name is missing for a moment, in which the
+    folder before is whole beside it, where `restore_folder` finds it.
+    """
     sync_tree(temporary)
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(temporary, folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    restore_folder(folder)
+    old = _beside(folder)
+    if folder.exists() and _swap(temporary, folder):
+        sync_folder(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+    else:
+        try:
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(temporary, folder)
+        except BaseException:
+            restore_folder(folder)
+            raise
+        sync_folder(folder.parent)
+    _remove(old)
+
+
+def is_put_aside(folder: Path) -> bool:
+    """Whether a process that was killed put the folder aside, and no other in its place."""
+    return _beside(folder).exists() and not folder.exists()
+
+
+def restore_folder(folder: Path) -> None:
+    """Gives a folder its name back where `put_folder` was killed before it gave it to another, and removes it where it
+    was killed afterwards. No other process may be putting the folder.
+    """
+    if is_put_aside(folder):
+        os.replace(_beside(folder), folder)
+        sync_folder(folder.parent)
+    _remove(_beside(folder))
+
+
+def _beside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _remove(old: Path) -> None:
+    """Removes a folder under a name of no meaning, so that half of it is never taken for it."""
+    waste = old.with_suffix(".waste")
+    shutil.rmtree(waste, ignore_errors=True)
+    if old.exists():
+        os.replace(old, waste)
+        shutil.rmtree(waste, ignore_errors=True)
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Whether the two could be given each other's name at once, which needs Linux and a file system that can."""
+    if sys.platform != "linux":
+        return False
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # not in every C library
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def sync_tree(folder: Path) -> None:

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from data_tools.atomic import put_folder, write_text, writing_to
+from data_tools.atomic import is_put_aside, put_folder, restore_folder, write_text, writing_to
 from data_tools.build.config import Advice
 from data_tools.errors import UserError
 from data_tools.inputs import changed_files
@@ -173,6 +173,9 @@ def is_finished(
         UserError: something else is there that must not be replaced.
     """
     out = work.output
+    if is_put_aside(out):
+        with locked(out, "building"):
+            restore_folder(out)
     with writing_to(out):
         new = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if new:

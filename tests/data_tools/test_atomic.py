@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from data_tools import atomic
-from data_tools.atomic import new_folder, put_folder
+from data_tools.atomic import is_put_aside, new_folder, put_folder, restore_folder
+from data_tools.build import DataConfig, build
 from data_tools.errors import UserError
 
 
@@ -48,32 +52,92 @@ def test_a_folder_gets_its_name_once_all_of_it_is_on_the_disk(
     assert calls[named + 1 :] == [("sync", tmp_path.name)]
 
 
-def test_the_folder_before_is_there_until_the_new_one_is(
+def replaces(folder: Path) -> tuple[Path, Path]:
+    """A new folder and the one whose place it is to take."""
+    make_tree(folder / "model")
+    (folder / "model" / "card").write_text("old")
+    make_tree(folder / "new")
+    return folder / "new", folder / "model"
+
+
+def test_two_folders_are_swapped_at_once(tmp_path: Path, calls: list[tuple[str, str]]) -> None:
+    """No rename leaves the name without a folder, where the file system of the tests can swap two."""
+    new, model = replaces(tmp_path)
+    assert atomic._swap(new, model)
+    assert ((new / "card").read_text(), (model / "card").read_text()) == ("old", "2")
+    put_folder(new, model)
+    assert (model / "card").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert ("name", "model") not in calls
+
+
+@pytest.mark.parametrize("cut", range(3))
+def test_killed_at_any_rename_the_folder_before_or_the_new_one_comes_back(cut: int, tmp_path: Path) -> None:
+    """Where two folders can't be swapped; 0: before it is put aside, 1: before the new one comes, 2: afterwards."""
+    new, model = replaces(tmp_path)
+    program = f"""
+import os
+from pathlib import Path
+from data_tools import atomic
+atomic._swap = lambda one, other: False
+rename, left = os.replace, {cut}
+def replace(source, target):
+    global left
+    if left == 0:
+        os._exit(9)
+    left -= 1
+    rename(source, target)
+os.replace = replace
+atomic.put_folder(Path({str(new)!r}), Path({str(model)!r}))
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 9
+    assert model.exists() == (cut != 1)
+    assert is_put_aside(model) == (cut == 1)
+    restore_folder(model)
+    assert (model / "card").read_text() == ("2" if cut == 2 else "old")
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("new", "model")]
+    if cut < 2:
+        put_folder(new, model)
+    assert (model / "card").read_text() == "2"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_rename_that_fails_leaves_the_folder_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Cut off at any rename, one of the two is whole, under its name or beside it."""
-    for cut in (0, 1):
-        root = tmp_path / str(cut)
-        make_tree(root / "model")
-        (root / "model" / "card").write_text("old")
-        make_tree(root / "new")
-        done = 0
+    new, model = replaces(tmp_path)
+    rename = os.replace
 
-        def replace(source: Path, target: Path, real=os.replace, cut=cut) -> None:
-            nonlocal done
-            if done == cut:
-                raise KeyboardInterrupt
-            done += 1
-            real(source, target)
+    def replace(source: Path, target: Path) -> None:
+        if Path(source) == new:
+            raise PermissionError(13, "not this one")
+        rename(source, target)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(atomic.os, "replace", replace)
-            with pytest.raises(KeyboardInterrupt):
-                put_folder(root / "new", root / "model")
-        assert "old" in {path.read_text() for path in root.rglob("card")}
-        put_folder(root / "new", root / "model")
-        assert sorted(path.name for path in root.iterdir()) == ["model"]
-        assert (root / "model" / "card").read_text() == "2"
+    monkeypatch.setattr(atomic, "_swap", lambda one, other: False)
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    with pytest.raises(PermissionError):
+        put_folder(new, model)
+    assert (model / "card").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "new"]
+
+
+def test_half_of_a_removed_folder_never_comes_back(tmp_path: Path) -> None:
+    make_tree(tmp_path / ".model.waste")
+    restore_folder(tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_begins_by_bringing_the_output_back(tmp_path: Path) -> None:
+    row = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    source = {"type": "trl", "name": "t", "path": str(tmp_path / "rows.jsonl"), "splits": {"train": 1.0}}
+    config = DataConfig.model_validate({"sources": [source]})
+    build(config, tmp_path / "data")
+    os.replace(tmp_path / "data", tmp_path / ".data.old")
+    (tmp_path / "rows.jsonl").unlink()  # so that it can't be built anew
+    build(config, tmp_path / "data")
+    assert (tmp_path / "data" / "manifest.json").is_file()
+    assert not (tmp_path / ".data.old").exists()
 
 
 def test_an_export_that_another_was_quicker_with_is_refused(tmp_path: Path) -> None:
