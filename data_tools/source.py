@@ -24,6 +24,7 @@ CODES = {
     "same-answers": "two answers that should differ are the same",
     "no-preference": "nothing was judged, or not in a way that says which answer is better",
     "tied": "neither answer is better, and the format has no tie: counted apart from malformed rows",
+    "not-judged": "people were to judge the row, and nobody has yet: counted apart from malformed rows",
     "not-supported": "tools, or another thing that no record holds",
     "other-modality": "a row about a video or a sound, which no record holds: counted apart from malformed rows",
     "two-prompts": "two conversations that begin alike and differ before their last answers: counted apart from "
@@ -40,7 +41,8 @@ CODES = {
     "schema": "the record would break another rule of the schema",
 }
 
-APART = ("other-modality", "two-prompts", "tied")  # codes of rows that are sound, and yet no record
+# codes of rows that are sound, and yet no record
+APART = ("other-modality", "two-prompts", "tied", "not-judged")
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,8 @@ class AnnotatedSource(FileSource):
         turns, answers = self.turns_of(fields), [take_text(fields, name) for name in self.answers]
         if len(answers) == 2 and answers[0] == answers[1]:
             raise RowError(f"{' and '.join(self.answers)} are the same answer", "same-answers")
+        if not sheet.judged:
+            raise RowError("nobody has judged it: no answers, or only drafts and skipped ones", "not-judged")
         if not (sheet.votes or sheet.rankings or sheet.ratings):
             raise RowError("nobody's judgement can be read", "no-preference")
         images = take_images(fields, self.image, self.image_root, needed=False)
@@ -115,7 +117,7 @@ class AnnotatedSource(FileSource):
 
 @dataclass
 class AnswerSheet:
-    """What people said of the answers of one row, while it is being read."""
+    """What people said of the answers of one row, while it is being read. It is `judged` once anybody said anything."""
 
     source: AnnotatedSource
     votes: list[Comparison] = field(default_factory=list)
@@ -123,9 +125,11 @@ class AnswerSheet:
     rankings: list[Ranking] = field(default_factory=list)
     critiques: list[Critique] = field(default_factory=list)
     unread: list[dict[str, Any]] = field(default_factory=list)
+    judged: bool = False
 
     def choose(self, label: object, objective: str, judge: str) -> None:
         """Adds a choice of one of two answers, or of none, by its label."""
+        self.judged = True
         source = self.source
         answer = source.choices.get(label, label) if isinstance(label, str) else None
         if len(source.answers) != 2 or (answer != TIE and answer not in source.answers):
@@ -136,6 +140,7 @@ class AnswerSheet:
 
     def rate(self, answer: str, value: object, objective: str, judge: str) -> None:
         """Adds a rating of the answer in that field."""
+        self.judged = True
         number, why = read_rating(value, self.source.lowest, self.source.highest)
         if answer not in self.source.answers:
             number, why = None, "of no field in answers"
@@ -147,6 +152,7 @@ class AnswerSheet:
 
     def rank(self, ranks: Sequence[tuple[object, object]], objective: str, judge: str) -> None:
         """Adds a ranking out of (field of an answer, rank); 1 is the best, and equal ranks are a tie."""
+        self.judged = True
         places: dict[float, list[int]] = {}
         for answer, rank in ranks:
             number, _ = read_rating(rank, 0, len(ranks))
@@ -163,10 +169,16 @@ class AnswerSheet:
 
     def criticise(self, words: object, answer: object, objective: str, judge: str) -> None:
         """Adds what somebody wrote, of the answer in that field, or of all."""
+        self.judged = True
         if isinstance(words, str) and words.strip():
             index = next((place for place, name in enumerate(self.source.answers) if name == answer), None)
             self.critiques.append(Critique(take_text({"": words}, "", "a text"), index, objective, judge))
 
     def refuse(self, value: object, judge: str, why: str) -> None:
-        """Notes what isn't read."""
+        """Notes a judgement that isn't read."""
+        self.judged = True
+        self.put_off(value, judge, why)
+
+    def put_off(self, value: object, judge: str, why: str) -> None:
+        """Notes what is no judgement yet: a draft, or what somebody skipped."""
         self.unread.append({"judge": judge, "value": plain(value), "why": why})

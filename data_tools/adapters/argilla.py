@@ -14,6 +14,7 @@ from pydantic import Field
 
 from data_tools.adapters.annotated import AnnotatedSource, AnswerSheet
 from data_tools.adapters.base import RowError
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.provenance import others, plain, told
 from data_tools.adapters.structs import structs
 from data_tools.schema import PreferenceRecord
@@ -38,8 +39,8 @@ class ArgillaConfig(AnnotatedSource):
         for user, status, value in _responses(row, self.question):
             name = self.name_of(user)
             if status not in SUBMITTED:
-                sheet.refuse(value, name, f"its status is {plain(status)}")
-            else:
+                sheet.put_off(value, name, f"its status is {plain(status)}")
+            elif not is_blank(value):
                 self._judge(value, name, sheet)
         return self.record(where, fields, sheet, self._rest(row))
 
@@ -99,10 +100,11 @@ def _responses(row: dict[str, Any], question: str) -> Iterator[tuple[object, obj
             yield _item(users, number), _item(statuses, number), value
         return
     nested = row.get("responses")
-    given = nested.get(question) if isinstance(nested, dict) else row.get(question)
-    if given is None:
+    held = nested if isinstance(nested, dict) else row
+    if question not in held and not (isinstance(nested, dict) and is_blank(nested)):
         raise RowError("has no responses to the question; name it with question", "field-missing")
-    for response in structs(given, "the responses"):
+    given = held.get(question)
+    for response in structs([] if is_blank(given) else given, "the responses"):
         yield response.get("user_id"), response.get("status"), response.get("value")
 
 

@@ -41,10 +41,11 @@ class LabelStudioConfig(AnnotatedSource):
         if not isinstance(fields, dict):
             raise RowError("has no object data", "field-missing")
         sheet = AnswerSheet(self)
-        for annotation in take_structs(row, "annotations"):
+        listed = row.get("annotations", ())
+        for annotation in [] if listed is None else take_structs(row, "annotations"):
             name = self.name_of(_user(annotation.get("completed_by")))
             if annotation.get("was_cancelled"):
-                sheet.refuse(None, name, "skipped by the annotator")
+                sheet.put_off(None, name, "skipped by the annotator")
                 continue
             for result in take_structs(annotation, "result"):
                 self._judge(result, name, sheet)

@@ -149,10 +149,12 @@ def refuse_bad_source(source: Source, counts: Counts, most: float) -> None:
     told = sorted(counts.reasons.items(), key=lambda item: -item[1])
     lines = [f"  {number} x {reason} (first: {counts.firsts[reason]})" for reason, number in told]
     if counts.quarantined == counts.read:
-        other = " or what no record can hold" if counts.apart else ""
+        other = " or what no record can hold or nobody has judged" if counts.apart else ""
         what = f"{counts.read} of {counts.read} rows are malformed{other}, so it gives no record"
     else:
-        other = f", beside {counts.apart} that no record can hold" if counts.apart else ""
+        other = (
+            f", beside {counts.apart} that no record can hold or nobody has judged" if counts.apart else ""
+        )
         what = f"{bad} of {judged} rows are malformed, more than max_rejected = {most:g} allows{other}"
     raise TooManyRejected(f"source {name}: {what}:\n" + "\n".join([*lines[:10], *_hints(source, counts)]))
 

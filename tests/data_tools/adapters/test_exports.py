@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from text_fixtures import FIXTURES, good, read, why
+from typer.testing import CliRunner
 
 from data_tools.adapters.argilla import ArgillaConfig
 from data_tools.adapters.label_studio import LabelStudioConfig
+from data_tools.cli import app
 from data_tools.config import parse_config
 from data_tools.errors import UserError
 from data_tools.schema import Comparison, Critique, PreferenceRecord, Ranking, Rating, Response, user
 
 GAS = (Response("Neon."), Response("Salt."))
 NOBODY = ("no-preference", "nobody's judgement can be read")
+NOT_YET = ("not-judged", "nobody has judged it: no answers, or only drafts and skipped ones")
 
 
 def vote(better: int | None, name: str, objective: str = "helpfulness") -> Comparison:
@@ -53,7 +58,7 @@ def test_argilla_records_flat_and_older_tables() -> None:
     assert good(rows[7]).comparisons == (Comparison("helpfulness", 0, 1, tie=True),)
     assert [why(row) for row in rows[3:7]] == [
         NOBODY,
-        ("field-missing", "has no responses to the question; name it with question"),
+        NOT_YET,
         ("same-answers", "response_1 and response_2 are the same answer"),
         ("field-missing", "has no field response_1"),
     ]
@@ -119,12 +124,70 @@ def test_label_studio_controls() -> None:
     assert choice.comparisons == (Comparison("helpfulness", 0, 1, tie=True),)
     assert turned.comparisons == (Comparison("helpfulness", 1, 0),)  # its left one is the second answer
     assert [why(row) for row in rows[3:]] == [
-        NOBODY,
+        NOT_YET,
         NOBODY,
         ("field-missing", "has no field answer1"),
         ("field-missing", "has no field result"),
         ("field-missing", "has no object data"),
     ]
+
+
+def test_records_that_nobody_has_judged_yet() -> None:
+    fields = {"prompt": "q", "response_1": "a", "response_2": "b"}
+    config = ArgillaConfig(name="x", path=FIXTURES / "argilla.jsonl")
+    draft = {"user_id": "u", "value": "response_1", "status": "draft"}
+    for responses in (
+        {},
+        {"preference": []},
+        {"preference": None},
+        {"preference": [draft]},
+        {"preference": [draft, {**draft, "status": "discarded"}]},
+        {"preference": [{"user_id": "u", "value": None, "status": "submitted"}]},
+        {"preference": {"user_id": [], "value": [], "status": []}},
+    ):
+        nested = {"fields": fields, "responses": responses, "suggestions": {}, "status": "pending"}
+        assert why(config.adapt(nested)) == NOT_YET, responses
+    older = {**fields, "preference": [draft]}
+    for row in (
+        older,
+        {**older, "preference": None},
+        {**fields, "preference.responses": None, "preference.responses.users": None},
+        {**fields, "preference.responses": ["response_1"], "preference.responses.status": ["draft"]},
+    ):
+        assert why(config.adapt(row)) == NOT_YET, row
+    asked = ("field-missing", "has no responses to the question; name it with question")
+    other = {"fields": fields, "responses": {"stars": [{"user_id": "u", "value": 4}]}, "suggestions": {}}
+    assert [why(config.adapt(row)) for row in (other, fields)] == [asked, asked]
+    task = rows_of_pairwise("left")
+    studio = LabelStudioConfig(name="x", path=FIXTURES / "label_studio.jsonl")
+    for listed in (
+        [],
+        None,
+        [{"was_cancelled": True, "result": []}],
+        [{"completed_by": 1, "result": []}],
+    ):
+        assert why(studio.adapt({**task, "annotations": listed})) == NOT_YET, listed
+
+
+def test_what_nobody_has_judged_yet_does_not_count_as_malformed(tmp_path: Path) -> None:
+    pending = {**rows_of_pairwise("left"), "annotations": []}
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([rows_of_pairwise("left"), *[pending] * 9]))
+    command = ["convert", "--from", "label_studio", str(path), "-o", str(tmp_path / "d")]
+    done = CliRunner().invoke(app, [*command, "--max-rejected", "0"])
+    assert done.exit_code == 0, done.output
+    rows = [
+        json.loads(line) for line in (tmp_path / "d" / "quarantine" / "rows.jsonl").read_text().splitlines()
+    ]
+    assert [row["code"] for row in rows] == ["not-judged"] * 9
+    path.write_text(json.dumps([pending]))
+    alone = CliRunner().invoke(app, [*command, "--overwrite"])
+    told = " ".join(str(alone.exception).split())
+    assert (
+        "1 of 1 rows are malformed or what no record can hold or nobody has judged, so it gives no record"
+        in told
+    )
+    assert "1 x nobody has judged it" in told
 
 
 def test_equal_votes_are_a_tie_and_more_votes_win() -> None:
