@@ -1,7 +1,7 @@
-"""What the adapters share: reading local rows, and taking fields out of rows that may hold anything.
+"""What the adapters share: reading local rows, each of which becomes a record or a reason why not.
 
-Left out on purpose: downloading. A file is read from disk; a row's image is a local file or bytes, never a
-URL.
+What an adapter takes fields and makes messages with (`fields`, `prompts`) is given here, too. Left out on purpose:
+downloading. A file is read from disk; a row's image is a local file or bytes, never a URL.
 """
 
 from __future__ import annotations
@@ -12,38 +12,52 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import Field, model_validator
 
 from data_tools.adapters.contradictions import check_judgements
+from data_tools.adapters.fields import (
+    check_characters,
+    check_text,
+    list_images,
+    model_name,
+    take_choice,
+    take_image,
+    take_images,
+    take_text,
+)
 from data_tools.adapters.media import refuse_unread_media, without_fields
-from data_tools.adapters.media_kinds import is_blank
+from data_tools.adapters.prompts import MARK, check_roles, messages_with_images, pair, question
 from data_tools.adapters.row_error import RowError
 from data_tools.adapters.watched import Watched
-from data_tools.base64_images import bytes_of, path_of
-from data_tools.image_files import local_path, read_bytes
-from data_tools.image_kinds import is_known
-from data_tools.image_limits import ImageError
-from data_tools.images import check_image, stored_bytes
 from data_tools.rows.hub import is_hub_name
 from data_tools.rows.open import image_folders, passed_over, pieces, read_rows
 from data_tools.rows.piece import Piece
-from data_tools.schema import (
-    Comparison,
-    ImageRef,
-    Message,
-    Part,
-    PreferenceRecord,
-    Response,
-    SchemaError,
-)
+from data_tools.schema import PreferenceRecord, SchemaError
 from data_tools.source import Read, Rejected, Source
 
-__all__ = ["FileSource", "Rejected", "RowError", "guarded", "pair", "take_image", "take_text"]
+__all__ = [
+    "MARK",
+    "FileSource",
+    "Rejected",
+    "RowError",
+    "check_characters",
+    "check_roles",
+    "check_text",
+    "guarded",
+    "list_images",
+    "messages_with_images",
+    "model_name",
+    "pair",
+    "question",
+    "take_choice",
+    "take_image",
+    "take_images",
+    "take_text",
+]
 
 MadeT = TypeVar("MadeT")
-MARK = "<image>"  # where a text shows an image
 MOST_GROUPED = 64  # rows made one record; where more of one key follow one another, another begins
 
 
@@ -276,186 +290,3 @@ def guarded(convert: Callable[[dict[str, Any]], MadeT], row: object, where: str)
     except SchemaError as error:
         # without the record's id, so that equal faults are counted as one
         return Rejected(str(error).partition(": ")[2] or str(error), where, "schema", row)
-
-
-def take_text(row: dict[str, Any], key: str, what: str | None = None) -> str:
-    """A field that must hold text that isn't blank; stripped."""
-    if key not in row:
-        raise RowError(f"has no field {what or key}", "field-missing")
-    return check_text(row[key], what or key)
-
-
-def check_text(value: object, what: str) -> str:
-    """`value` as stripped text; raises RowError where it is anything else, blank, or can't be stored as
-    UTF-8.
-    """
-    text = check_characters(value, what).strip()
-    if not text:
-        raise RowError(f"{what} is empty", "text-empty")
-    return text
-
-
-def check_characters(value: object, what: str) -> str:
-    """`value` as it is, which may be blank; raises RowError where it is no text, or can't be stored as UTF-8."""
-    if not isinstance(value, str):
-        raise RowError(f"{what} is no text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise RowError(f"{what} holds half a character (a lone surrogate)", "text-damaged") from None
-    return value
-
-
-def take_list(row: dict[str, Any], key: str) -> list[Any]:
-    """A field that must hold a list; an absent or null one is empty."""
-    value = row.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise RowError(f"{key} is no list")
-    return value
-
-
-def take_image(value: object, root: Path | tuple[Path, ...]) -> ImageRef:
-    """An image given as bytes, base64 or a data address, `{"bytes": ...}` of these, or a path below `root` (below any
-    of several), also as `{"path": ...}`; checked to be whole.
-
-    A file stays on disk and is referred to; GIF and BMP bytes become PNG. The bytes of a file that doesn't begin as an
-    image are never kept, whatever a row calls it: it may be anything.
-    """
-    try:
-        data = bytes_of(value)
-    except ImageError as error:
-        raise RowError(str(error), error.code) from error
-    if data is not None:
-        return _checked(data)
-    name = path_of(value)
-    if name is None:
-        raise RowError("an image is neither a path nor bytes", "image-missing")
-    try:
-        path = str(_below(check_text(name, "an image path"), root if isinstance(root, tuple) else (root,)))
-        data = read_bytes(ImageRef(path=path))
-    except ImageError as error:
-        why = error.reason
-        raise RowError(why if why.startswith("the image") else f"an image {why}", error.code) from error
-    try:
-        held = _checked(data)
-    except RowError as error:
-        if not is_known(data) or data.startswith(b"BM"):
-            error.image = None
-        raise
-    return replace(held, data=None, path=path) if held.data == data else held
-
-
-def _below(name: str, roots: Sequence[Path]) -> Path:
-    """The file below the first of the folders that it lies in; raises as `local_path` does where it lies in none."""
-    for number, root in enumerate(roots, 1):
-        try:
-            return local_path(name, root)
-        except ImageError as error:
-            if error.code != "image-outside" or number == len(roots):
-                raise
-    raise AssertionError("no folder of images")
-
-
-def _checked(data: bytes) -> ImageRef:
-    try:
-        found = check_image(data)
-        return ImageRef.of_bytes(stored_bytes(data), found.notes)
-    except ImageError as error:
-        raise RowError(error.reason, error.code, data) from error
-
-
-def take_images(
-    row: dict[str, Any], key: str, root: Path | tuple[Path, ...], needed: bool = True
-) -> tuple[ImageRef, ...]:
-    """A field's image, or list of images, each as in `take_image`; at least one where it is `needed`."""
-    if needed and key not in row:
-        raise RowError(f"has no field {key}", "field-missing")
-    given = list_images(row.get(key))
-    if needed and not given:
-        raise RowError("has no image", "image-missing")
-    return tuple(take_image(item, root) for item in given)
-
-
-def list_images(value: object) -> list[Any]:
-    """The images that a field holds, as the row gives them; none where it is blank (`media_kinds.is_blank`). A list of
-    images with a gap is given with it, for which `take_image` refuses it.
-    """
-    if is_blank(value):
-        return []
-    return value if isinstance(value, list) else [value]
-
-
-def question(text: str, images: Sequence[ImageRef]) -> tuple[Message, ...]:
-    """A user's turn: the images where the text marks them, or before it where it marks none."""
-    if MARK in text:
-        return messages_with_images([("user", text)], images, MARK)
-    return (Message("user", (*(Part(image=i) for i in range(len(images))), Part(text=text))),)
-
-
-def messages_with_images(
-    turns: Sequence[tuple[str, str]], images: Sequence[ImageRef], mark: str = MARK
-) -> tuple[Message, ...]:
-    """Messages from (role, text) turns, with an image in place of each mark; there must be a mark for each
-    image.
-    """
-    marks = sum(text.count(mark) for _, text in turns)
-    if marks != len(images):
-        raise RowError(f"the number of {mark} marks differs from the number of images")
-    index, messages = 0, []
-    for role, text in turns:
-        parts: list[Part] = []
-        for number, piece in enumerate(text.split(mark)):
-            if number:
-                parts.append(Part(image=index))
-                index += 1
-            if piece.strip():
-                parts.append(Part(text=piece.strip("\n")))
-        messages.append(Message(role, tuple(parts)))  # type: ignore[arg-type]  # the record checks the role
-    return tuple(messages)
-
-
-def check_roles(roles: Sequence[str]) -> None:
-    """Raises RowError unless a prompt's turns go user, assistant, ... user, after at most one of the system.
-
-    Chat templates refuse other orders, some of them only when training has begun.
-    """
-    spoken = roles[1:] if roles and roles[0] == "system" else roles
-    if list(spoken) != ["user" if number % 2 == 0 else "assistant" for number in range(len(spoken))]:
-        raise RowError("the prompt's turns don't alternate between user and assistant (system only first)")
-
-
-def pair(
-    chosen: str,
-    rejected: str,
-    objective: str,
-    judge: str = "human",
-    models: tuple[str | None, str | None] = (None, None),
-) -> tuple[tuple[Response, ...], tuple[Comparison, ...]]:
-    """The responses and the comparison of a chosen and a rejected answer, of the two `models`; they must differ."""
-    if chosen == rejected:
-        raise RowError("chosen and rejected are the same answer", "same-answers")
-    responses = tuple(Response(text, model) for text, model in zip((chosen, rejected), models, strict=True))
-    return responses, (Comparison(objective, better=0, worse=1, judge=judge),)
-
-
-def take_choice(row: dict[str, Any], key: str, first: Literal[0, 1] = 1) -> int:
-    """Which of two answers a field names, as an index: 0 or 1.
-
-    The field numbers them from `first`. A text of the number counts, and 1.0, which integers become in a table where
-    some are null; true and false don't.
-    """
-    if key not in row:
-        raise RowError(f"has no field {key}", "field-missing")
-    value = row[key]
-    if isinstance(value, str):
-        value = {str(first): first, str(first + 1): first + 1}.get(value.strip())
-    if isinstance(value, bool) or not isinstance(value, int | float) or value not in (first, first + 1):
-        raise RowError(f"{key} is neither {first} nor {first + 1}", "no-preference")
-    return int(value) - first
-
-
-def model_name(value: object) -> str | None:
-    """The name of the model that wrote a response; None where `value` is no text or blank."""
-    return check_text(value, "a model's name") if isinstance(value, str) and value.strip() else None
