@@ -251,14 +251,31 @@ _strict = _Strict()
 def image_size(data: bytes) -> tuple[int, int] | None:
     """Width and height by the header, undecoded; None where there is none that can be read, which `decode_image`
     refuses."""
+    header = _header(data)
+    return None if header is None else header[0]
+
+
+def decoded_size(data: bytes, limits: ImageLimits | None = None) -> tuple[int, int] | None:
+    """Width and height that `decode_image` makes of an image, but for turning it, by the header; None as in
+    `image_size`."""
+    header = _header(data)
+    if header is None:
+        return None
+    (width, height), photo = header
+    scale = (limits or current_limits()).scale(width, height) if photo else 1
+    return -(-width // scale), -(-height // scale)
+
+
+def _header(data: bytes) -> tuple[tuple[int, int], bool] | None:
+    """Width and height, and whether it is a JPEG."""
     size = webp_size(data)
     if size:
-        return size
+        return size, False
     try:
         phone = phone_format(data)
         formats = (open_format(phone),) if phone else FORMATS
         with _strict(), Image.open(io.BytesIO(without_long_texts(data)), formats=formats) as image:
-            return image.size
+            return image.size, image.format in _JPEGS
     except (*_DAMAGE, ImageError):
         return None
 

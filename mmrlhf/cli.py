@@ -28,6 +28,7 @@ from mmrlhf.cli_shared import (
     show_summary,
 )
 from mmrlhf.out_of_memory import advice, is_out_of_memory
+from mmrlhf.serving import defaults
 
 app = typer.Typer(
     name="mmrlhf",
@@ -136,19 +137,29 @@ def serve_reward(
     token_env: Annotated[
         str | None, typer.Option(help="environment variable with the bearer token that requests must bring")
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="answers judged at a time")] = 32,
-    max_batch_tokens: Annotated[int, typer.Option(min=1, help="padded tokens of one forward")] = 16384,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="how long an answer waits for others")] = 5.0,
-    max_queue: Annotated[int, typer.Option(min=1, help="answers in the server at a time; then: 503")] = 256,
-    max_request_mb: Annotated[float, typer.Option(min=0.001, help="size of a request; above: 413")] = 32.0,
-    max_pixels: Annotated[int, typer.Option(min=1, help="width x height of an image")] = 16_000_000,
+    max_batch: Annotated[int, typer.Option(min=1, help="answers judged at a time")] = defaults.MAX_BATCH,
+    max_batch_tokens: Annotated[
+        int, typer.Option(min=1, help="padded tokens of one forward")
+    ] = defaults.MAX_BATCH_TOKENS,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, help="how long an answer waits for others")
+    ] = defaults.MAX_WAIT_MS,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="answers in the server at a time; then: 503")
+    ] = defaults.MAX_QUEUE,
+    max_request_mb: Annotated[
+        float, typer.Option(min=0.001, help="size of a request; above: 413")
+    ] = defaults.MAX_REQUEST_MB,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="width x height of an image; photos may have more")
+    ] = defaults.MAX_PIXELS,
     max_request_pixels: Annotated[
-        int, typer.Option(min=1, help="pixels of all images of a request together; above: 413")
-    ] = 64_000_000,
-    max_images: Annotated[int, typer.Option(min=1, help="images of a prompt")] = 8,
+        int, typer.Option(min=1, help="pixels, as decoded, of all images of a request together; above: 413")
+    ] = defaults.MAX_REQUEST_PIXELS,
+    max_images: Annotated[int, typer.Option(min=1, help="images of a prompt")] = defaults.MAX_IMAGES,
     max_tokens: Annotated[
         int, typer.Option(min=1, help="tokens of a prompt and its answer, with images")
-    ] = 4096,
+    ] = defaults.MAX_TOKENS,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1 ...; nothing: a GPU if there is one")
     ] = None,

@@ -7,6 +7,7 @@ redirects, which would carry the token elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import io
@@ -232,9 +233,17 @@ class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         def connection(*args: Any, **kwargs: Any) -> Any:
             made = kind(*args, **kwargs)
             made.response_class = self._response
+            made.send = functools.partial(_send, made.send)
             return made
 
         return self.do_open(connection, req)
+
+
+def _send(send: Callable[[Any], None], data: Any) -> None:
+    """Sends, as far as the server takes it: one that refuses a request by its size answers before it has all of it, and
+    ends the connection. Where it gave no answer, reading that fails."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        send(data)
 
 
 def _opener(url: str, deadline: float) -> urllib.request.OpenerDirector:

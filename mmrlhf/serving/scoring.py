@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from data_tools.errors import UserError
-from data_tools.images import ImageError, ImageLimits, decode_image, image_size
+from data_tools.images import ImageError, decode_image, decoded_size
 from data_tools.schema import PreferenceRecord, content_hash
 from mmrlhf.models.batch import encode_answer, encode_prompt
 from mmrlhf.rewards.model import RewardModel
@@ -39,8 +39,7 @@ class Scorer:
 
     def __init__(self, reward_model: RewardModel, settings: ServerSettings) -> None:
         self.model, self.settings = reward_model, settings
-        most = settings.max_pixels
-        self.limits = ImageLimits(settings.max_request_bytes, max_pixels=most, max_photo_pixels=most)
+        self.limits = settings.image_limits
         heads = hash_tensors(sorted(reward_model.heads.state_dict().items()))
         self.card: dict[str, Any] = dataclasses.asdict(reward_model.card)
         # any training moves the heads, so they tell models apart; all weights of a large one take long to hash
@@ -100,13 +99,13 @@ class Scorer:
         return verdicts
 
     def _check_pixels(self, records: Iterable[PreferenceRecord]) -> None:
-        """Adds up the pixels of all images that will be decoded, by their headers: of a prompt that several items share
-        once. Images of one prompt are in memory together, since the processor takes them together."""
+        """Adds up the pixels of all images as they will be decoded, by their headers: of a prompt that several items
+        share once. Images of one prompt are in memory together, since the processor takes them together."""
         total = 0
         for record in records:
             for ref in record.images:
                 assert ref.data is not None
-                total += math.prod(image_size(ref.data) or (0, 0))
+                total += math.prod(decoded_size(ref.data, self.limits) or (0, 0))
         if total > self.settings.max_request_pixels:
             raise Refused(
                 413,

@@ -13,7 +13,14 @@ from PIL import Image, ImageCms, features
 from data_tools import phone_images
 from data_tools.image_kinds import is_known, name_other, phone_format
 from data_tools.image_limits import ImageLimits, image_limits
-from data_tools.images import ImageError, check_image, decode_image, image_size, stored_bytes
+from data_tools.images import (
+    ImageError,
+    check_image,
+    decode_image,
+    decoded_size,
+    image_size,
+    stored_bytes,
+)
 from data_tools.resize import ImageSettings, resized
 
 AVIF = features.check("avif") if "avif" in features.modules else False
@@ -234,3 +241,26 @@ def test_the_colour_profile_of_a_phones_image_stays() -> None:
     stored = stored_bytes(saved(halves((90, 60)), "AVIF", icc_profile=profile))
     with Image.open(io.BytesIO(stored)) as image:
         assert (image.format, image.info["icc_profile"]) == ("JPEG", profile)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "decoded"),
+    [
+        ("JPEG", (40, 30), (40, 30)),  # 1200 pixels
+        ("JPEG", (41, 30), (21, 15)),
+        ("JPEG", (160, 120), (40, 30)),
+        ("JPEG", (320, 240), (40, 30)),
+        ("PNG", (41, 30), (41, 30)),  # refused once it is decoded
+    ],
+)
+def test_the_size_after_decoding_is_told_by_the_header(
+    kind: str, size: tuple[int, int], decoded: tuple[int, int]
+) -> None:
+    data = saved(halves(size), kind)
+    assert decoded_size(data, SMALL) == decoded
+    if kind == "JPEG":
+        assert decode_image(data, SMALL).size == decoded
+
+
+def test_no_size_is_told_of_what_is_no_image() -> None:
+    assert decoded_size(b"words") is None

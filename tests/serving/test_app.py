@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import json
 import threading
 import time
@@ -36,6 +37,7 @@ from serving_samples import (
     served,
 )
 
+from data_tools.image_limits import STANDARD
 from data_tools.images import encode_png
 from data_tools.schema import to_json
 from mmrlhf.rewards.model import RewardModel
@@ -276,6 +278,37 @@ def test_the_pixels_of_a_request_are_counted_before_any_is_decoded(
         monkeypatch.setattr("mmrlhf.serving.scoring.decode_image", None)
         reply = score(url, {"items": [items[1], items[3], items[4]]})
         refuses(reply, 413, "36,864 pixels", "at most 27,648 in a request")
+
+
+def jpeg(width: int, height: int) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, "JPEG", quality=30)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_photo_is_taken_at_a_smaller_size(url: str, judge: RewardModel) -> None:
+    """Up to eight times the length of the largest image; what it is decoded at counts among a request's pixels."""
+    large = {**FINE, "images": [jpeg(8 * 96, 8 * 96)]}
+    assert score(url, {"items": [large]}).status == 200
+    refuses(
+        score(url, {"items": [{**FINE, "images": [jpeg(769, 768)]}]}),
+        422,
+        "769 x 768 pixels, more than the limit of 589,824",
+        item=0,
+    )
+    with served(judge, max_pixels=96 * 96, max_request_pixels=2 * 96 * 96 - 1) as (tight, _):
+        assert score(tight, {"items": [large]}).status == 200
+        other = {**large, "prompt": "Another?"}
+        refuses(score(tight, {"items": [large, other]}), 413, "18,432 pixels", "at most 18,431 in a request")
+
+
+def test_the_limits_on_images_are_no_lower_than_those_of_data_sets() -> None:
+    settings = ServerSettings()
+    limits = settings.image_limits
+    assert (limits.max_pixels, limits.max_photo_pixels) == (40_000_000, 256_000_000)
+    assert settings.max_request_pixels == 256_000_000
+    # the largest file, as base64
+    assert settings.max_request_bytes > STANDARD.max_bytes * 4 / 3 + 2**20
 
 
 def test_metrics(judge: RewardModel) -> None:

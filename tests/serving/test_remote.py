@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from http_server import Answer, Asked, as_json, serving
+from PIL import Image
 from pydantic import ValidationError
 from serving_samples import ANSWERS, BLUE, OBJECTIVES, RECORDS, RED, local, served
 
 from data_tools.errors import RunError
-from data_tools.images import ImageError
+from data_tools.images import ImageError, encode_png
 from data_tools.schema import ImageRef
 from mmrlhf.config import PpoConfig
 from mmrlhf.rewards.http import CircuitOpen
@@ -351,3 +353,32 @@ def test_beside_the_heads_of_a_run(url: str, judge: RewardModel) -> None:
     torch.testing.assert_close(found.mean_BK[:, 2:], found.mean_BK[:, :2], rtol=0, atol=1e-5)
     assert found.judged_BK[:, 2:].equal(found.judged_BK[:, :2])
     assert remote.made_of(remote.model_dump()).keys().isdisjoint({"timeout", "batch_size", "token_env"})
+
+
+def test_a_request_of_too_many_pixels_is_sent_in_halves(judge: RewardModel) -> None:
+    """Six answers to pictures of 96 x 96 pixels, of which the server takes two in a request."""
+    expected = local(judge)
+    with served(judge, max_request_pixels=2 * 96 * 96) as (url, _):
+        for on_failure in ("fail", "abstain"):
+            remote = Remote(url=url, objectives=["factuality"], on_failure=on_failure)
+            found = remote.score(RECORDS, ANSWERS)
+            torch.testing.assert_close(found.mean_BK, expected.mean_BK[:, 1:], rtol=0, atol=1e-5)
+            assert remote.abstained == 0
+    with served(judge, max_request_pixels=96 * 96) as (url, _):
+        # the fifth has two pictures, which can't be sent apart
+        with pytest.raises(RunError, match=r"status 413 .*18,432 pixels; the server takes at most 9,216"):
+            Remote(url=url, objectives=["factuality"]).score(RECORDS, ANSWERS)
+        remote = Remote(url=url, objectives=["factuality"], on_failure="abstain")
+        found = remote.score(RECORDS, ANSWERS)
+        assert found.judged_BK[:, 0].tolist() == [False, True, True, True, False, True]
+        assert remote.abstained == 1
+
+
+def test_a_request_of_too_many_bytes_is_sent_in_halves(judge: RewardModel) -> None:
+    """The server refuses it while it is sent, and ends the connection."""
+    picture = encode_png(Image.frombytes("RGB", (900, 900), random.Random(0).randbytes(3 * 900 * 900)))
+    loud = replace(RECORDS[1], images=(ImageRef.of_bytes(picture),))
+    with served(judge, max_request_mb=4) as (url, _):
+        remote = Remote(url=url, objectives=["factuality"], batch_mb=100, retries=0)
+        found = remote.score([loud] * 5, ["Red."] * 5)
+    assert found.judged_BK[:, 0].tolist() == [True] * 5

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/score"
 REFUSED = ITS_OWN | {500}  # statuses that may be the fault of one item of a request
+TOO_LARGE = 413  # the status of a request that is more than the server takes at a time
 LARGEST = 3e38  # of a reward; about where float32 ends
 Told = list[
     tuple[float, float, bool]
@@ -142,6 +143,9 @@ class Remote(HttpSettings, ObjectiveBase):
         try:
             answer = self._client.post({"items": items})
         except NoAnswer as error:
+            if error.status == TOO_LARGE and len(items) > 1:
+                middle = len(items) // 2
+                return [*self._ask(items[:middle]), *self._ask(items[middle:])]
             if self.on_failure == "fail":
                 raise
             if error.status in REFUSED and len(items) > 1:
