@@ -221,6 +221,28 @@ def auroc(values: Sequence[float] | Floats, positive: NDArray[np.bool_], cluster
     return _Share.from_influence(area, influence_N, of, min(count, rest), len(value_N)).estimate
 
 
+def concordance(
+    values: Sequence[float] | Floats, grades: Sequence[float] | Floats, clusters: Names
+) -> Estimate | None:
+    """How often, of two items of unequal grades, the one of the higher grade has the higher value, ties half; None
+    where all grades are equal. Of two grades it is `auroc`. Takes time that grows with the square of the items."""
+    value_N, grade_N = np.asarray(values, dtype=np.float64), np.asarray(grades, dtype=np.float64)
+    levels, count_L = np.unique(grade_N, return_counts=True)
+    if len(levels) < 2:
+        return None
+    value_N, grade_N = _checked(value_N), _checked(grade_N)
+    right_N, compared_N = np.zeros(len(value_N)), np.zeros(len(value_N))
+    for index, (value, grade) in enumerate(zip(value_N, grade_N, strict=True)):
+        order_N = np.sign(grade - grade_N)
+        compared_N[index] = np.count_nonzero(order_N)
+        right_N[index] = (compared_N[index] + float(order_N @ np.sign(value - value_N))) / 2
+    share = float(right_N.sum() / compared_N.sum())
+    influence_N = 2 * (right_N - share * compared_N) / compared_N.sum()
+    of = _Clusters.of(clusters, compared_N)
+    apart = len(value_N) - int(count_L.max())
+    return _Share.from_influence(share, influence_N, of, apart, len(value_N)).estimate
+
+
 def beyond_chance(values: Sequence[float] | Floats, clusters: Sequence[int] | Ints) -> float:
     """How far the sum of the values is from 0, in standard deviations of what it would be if each cluster's sum were as
     likely its opposite: the sum over clusters by the root of their squares' sum. Clusters that sum to 0 have no say.

@@ -12,6 +12,7 @@ from data_tools.intervals import (
     clustered_estimate,
     clustered_mean,
     clustered_share,
+    concordance,
     difference,
     gap_auc,
     mean_of_parts,
@@ -210,6 +211,21 @@ def test_the_area_under_the_curve_by_hand():
     # 3 > 1, 3 > 2, 2 > 1 and half of 2 = 2
     assert auroc(values, wrong, range(4)).mean == 0.875
     assert auroc(values, np.zeros(4, dtype=bool), range(4)) is None
+
+
+def test_how_often_values_are_in_the_order_of_grades_by_hand():
+    found = concordance([1.0, 2.0, 2.0, 4.0], [0.0, 0.5, 1.0, 0.5], range(4))
+    # (0, 1), (0, 2), (0, 3) right, (1, 2) half, (3, 2) wrong
+    assert (found.mean, found.n) == (0.7, 4)
+    assert concordance([1.0, 2.0], [3.0, 3.0], range(2)) is None
+    assert concordance([], [], []) is None
+
+
+def test_of_two_grades_it_is_the_area_under_the_curve():
+    rng = np.random.default_rng(0)
+    values, positive, clusters = rng.normal(size=60), rng.random(60) < 0.3, np.arange(60) // 3
+    one, other = auroc(values, positive, clusters), concordance(values, positive.astype(float), clusters)
+    assert (other.mean, other.low, other.high, other.n) == pytest.approx((one.mean, one.low, one.high, one.n))
 
 
 # --- whether intervals hold what they promise, in cases that reports meet ---

@@ -9,7 +9,7 @@ from data_tools.pages.templates import CONTENT_POLICY
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.policy import Answer, summarise
 from mmrlhf.evaluation.report import reward_tables, summary_table, write_report
-from mmrlhf.evaluation.report.figures import series
+from mmrlhf.evaluation.report.figures import REWARD_PANELS, series, training_curves
 from mmrlhf.evaluation.report.page import mark_claims, scalarizer_label
 from mmrlhf.evaluation.report.plots import smooth
 from mmrlhf.evaluation.report.reward_page import write_reward_page
@@ -69,6 +69,7 @@ REWARD = {
     "format": REWARD_FORMAT,
     "objectives": list(OBJECTIVES),
     "records": 40,
+    "images": 30,
     "split": "test",
     "data": "my_data",
     "seed": 0,
@@ -84,6 +85,7 @@ REWARD = {
         },
         "helpfulness": {"image-text": {"true": share(0.7)}, "text": {"true": share(0.9)}},
     },
+    "singles": {},
     "gains": {"factuality": {"none": share(0.31), "swapped": share(0.29)}},
     "image_preference": {"factuality": {"swapped": share(0.88)}},
     "ties": {"factuality": 0, "helpfulness": 2, "safety": 0},
@@ -252,6 +254,77 @@ def test_data_without_scenes(run):
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
 
 
+# a head that learnt from thumbs and one that learnt from ratings; nobody compared any responses
+JUDGED_ONE_BY_ONE = REWARD | {
+    "accuracy": {},
+    "singles": {
+        "factuality": {
+            "rating_order": {"image-text": {"true": share(0.72), "none": share(0.51)}},
+        },
+        "safety": {
+            "yes_no_auroc": {"image-text": {"true": share(0.83), "none": share(0.55)}},
+            "yes_no_accuracy": {"image-text": {"true": share(0.76), "none": share(0.5)}},
+        },
+    },
+    **{
+        name: {}
+        for name in ("gains", "image_preference", "flip", "flip_heads", "flip_edits", "blind_wrong", "length")
+    },
+    **{name: {} for name in ("modality_gap", "calibration", "deviation", "agreement", "disagreement")},
+    "gradients": {},
+    "silent": {},
+}
+
+
+def test_a_head_of_yes_or_no_and_one_of_ratings_are_shown(tmp_path):
+    page = write_reward_page(tmp_path / "reward.html", JUDGED_ONE_BY_ONE, "demo").read_text()
+    said = words(page)
+    assert "safety a yes above a no image 83.0%" in said
+    assert "safety yes or no told image 76.0%" in said
+    assert "factuality ratings, any prompts image 72.0%" in said
+    assert "No preference record shows an image" not in said
+    assert (
+        "helpfulness: nothing is measured; no record that was read puts two responses in order on it" in said
+    )
+    assert "Words and length" not in said
+    assert page.count("<svg") == 1
+    console = Console(width=80)
+    with console.capture() as capture:
+        for table in reward_tables(JUDGED_ONE_BY_ONE):
+            console.print(table)
+    shown = capture.get()
+    assert re.search(r"safety +a yes above a no +– +83% +55%", shown)
+    assert "helpfulness: nothing is measured" in shown
+
+
+def test_records_with_images_of_which_nothing_is_judged(tmp_path):
+    judged = JUDGED_ONE_BY_ONE | {"singles": {}}
+    said = words(write_reward_page(tmp_path / "reward.html", judged, "demo").read_text())
+    assert (
+        "30 of the records show an image, but on these no head's objective puts two responses in order"
+        in said
+    )
+    said = words(write_reward_page(tmp_path / "reward.html", judged | {"images": 0}, "demo").read_text())
+    assert "No preference record shows an image." in said
+
+
+def test_training_charts_of_every_kind_of_label(tmp_path):
+    """One line an objective, and none of what only looks like one: an adaptive mixture's metrics name sources."""
+    rows = [
+        {"accuracy/b": 0.5, "loss/b": 0.7, "accuracy_binary/a": 0.6, "loss_binary/a": 0.6, "error_rating/c": 0.2,
+         "loss_rating/c": 0.1, "accuracy_ranking/b": 0.5, "loss_ranking/b": 1.0, "mixture/accuracy/nlvr": 0.6,
+         "mixture/accuracy_blind/nlvr": 0.5, "accuracy_picture/swap": 0.5, "blind/loss": 0.7, "grad_norm": 1.0}
+    ]  # fmt: skip
+    (tmp_path / "reward").mkdir()
+    lines = [json.dumps({"step": i + 1, **row}) + "\n" for i, row in enumerate(rows * 3)]
+    (tmp_path / "reward" / "metrics.jsonl").write_text("".join(lines))
+    svg, key = training_curves(tmp_path, [])["reward"]
+    assert key == [(1, "a"), (2, "b"), (3, "c")]
+    assert [title for title in REWARD_PANELS.values() if title not in svg] == []
+    (tmp_path / "reward" / "metrics.jsonl").write_text('{"step": 1, "mixture/accuracy/nlvr": 0.6}\n')
+    assert "reward" not in training_curves(tmp_path, [])
+
+
 def test_a_damaged_result_is_named(run):
     (run / "evaluate" / "reward.json").write_text("{")
     with pytest.raises(UserError, match=r"reward\.json: is damaged"):
@@ -338,7 +411,8 @@ def test_a_page_of_the_reward_model_alone(tmp_path):
 def test_a_page_of_what_was_hardly_measured(tmp_path):
     """Text alone: no image was shown, no head has an ensemble or a partner."""
     empty = {name: {} for name, value in REWARD.items() if isinstance(value, dict)}
-    bare = REWARD | empty | {"ties": REWARD["ties"], "equal": REWARD["equal"], "conditions": ["true"]}
+    kept = {name: REWARD[name] for name in ("ties", "equal")}
+    bare = REWARD | empty | kept | {"images": 0, "conditions": ["true"]}
     page = write_reward_page(tmp_path / "reward.html", bare, "m").read_text()
     assert "No preference record shows an image." in page
     assert "<svg" not in page

@@ -21,6 +21,17 @@ SHOWN = {
     "none": "no image",
 }
 TINTS = {name: plots.color(index) for name, index in zip(SHOWN.values(), (1, 2, 3, 4, 0), strict=True)}
+# by the names of `metric_names.OF_LABELS`
+REWARD_PANELS = {
+    "accuracy": "accuracy on training pairs",
+    "loss": "Bradley-Terry loss, nats",
+    "accuracy_ranking": "accuracy on pairs of rankings",
+    "loss_ranking": "Plackett-Luce loss, nats",
+    "accuracy_binary": "accuracy on yes or no",
+    "loss_binary": "loss of yes or no, nats",
+    "error_rating": "mean error of ratings, of 1",
+    "loss_rating": "loss of ratings",
+}
 PPO_PANELS = {
     "kl": "KL to the start, nats an answer",
     "length": "length, tokens",
@@ -85,6 +96,14 @@ def _looking(judged: dict[str, Any]) -> list[tuple[str, list[tuple[str, dict[str
             groups.append(
                 (f"{objective}\npairs", [(SHOWN[name], shown[name]) for name in SHOWN if name in shown])
             )
+    for objective, measures in judged["singles"].items():
+        # pairs of any prompts only where no prompt has two ratings
+        rated = "rated_pairs" if measures.get("rated_pairs", {}).get("image-text") else "rating_order"
+        for measure, title in (("yes_no_auroc", "yes above no"), (rated, "ratings")):
+            if shown := measures.get(measure, {}).get("image-text"):
+                groups.append(
+                    (f"{objective}\n{title}", [(SHOWN[name], shown[name]) for name in SHOWN if name in shown])
+                )
     flip = [(SHOWN[name], judged["flip"][name]) for name in SHOWN if name in judged["flip"]]
     return [*groups, ("image-flip\nboth right", flip)] if flip else groups
 
@@ -97,21 +116,32 @@ def training_curves(run: Path, policies: Sequence[str]) -> dict[str, tuple[str, 
         found["sft"] = (plots.curves([("loss, nats a token", [(1, "-", series(supervised, "loss"))])]), [])
     reward = read_metrics(run / "reward" / "metrics.jsonl")
     if reward:
-        names = sorted({key.removeprefix("accuracy/") for row in reward for key in row if "accuracy/" in key})
-        key = [(index + 1, name) for index, name in enumerate(names)]
-        panels = [
-            (title, [(index, "-", series(reward, f"{metric}/{name}")) for index, name in key])
-            for title, metric in (
-                ("accuracy on training pairs", "accuracy"),
-                ("Bradley-Terry loss, nats", "loss"),
-            )
-        ]
-        found["reward"] = (plots.curves(panels), key)
+        panels, key = _reward_panels(reward)
+        if panels:
+            found["reward"] = (plots.curves(panels), key)
     ppo = {name: rows for name in policies if (rows := read_metrics(run / "ppo" / name / "metrics.jsonl"))}
     if ppo:
         colors = {name: index for index, name in enumerate(policies)}
         found["ppo"] = (plots.curves(_ppo_panels(ppo, colors)), [(colors[name], name) for name in ppo])
     return found
+
+
+def _reward_panels(reward: list[dict[str, float]]) -> tuple[list[tuple[str, list[Line]]], Key]:
+    """A panel each metric of a kind of labels that training met, with a line an objective; and their colors."""
+    metrics = {key for row in reward for key in row}
+    of = {
+        metric: sorted(key.removeprefix(f"{metric}/") for key in metrics if key.startswith(f"{metric}/"))
+        for metric in REWARD_PANELS
+    }
+    colors = {
+        name: index + 1 for index, name in enumerate(sorted({n for names in of.values() for n in names}))
+    }
+    panels: list[tuple[str, list[Line]]] = [
+        (title, [(colors[name], "-", series(reward, f"{metric}/{name}")) for name in of[metric]])
+        for metric, title in REWARD_PANELS.items()
+        if of[metric]
+    ]
+    return panels, [(index, name) for name, index in colors.items()]
 
 
 def _ppo_panels(

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from data_tools.atomic import write_text
 from data_tools.pages.templates import environment
 from mmrlhf.evaluation.report import figures
-from mmrlhf.evaluation.report.summary import how_measured
+from mmrlhf.evaluation.report.reward_tables import SINGLES, how_measured, unmeasured
 
 READERS = {"itself": "itself, blind", "text_model": "text-only model"}
 
@@ -39,5 +39,19 @@ def reward_context(judged: dict[str, Any]) -> dict[str, Any]:
         "readers": [(key, name) for key, name in READERS.items() if key in judged["blind_wrong"]],
         "score_names": list(dict.fromkeys(name for of in judged.get("scores", {}).values() for name in of)),
         "notes": how_measured(judged),
+        "singles": _singles(judged),
+        "singles_shown": [name for name in figures.SHOWN if name in judged["conditions"]],
+        "unmeasured": unmeasured(judged),
         "between": list(dict.fromkeys([*judged["agreement"], *judged["disagreement"], *judged["gradients"]])),
     }
+
+
+def _singles(judged: dict[str, Any]) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """A row for each head, measure and kind of prompt that single responses are judged on: these, and the estimates by
+    what is shown."""
+    return [
+        (name, SINGLES[measure], modality, shown)
+        for name, measures in judged["singles"].items()
+        for measure, by in measures.items()
+        for modality, shown in by.items()
+    ]

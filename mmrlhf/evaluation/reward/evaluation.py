@@ -9,7 +9,7 @@ from typing import Any
 
 from data_tools.intervals import Estimate
 from data_tools.schema import Modality, PreferenceRecord
-from mmrlhf.evaluation.reward import calibration, heads, measures
+from mmrlhf.evaluation.reward import calibration, heads, measures, singles
 from mmrlhf.evaluation.reward.scoring import (
     CONDITIONS,
     MEAN,
@@ -42,13 +42,18 @@ class RewardEvaluation:
     """The measures of a reward model on preference records that it wasn't trained on.
 
     A comparison is right where the better response has the higher reward; equal rewards are wrong. Ties of
-    the judge have no right order: they are left out and counted.
+    the judge have no right order: they are left out and counted. What judges single responses is measured by
+    `singles`; every other measure is of comparisons.
     """
 
     objectives: tuple[str, ...]
     records: int
+    images: int  # records that show one
     conditions: tuple[str, ...]
     accuracy: dict[str, measures.By]  # objective -> modality -> image shown -> share right
+    singles: dict[
+        str, dict[str, measures.By]
+    ]  # objective -> measure of yes or no, or of ratings -> as accuracy
     gains: measures.By  # objective -> image shown -> accuracy with the true image minus accuracy with it
     image_preference: measures.By  # objective -> image shown -> better answer worth more with the true one
     ties: dict[str, int]  # objective -> comparisons left out
@@ -123,11 +128,16 @@ def evaluate_comparisons(
         else {}
     )
     factors, temperatures = _to_logits(reward_model)
+    judged = singles.judged_on(scores)
+    for c in found:
+        judged[c.objective].add(c.record.modality)
     measured = RewardEvaluation(
         objectives=names,
         records=len(records),
+        images=sum(bool(record.images) for record in records),
         conditions=conditions,
         accuracy=measures.accuracy(found, names),
+        singles=singles.single_measures(scores),
         gains=measures.gains(found, names),
         image_preference=measures.image_preference(found, names),
         ties={
@@ -151,11 +161,7 @@ def evaluate_comparisons(
         disagreement=heads.disagreement(scores),
         gradients=cosines,
         left_out={name: count for name in conditions if (count := scores.left_out(name))},
-        silent={
-            name: kinds
-            for name in names
-            if (kinds := sorted({c.record.modality for c in measures.of(found, name)} - scores.applies[name]))
-        },
+        silent={name: kinds for name in names if (kinds := sorted(judged[name] - scores.applies[name]))},
     )
     return measured, found
 

@@ -35,11 +35,12 @@ ROUNDING, HALF_ROUNDING = 1e-5, 1e-3
 
 @dataclass(frozen=True)
 class Scored:
-    """What the heads say of one record's R responses, each of their M members; and up to which gap two rewards of a
-    head are equal, 0 where that isn't given."""
+    """What the heads say of one record's R responses, each of their M members; up to which gap two rewards of a head
+    are equal, 0 where that isn't given; and the reward that a raw 0 has become, NaN for what is no head."""
 
     members_RKM: Tensor
     rounding_K: Tensor | None = None
+    zero_K: Tensor | None = None
 
     @property
     def mean_RK(self) -> Tensor:
@@ -217,6 +218,7 @@ class Scorer:
         return Scored(
             (raw_RKM - mean_K.unsqueeze(-1)) / scale_K.unsqueeze(-1),
             part * raw_RKM.abs().amax((0, 2)) / scale_K,
+            -mean_K / scale_K,
         )
 
     def _with_mean(self, record: PreferenceRecord, scored: Scored) -> Scored:
@@ -226,9 +228,11 @@ class Scorer:
         chosen = apply or list(range(len(heads)))
         mean_R1M = scored.members_RKM[:, chosen].mean(1, keepdim=True)
         assert scored.rounding_K is not None
+        assert scored.zero_K is not None
         return Scored(
             torch.cat([scored.members_RKM, mean_R1M], 1),
             torch.cat([scored.rounding_K, scored.rounding_K[chosen].amax(0, keepdim=True)]),
+            torch.cat([scored.zero_K, torch.tensor([torch.nan])]),
         )
 
     def _read(self, rows: list[Row]) -> list[Tensor]:
