@@ -198,7 +198,13 @@ def serve_reward(
 @app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="also check this config", parser=user_path)
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="also check this config, and the models and objectives that it names",
+            parser=user_path,
+        ),
     ] = None,
 ) -> None:
     """Check this machine and installation: versions, devices, memory, the bundled model."""
@@ -206,7 +212,9 @@ def doctor(
     from mmrlhf.doctor import examine
 
     if config:
-        read_run(config, None)
+        from mmrlhf.run_checks import check_start
+
+        check_start(read_run(config, None))
     if not examine():
         raise typer.Exit(1)
 

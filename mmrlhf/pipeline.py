@@ -26,12 +26,13 @@ from data_tools.build import Advice, DataConfig, build
 from data_tools.errors import UserError
 from data_tools.lock import locked
 from data_tools.manifest import MANIFEST
-from mmrlhf.config import ModelConfig, PpoVariant, RunConfig, StageConfig
+from mmrlhf.config import AdaptiveMixture, ModelConfig, PpoVariant, RunConfig, StageConfig
 from mmrlhf.models.parts import save_vlm
 from mmrlhf.out_of_memory import advising
 from mmrlhf.preflight import check_data
 from mmrlhf.rewards.scalarizers import PreferenceConditioned
 from mmrlhf.rewards.scalarizers.asking import save_asks
+from mmrlhf.run_checks import check_start
 from mmrlhf.run_folder import (
     EARLIER,
     changed_settings,
@@ -48,6 +49,7 @@ from mmrlhf.terminal import console, progress
 from mmrlhf.training.checkpoint import restore_weights
 from mmrlhf.training.engine import Engine, Stage, make_accelerator, step_seed
 from mmrlhf.training.reward import RewardStage
+from mmrlhf.training.reward_data import RewardData
 from mmrlhf.training.sft import SftStage
 
 S = TypeVar("S", bound=Stage)
@@ -83,9 +85,10 @@ class Run:
 
     def all(self) -> Path | None:
         """Every stage that the config has; the report's path where it evaluates."""
-        self.models.check("sft", "reward", "ppo")
+        check_start(self.config)
         self.data()
         if self.config.sft:
+            self._check_held_out()
             self.sft()
         if self.config.reward:
             self.reward()
@@ -116,6 +119,17 @@ class Run:
             if self.accelerator.is_main_process:
                 console.print(word, style="yellow", markup=False)
 
+    def _check_held_out(self) -> None:
+        """Sees, before SFT is trained, that what the reward stage holds out is enough for what it is held out for.
+
+        Raises:
+            UserError: it isn't.
+        """
+        config = self.config.reward
+        done = read_state(self.folder / "reward").get("done")
+        if config and not done and (config.calibrate or isinstance(config.mixture, AdaptiveMixture)):
+            RewardData(self.data_folder, config, self.config.seed)
+
     def _build(self, config: DataConfig, keep: bool) -> None:
         anew = (
             "mmrlhf run --restart to delete it and what was made from it"
@@ -144,7 +158,7 @@ class Run:
     def sft(self) -> None:
         """Supervised fine-tuning of the run's model."""
         config = self._section("sft")
-        self.models.check("sft")
+        check_start(self.config, "sft")
         self.data()
 
         def train(folder: Path) -> Callable[[Path], None]:
@@ -162,7 +176,7 @@ class Run:
     def reward(self) -> None:
         """The reward model, from the SFT model where the run has one."""
         config = self._section("reward")
-        self.models.check("reward")
+        check_start(self.config, "reward")
         start = self._start_model(config)
         self.data()
 
@@ -181,7 +195,7 @@ class Run:
     def ppo(self) -> None:
         """One policy for each variant of the config."""
         config = self._section("ppo")
-        self.models.check("ppo")
+        check_start(self.config, "ppo")
         reward_path = self._reward_path()
         start = self._start_model(config)
         self.data()

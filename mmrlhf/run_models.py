@@ -7,11 +7,10 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from mmrlhf.config import ModelConfig, PpoVariant, RunConfig
-from mmrlhf.models.load import check_model, load_vlm
+from mmrlhf.models.load import load_vlm
 from mmrlhf.models.parts import left_without_adapters
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
-from mmrlhf.rewards.card import check_policy
 from mmrlhf.rewards.model import RewardModel, load_reward_model
 from mmrlhf.rewards.panel import Panel
 from mmrlhf.rewards.shared import load_within, why_apart
@@ -24,21 +23,6 @@ class RunModels:
 
     def __init__(self, config: RunConfig, accelerator: Accelerator) -> None:
         self.config, self.accelerator = config, accelerator
-
-    def check(self, *kinds: str) -> None:
-        """Sees that the models which stages of these kinds begin from are there, where no earlier stage makes them;
-        else building the data comes first, which may take hours.
-
-        Raises:
-            UserError: one isn't, or a policy would begin from a reward model.
-        """
-        for kind in kinds:
-            section = getattr(self.config, kind)
-            if section and (kind == "sft" or not self.config.starts_from_sft(section)):
-                settings = self.config.stage_model(section)
-                check_model(settings)
-                if kind != "reward":
-                    check_policy(settings.path)
 
     def load(self, settings: ModelConfig, trainable: bool) -> VLM:
         """A model by its settings, on this process's device.

@@ -32,6 +32,7 @@ LEVELS = [
     ["mmrlhf.training", "mmrlhf.evaluation", "mmrlhf.serving"],
     [
         *("mmrlhf.pipeline", "mmrlhf.preflight", "mmrlhf.run_folder", "mmrlhf.run_models"),
+        "mmrlhf.run_checks",
         *("mmrlhf.chat", "mmrlhf.doctor", "mmrlhf.config_help"),
     ],
     ["mmrlhf.cli", "mmrlhf.cli_evaluate", "mmrlhf.cli_shared", "mmrlhf.__main__"],

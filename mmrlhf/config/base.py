@@ -76,6 +76,8 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
+        if self.min_pixels is not None and self.max_pixels is not None and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels {self.min_pixels} is above max_pixels {self.max_pixels}")
         if self.lora and not (self.freeze_vision_tower and self.freeze_projector):
             # else the model with its adapters off would no longer be the reference
             raise ValueError(

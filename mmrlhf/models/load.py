@@ -111,30 +111,6 @@ def load_vlm(config: ModelConfig, device: torch.device | str = "cpu", trainable:
     return vlm
 
 
-def check_model(config: ModelConfig) -> None:
-    """Sees that there is a model of a kind that can be trained here, as far as its config tells; reads no weights.
-
-    Raises:
-        UserError: there is none.
-    """
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
-
-    path = str(TINY) if config.path == "tiny" else config.path
-    check_files(path)
-    try:
-        settings = AutoConfig.from_pretrained(
-            path, trust_remote_code=config.trust_remote_code, local_files_only=Path(path).is_dir()
-        )
-    except (OSError, ImportError, StrictDataclassError, *ERRORS) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"model {config.path}: transformers can't read its config: {reason}") from error
-    if not config.trust_remote_code and type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise UserError(
-            f"model {config.path}: is of type {settings.model_type}, of which transformers has no image-text-to-text "
-            "model; name a vision-language model"
-        )
-
-
 def choose_device(name: str | None = None) -> torch.device:
     """What a command works on: what its --device names, or a GPU where there is one.
 

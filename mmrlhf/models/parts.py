@@ -107,23 +107,7 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
     from peft import LoraConfig
     from peft.tuners.lora import LoraLayer
 
-    chosen: list[str] = []
-    for part, linears in _linears(model, path).items():
-        if part not in lora.parts:
-            continue
-        if not linears:
-            raise UserError(
-                f"model {path}: lora.parts asks for {part}, but its {part} has no linear layer; leave it out"
-            )
-        chosen += linears
-    known = sorted({name.rsplit(".", 1)[-1] for name in chosen})
-    if lora.targets is not None:
-        if unknown := [target for target in lora.targets if target not in known]:
-            raise UserError(
-                f"model {path}: lora.targets names no linear layer {', '.join(unknown)} in {' and '.join(lora.parts)} "
-                f"(there are {', '.join(known)})"
-            )
-        chosen = [name for name in chosen if name.rsplit(".", 1)[-1] in lora.targets]
+    chosen = adapted_layers(model, lora, path)
 
     def adapted(names: list[str]) -> Any:
         settings = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules=names)
@@ -142,6 +126,32 @@ def add_lora(model: nn.Module, lora: LoraSettings, path: str) -> nn.Module:
     own.target_modules = sorted(own.target_modules)
     fuse_adapters(peft_model)
     return peft_model
+
+
+def adapted_layers(model: nn.Module, lora: LoraSettings, path: str) -> list[str]:
+    """The names of the linear layers that adapters are asked on.
+
+    Raises:
+        UserError: as `add_lora` does.
+    """
+    chosen: list[str] = []
+    for part, linears in _linears(model, path).items():
+        if part not in lora.parts:
+            continue
+        if not linears:
+            raise UserError(
+                f"model {path}: lora.parts asks for {part}, but its {part} has no linear layer; leave it out"
+            )
+        chosen += linears
+    known = sorted({name.rsplit(".", 1)[-1] for name in chosen})
+    if lora.targets is not None:
+        if unknown := [target for target in lora.targets if target not in known]:
+            raise UserError(
+                f"model {path}: lora.targets names no linear layer {', '.join(unknown)} in {' and '.join(lora.parts)} "
+                f"(there are {', '.join(known)})"
+            )
+        chosen = [name for name in chosen if name.rsplit(".", 1)[-1] in lora.targets]
+    return chosen
 
 
 def _with_adapters(model: nn.Module, settings: Any, path: str) -> Any:

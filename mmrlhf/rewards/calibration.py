@@ -18,6 +18,7 @@ from torch import Tensor
 BINS = 10
 SHARPEST, BLUNTEST = 1e-3, 1e3
 HALVINGS = 60
+LEAST_PAIRS = 20  # held-out pairs that a temperature needs
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Calibration:
     pairs: int  # decided ones
     error_before: float  # expected calibration error with a temperature of 1
     error_after: float
+
+
+def enough_to_calibrate(groups: Sequence[int]) -> bool:
+    """Whether held-out pairs, each of a group of those that hang together, tell a temperature."""
+    return len(groups) >= LEAST_PAIRS and len(set(groups)) > 1
 
 
 def calibrate(gap_N: Tensor, groups: Sequence[int]) -> Calibration:

@@ -85,6 +85,14 @@ class HttpSettings(Config):
             raise ValueError("holds a password, which would be saved with the run; use token_env")
         return value
 
+    def check(self) -> None:
+        """Sees that the token is set; asks nobody.
+
+        Raises:
+            RunError: it isn't; the message names the objective.
+        """
+        self.client(getattr(self, "name", self.url))
+
     def client(self, objective: str) -> JsonClient:
         """A client for these settings that counts failures for an objective.
 

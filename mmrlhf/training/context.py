@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from accelerate import Accelerator
 
-from data_tools.errors import UserError
 from mmrlhf.config import StageConfig
+from mmrlhf.models.context import room_for_prompts
 from mmrlhf.models.vlm import VLM
 from mmrlhf.terminal import console
 
@@ -18,14 +18,9 @@ def fit_context(vlm: VLM, config: StageConfig, accelerator: Accelerator) -> None
         UserError: an answer of max_answer_tokens leaves no room for a prompt.
     """
     vlm.answer_room = config.max_answer_tokens
-    if vlm.context is None:
+    left = room_for_prompts(vlm.context, config.max_answer_tokens, vlm.path)
+    if left is None:
         return
-    left = vlm.context - config.max_answer_tokens
-    if left < 1:
-        raise UserError(
-            f"max_answer_tokens: {config.max_answer_tokens:,} leave no room for a prompt in the {vlm.context:,} tokens "
-            f"that {vlm.path} reads; set it lower"
-        )
     asked = config.max_prompt_tokens if "max_prompt_tokens" in config.model_fields_set else 0
     if asked > left and accelerator.is_main_process:
         console.print(

@@ -15,6 +15,7 @@ from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import AdaptiveMixture, RewardConfig
 from mmrlhf.models.batch import collate, padded_tokens
 from mmrlhf.models.vlm import VLM
+from mmrlhf.rewards.calibration import LEAST_PAIRS
 from mmrlhf.rewards.card import GateCard, RewardCard
 from mmrlhf.rewards.model import RewardModel, RewardOutput
 from mmrlhf.terminal import console
@@ -26,7 +27,7 @@ from mmrlhf.training.grounding import GroundedBatch, Grounding, Unit, check_blin
 from mmrlhf.training.mixing import AdaptiveFeed
 from mmrlhf.training.processes import everyones, total
 from mmrlhf.training.reward_data import RewardData
-from mmrlhf.training.reward_finish import LEAST, Reader, learn_gate, reference_norms, temperatures
+from mmrlhf.training.reward_finish import Reader, learn_gate, reference_norms, temperatures
 from mmrlhf.training.reward_labels import (
     Item,
     LabelKind,
@@ -93,6 +94,9 @@ class RewardStage(Stage):
         )
 
     def begin(self, folder: Path, step: int) -> None:
+        if self.accelerator.is_main_process:
+            for word in self.data.advice():
+                console.print(word, style="yellow", markup=False)
         tell_repeats(self.name, self.feed, self.config.batch_size, self.accelerator)
         if self.mixing:
             self.mixing.begin(folder, step)
@@ -271,10 +275,12 @@ class RewardStage(Stage):
         card.norms = reference_norms(reader, judged, self.data.in_order())
         card.calibration, pairs = temperatures(reader, self.data.held_out(), self.data.held_together())
         if self.config.calibrate and self.accelerator.is_main_process:
-            for name in [name for name in pairs if name not in card.calibration]:
+            for name in pairs:
+                if name in card.calibration or name in self.data.uncalibrated:
+                    continue  # the latter was told when they were held out
                 console.print(
                     f"reward.calibrate: {name} gets no temperature; of its held-out pairs {pairs[name]} are decided, "
-                    f"and it takes {LEAST} that don't all hang together",
+                    f"and it takes {LEAST_PAIRS} that don't all hang together",
                     style="yellow",
                     markup=False,
                 )

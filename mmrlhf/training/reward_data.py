@@ -16,6 +16,7 @@ from data_tools.schema import PreferenceRecord
 from data_tools.shards import RecordSet, open_records
 from data_tools.splits import components, held_out
 from mmrlhf.config import AdaptiveMixture, RewardConfig
+from mmrlhf.rewards.calibration import LEAST_PAIRS, enough_to_calibrate
 from mmrlhf.rewards.grounding import decided
 from mmrlhf.training.feed import Feed, open_feed
 from mmrlhf.training.grounding import Lenders
@@ -45,6 +46,7 @@ class RewardData:
         self._kept: Sequence[int] = range(len(self._records))
         self._calibrating: list[int] = []
         self._measured: list[int] = []
+        self.uncalibrated: dict[str, int] = {}  # objectives without enough to calibrate with -> their pairs
         if config.calibrate or isinstance(config.mixture, AdaptiveMixture):
             self._hold_out(self._outlines())
             self.feed = self.feed.only(self._kept)
@@ -58,12 +60,46 @@ class RewardData:
             ]
             out |= {*self._calibrating}
             self._check("calibrate", self._calibrating, len(read) - len(out), "set it to 0")
+            self.uncalibrated = self._too_few(read)
         if isinstance(mixture, AdaptiveMixture):
             self._measured, apart = self._measurable(read, mixture)
             out |= apart
             way = "set another share, or reward.mixture to fixed"
             self._check("mixture.held_out", self._measured, len(read) - len(out), way)
         self._kept = [index for index in range(len(read)) if index not in out]
+
+    def _too_few(self, read: RecordSet) -> dict[str, int]:
+        """The objectives that the records to calibrate with can give no temperature, and how many pairs each has.
+
+        Raises:
+            UserError: no objective gets one.
+        """
+        held = [read.outline(index) for index in self._calibrating]
+        groups: dict[str, list[int]] = {name: [] for name in self.config.objectives}
+        for record, group in zip(held, components(held), strict=True):
+            for pair in decided(record):
+                if pair.objective in groups:
+                    groups[pair.objective].append(group)
+        few = {name: len(of) for name, of in groups.items() if not enough_to_calibrate(of)}
+        if len(few) == len(groups):
+            raise UserError(
+                f"reward.calibrate: of the {len(held)} records that it holds out, {self._told(few)} are decided pairs, "
+                f"and a temperature takes {LEAST_PAIRS} that don't all hang together; set a larger share, or 0"
+            )
+        return few
+
+    @staticmethod
+    def _told(few: dict[str, int]) -> str:
+        return ", ".join(f"{count} of {name}" for name, count in few.items())
+
+    def advice(self) -> list[str]:
+        """What may be meant of what is held out, and is worth a word."""
+        if not self.uncalibrated:
+            return []
+        return [
+            f"reward.calibrate: {', '.join(self.uncalibrated)} can get no temperature: of the held-out pairs, "
+            f"{self._told(self.uncalibrated)} are decided, and it takes {LEAST_PAIRS} that don't all hang together"
+        ]
 
     def _check(self, key: str, held: Sequence[int], left: int, way: str) -> None:
         if not (held and left):

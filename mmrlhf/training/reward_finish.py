@@ -15,7 +15,7 @@ from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
 from mmrlhf.rewards import gate as gates
-from mmrlhf.rewards.calibration import Calibration, calibrate
+from mmrlhf.rewards.calibration import Calibration, calibrate, enough_to_calibrate
 from mmrlhf.rewards.grounding import decided
 from mmrlhf.rewards.model import RewardModel
 from mmrlhf.training.engine import step_seed
@@ -24,7 +24,6 @@ from mmrlhf.training.reward_labels import Item, judged_responses, labels_of
 
 REFERENCE_RECORDS = 128  # for each objective and modality
 AT_A_TIME = 64  # records in memory
-LEAST = 20  # held-out pairs that a temperature needs
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ def temperatures(
     reader: Reader, records: Iterable[PreferenceRecord], together: Mapping[tuple[str, str], int]
 ) -> tuple[dict[str, Calibration], dict[str, int]]:
     """Each head's calibration on held-out records, and how many decided pairs each has; objectives of fewer than
-    `LEAST`, or of such that all hang together, have none. `together`: the same number for records that do, by source
-    and id."""
+    `LEAST_PAIRS`, or of such that all hang together, have none. `together`: the same number for records that do, by
+    source and id."""
     gaps: dict[str, list[tuple[float, int]]] = {name: [] for name in reader.config.objectives}
     for record, rewards_RK, _ in reader.read(records):
         for pair in decided(record):
@@ -105,7 +104,7 @@ def temperatures(
     found: dict[str, Calibration] = {}
     for name, of in gaps.items():
         groups = [group for _, group in of]
-        if len(of) >= LEAST and len(set(groups)) > 1:
+        if enough_to_calibrate(groups):
             found[name] = calibrate(torch.tensor([gap for gap, _ in of]), groups)
     return found, {name: len(of) for name, of in gaps.items()}
 

@@ -66,6 +66,11 @@ def test_the_doctor_reads_a_config_too(tell: Tell, config: Callable[..., Path]) 
     is_clear(*code_and_err(tell("doctor", "--config", config(sft={"batch": 3}))), "sft.batch: unknown key")
 
 
+def test_the_doctor_looks_for_the_models_of_a_config(tell: Tell, config: Callable[..., Path]) -> None:
+    path = config(model={"path": "/nowhere/at/all"})
+    is_clear(*code_and_err(tell("doctor", "--config", path)), "model /nowhere/at/all: no such directory")
+
+
 def test_the_doctor_finds_a_package_missing(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmrlhf.doctor.PACKAGES", ["no-such-package"])
     code, out, _ = tell("doctor")

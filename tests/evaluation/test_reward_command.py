@@ -38,6 +38,16 @@ def run(capfd, *arguments):
     return code, out, err
 
 
+def test_a_result_that_has_no_place_is_told_before_anything_is_measured(made, tmp_path, capfd, monkeypatch):
+    (tmp_path / "taken").write_text("not a folder")
+    monkeypatch.setattr(
+        "mmrlhf.evaluation.reward.command.load", lambda path: pytest.fail("a model was loaded")
+    )
+    code, _, err = run(capfd, "--model", made / "model", "--data", made / "data", "--out", tmp_path / "taken")
+    assert code == 2
+    assert "taken: can't be made (File exists); name another folder with --out" in " ".join(err.split())
+
+
 def test_a_model_on_a_data_set(made, tmp_path, capfd):
     arguments = ["--model", made / "model", "--data", made / "data", "--pairs", 12, "--gradients", 2]
     code, out, err = run(capfd, *arguments, "--batch-size", 4, "--out", tmp_path / "a")

@@ -150,7 +150,8 @@ def test_what_is_measured_is_not_learnt_from(data: str) -> None:
     assert list(make(data, {"type": "fixed"}).data.measured()) == []
 
 
-def test_with_a_calibration_both_are_held_out(data: str) -> None:
+def test_with_a_calibration_both_are_held_out(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmrlhf.rewards.calibration.LEAST_PAIRS", 2)
     stage = make(data, ADAPTIVE, calibrate=0.2)
     measured = {record.id for record in stage.data.measured()}
     calibrating = {record.id for record in stage.data.held_out()}

@@ -270,10 +270,17 @@ def test_what_hangs_on_labels_that_nobody_met_is_named(tmp_path: Path) -> None:
 def test_an_objective_without_a_temperature_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """As soon as the records are held out, not when those that are left have been trained on."""
     made = whole_stage(tmp_path / "data", batch_size=56, calibrate=0.45)
+    made.begin(tmp_path / "run", 0)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "reward.calibrate: truth, safety can get no temperature: of the held-out pairs, 0 of truth" in said
     assert list(made.updates(0))
     made.finish()
-    said = " ".join(capsys.readouterr().err.split())
-    assert "reward.calibrate: truth gets no temperature; of its held-out pairs 0 are decided" in said
-    assert "reward.calibrate: safety gets no temperature" in said
-    assert "style gets no" not in said
+    assert "no temperature" not in capsys.readouterr().err
+    assert list(made.reward_model.card.calibration) == ["style"]
+
+
+def test_records_to_calibrate_with_that_calibrate_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"reward\.calibrate: of the \d+ records .* set a larger share, or 0"):
+        whole_stage(tmp_path / "data", calibrate=0.45, objectives=["truth", "safety"])

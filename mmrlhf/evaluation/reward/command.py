@@ -147,6 +147,7 @@ def measure(asked: Asked, changes: dict[str, Any], out: Path | None) -> tuple[di
     how = dataclasses.replace(How.of_benchmark() if asked.benchmark else How(), **changes)
     folder = out or Path("reward_evaluation")
     with locked(folder, "evaluating into"), advising("evaluate reward --model"):
+        make_out(folder)
         reward_model = load(asked.model)
         if asked.benchmark:
             judged = on_benchmark(
@@ -170,6 +171,7 @@ def on_run(
     Raises:
         UserError: the model or the data can't be read, or every prompt is too long.
     """
+    make_out(out)
     settings = config.stage_model(config.reward) if config.reward else config.model
     how = dataclasses.replace(How.of_run(config), **changes)
     split = (config.evaluate or EvaluateConfig()).split
@@ -258,16 +260,20 @@ def load(path: str) -> RewardModel:
     return load_reward_model(path, choose_device())
 
 
-def write(out: Path, judged: dict[str, Any], title: str) -> Path:
-    """`out/reward.json` and `out/reward.html`; returns the page.
+def make_out(out: Path) -> None:
+    """The folder that a result goes into, made before anything is measured.
 
     Raises:
-        UserError: the folder can't be made.
+        UserError: it can't be made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: can't be made ({error.strerror}); name another folder with --out") from error
+
+
+def write(out: Path, judged: dict[str, Any], title: str) -> Path:
+    """`out/reward.json` and `out/reward.html`, in a folder that is there; returns the page."""
     write_result(out / "reward.json", judged)
     return write_reward_page(out / "reward.html", judged, title)
 

@@ -61,6 +61,14 @@ class ObjectiveBase(Config):
         """Whether it may judge answers to a record, as far as that can be told without one."""
         return True
 
+    def check(self) -> None:
+        """Sees that what it opens later is there, as far as this machine can tell: before data are built and models
+        trained. Asks no server, and keeps nothing open.
+
+        Raises:
+            UserError, RunError: something is missing; the message names the objective.
+        """
+
     def open(self) -> None:
         """Opens what it needs, so that what is missing is told before a stage begins and not after its first answers.
 

@@ -67,6 +67,9 @@ class ClipScore(ObjectiveBase):
     def applies(self, record: PreferenceRecord) -> bool:
         return bool(record.images)
 
+    def check(self) -> None:
+        self._load("cpu")
+
     def open(self) -> None:
         _ = self._clip
 
@@ -141,7 +144,14 @@ class ClipScore(ObjectiveBase):
 
     @functools.cached_property
     def _clip(self) -> tuple[Any, Any, Any]:
-        """Model, image transform and tokenizer."""
+        return self._load(self._device)
+
+    def _load(self, device: Any) -> tuple[Any, Any, Any]:
+        """Model, image transform and tokenizer.
+
+        Raises:
+            UserError: they can't be loaded.
+        """
         import open_clip
         import torch
         from safetensors import SafetensorError
@@ -154,7 +164,7 @@ class ClipScore(ObjectiveBase):
                     "error", "QuickGELU mismatch"
                 )  # it would score with the wrong function
                 model, preprocess = open_clip.create_model_from_pretrained(
-                    self.model, pretrained, device=self._device
+                    self.model, pretrained, device=device
                 )
                 tokenizer = open_clip.get_tokenizer(self.model)
         except (

@@ -45,6 +45,9 @@ class Length(ObjectiveBase):
             raise ValueError("unit: tokens needs a tokenizer, and the other units have none")
         return self
 
+    def check(self) -> None:
+        self.open()
+
     def open(self) -> None:
         if self.unit == "tokens":
             _ = self._tokenizer
