@@ -37,7 +37,7 @@ def check_data(config: RunConfig, data: Path) -> list[str]:
         raise UserError("\n".join(f"{mistake} (data set: {data})" for mistake in mistakes))
     if config.ppo and (failed := list(try_plugins(config.ppo, config.objectives))):
         raise UserError("\n".join(failed))
-    return [*_unlearnt(config, manifest), *_unjudged(config, manifest)]
+    return [*_unlearnt(config, manifest), *_few(config, manifest), *_unjudged(config, manifest)]
 
 
 def _unlearnt(config: RunConfig, manifest: Manifest) -> Iterator[str]:
@@ -109,6 +109,44 @@ def _silent(config: PpoConfig, data: Path) -> Iterator[str]:
             )
 
 
+def _scales(reward: RewardConfig, train: Sequence[ShardInfo]) -> tuple[list[str], dict[str, set[str]]]:
+    """What to say of heads that too few records judge on any kind of prompt; and of the others, by modality, those that
+    too few judge there. Counts at most: a record may hold several labels."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in reward.objectives}
+    for shard in train:
+        for name in _learnt(reward, [shard]) & counts.keys():
+            labels = sum(part.get(name, 0) for part in (shard.objectives, shard.ratings, shard.rankings))
+            counts[name][shard.modality] += min(labels, shard.records)
+    mistakes: list[str] = []
+    few: dict[str, set[str]] = {modality: set() for modality in MODALITIES}
+    for name, of in counts.items():
+        short = [modality for modality, count in of.items() if count < reward.min_norm_records]
+        if of and len(short) == len(of):
+            told = " and ".join(f"{of[modality]} of modality {modality}" for modality in sorted(short))
+            mistakes.append(
+                f"reward.min_norm_records: {name} is judged on {told} training records, and a scale of its rewards "
+                f"takes {reward.min_norm_records} of one modality; add such labels, leave it out of reward.objectives, "
+                "or set it lower to try things out"
+            )
+        else:
+            for modality in short:
+                few[modality].add(name)
+    return mistakes, few
+
+
+def _few(config: RunConfig, manifest: Manifest) -> Iterator[str]:
+    """Heads that will abstain on a kind of prompt that they learn from."""
+    if not config.reward:
+        return
+    for modality, names in _scales(config.reward, _train(manifest))[1].items():
+        if names:
+            yield (
+                f"reward.min_norm_records: {_list(names)} will abstain on prompts of modality {modality}, since fewer "
+                f"than {config.reward.min_norm_records} training records judge it there, which tell no scale. Add such "
+                "labels, or leave these out"
+            )
+
+
 def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
     """Kinds of prompts on which no head learns, where nothing else judges them; and heads that learn on no kind of
     prompt there is."""
@@ -116,21 +154,24 @@ def _unjudged(config: RunConfig, manifest: Manifest) -> Iterator[str]:
         return
     train = _train(manifest)
     heads = set(config.reward.objectives)
+    few = _scales(config.reward, train)[1]
     learnt = {
-        modality: heads & _learnt(config.reward, [shard for shard in train if shard.modality == modality])
+        modality: (heads & _learnt(config.reward, [s for s in train if s.modality == modality]))
+        - few[modality]
         for modality in sorted({shard.modality for shard in train if shard.kind in config.ppo.prompts_from})
     }
     for modality, names in learnt.items():
         if not names and not config.ppo.objectives:
             yield (
-                f"ppo.prompts_from: no objective is judged on prompts of modality {modality}, so answers to them are "
-                "left out (the metric unjudged) and teach nothing. Leave such prompts out, which saves their sampling"
+                f"ppo.prompts_from: no objective is judged often enough on prompts of modality {modality}, so answers "
+                "to them are left out (the metric unjudged) and teach nothing. Leave such prompts out, which saves "
+                "their sampling"
             )
     for name in config.reward.objectives:
         if learnt and not any(name in names for names in learnt.values()):
             yield (
-                f"reward.objectives: {name} isn't judged on any record of modality {' or '.join(learnt)}, which are "
-                "those of ppo.prompts_from, so it doesn't count in PPO"
+                f"reward.objectives: {name} isn't judged on enough records of modality {' or '.join(learnt)}, which "
+                "are those of ppo.prompts_from, so it doesn't count in PPO"
             )
 
 
@@ -163,6 +204,7 @@ def _objectives(config: RunConfig, manifest: Manifest) -> Iterator[str]:
                 f"reward.weights: {name} can't be learnt; on it training records hold {_list(kinds)} labels, which "
                 "weigh 0"
             )
+    yield from _scales(reward, train)[0]
     yield from _cost_heads(reward, train)
     yield from _grounding(reward, train)
     compared = {name for shard in train for name in (*shard.objectives, *shard.rankings)}

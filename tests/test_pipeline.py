@@ -48,7 +48,7 @@ CONFIG = {
     "name": "r",
     "data": DATA,
     "sft": {"batch_size": 4, "max_answer_tokens": 8},
-    "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 32},
+    "reward": {"objectives": ["factuality"], "min_norm_records": 1, "batch_size": 4, "max_answer_tokens": 32},
     "ppo": {"steps": 1, "batch_size": 4, "max_answer_tokens": 6},
     "evaluate": {"prompts": 4, "pairs": 4, "samples": 1},
     "engine": {"tensorboard": False, "mixed_precision": "no"},
@@ -398,6 +398,9 @@ def test_another_data_set_under_the_same_path_is_noticed(tmp_path: Path) -> None
 
 
 def asked(data: str, **sections: Any) -> RunConfig:
+    """A config for a few records, unless `reward` says how many a scale takes."""
+    if "reward" in sections:
+        sections["reward"] = {"min_norm_records": 1, **sections["reward"]}
     return RunConfig.model_validate({"name": "r", "data": data, **sections})
 
 
@@ -519,7 +522,7 @@ def test_prompts_that_no_objective_applies_to_are_told_of(tmp_path: Path) -> Non
     sections: dict[str, Any] = {"reward": {"objectives": ["safety"]}, "ppo": {"prompts_from": ["prompt"]}}
     (word,) = check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data")
     assert word.startswith(
-        "ppo.prompts_from: no objective is judged on prompts of modality image-text, so answers"
+        "ppo.prompts_from: no objective is judged often enough on prompts of modality image-text, so answers"
     )
     sections["ppo"]["objectives"] = [{"type": "length", "name": "brief", "target": 5}]
     assert check_data(asked(str(tmp_path / "data"), **sections), tmp_path / "data") == []
@@ -586,6 +589,22 @@ def labelled(number: int, images: int = 0, **labels: Any) -> PreferenceRecord:
     prompt = (user(*range(images), f"{number}?"),)
     answers = (Response("a"), Response("b"))
     return PreferenceRecord(f"r{number}", "s", prompt, answers, (picture,) * images, **labels)
+
+
+def test_a_kind_of_prompt_that_hardly_any_record_judges_is_told_of(tmp_path: Path) -> None:
+    """Twenty pairs with a picture and one whose picture was forgotten."""
+    shown = [labelled(i, images=1, comparisons=(Comparison("style", 0, 1),)) for i in range(20)]
+    write_shards([*shown, labelled(99, comparisons=(Comparison("style", 0, 1),))], tmp_path / "a")
+    reward = {"objectives": ["style"], "min_norm_records": 20}
+    (word,) = check_data(asked(str(tmp_path / "a"), reward=reward), tmp_path / "a")
+    assert word.startswith(
+        "reward.min_norm_records: style will abstain on prompts of modality text, since fewer"
+    )
+    write_shards(shown[1:], tmp_path / "b")
+    with pytest.raises(
+        UserError, match=r"min_norm_records: style is judged on 19 of modality image-text training rec"
+    ):
+        check_data(asked(str(tmp_path / "b"), reward=reward), tmp_path / "b")
 
 
 LABELLED = [

@@ -27,6 +27,9 @@ class SftConfig(StageConfig):
     )
 
 
+REFERENCE_RECORDS = 128  # that tell the scale of an objective's rewards on a modality, at most
+
+
 class LabelWeights(Config):
     """How much each kind of label counts in the loss, which is a weighted mean over all labels of an update."""
 
@@ -97,6 +100,13 @@ class RewardConfig(StageConfig):
         lt=1,
         description="share of the records that is kept out of training, with all that shares a picture with them, to "
         "fit each head's temperature on; 0: none, and no temperature",
+    )
+    min_norm_records: int = Field(
+        20,
+        ge=1,
+        le=REFERENCE_RECORDS,
+        description="records that must judge an objective on prompts with images, or on those of text, before its "
+        "rewards there have a scale; with fewer the head abstains on such prompts: a few answers tell no deviation",
     )
     gate: GateConfig | None = Field(None, description="learn weights of the objectives for each prompt")
     grounding: GroundingConfig = GroundingConfig()

@@ -33,10 +33,11 @@ class GateCard:
 class RewardCard:
     """What is known of a trained reward model beside its weights.
 
-    `norms` holds, by objective and by each modality on which it was judged in training, the mean and deviation of
-    the raw rewards of the responses that were judged, the reference set that normalised rewards are told against. They
-    are kept apart since a head's rewards may spread several times wider over text than over pictures; one deviation for
-    both would make the narrower one weigh little. The mean of a cost head is 0: its sign says what is safe.
+    `norms` holds, by objective and by each modality on which it was judged often enough in training, the mean and
+    deviation of the raw rewards of the responses that were judged, the reference set that normalised rewards are told
+    against. They are kept apart since a head's rewards may spread several times wider over text than over pictures; one
+    deviation for both would make the narrower one weigh little. The mean of a cost head is 0: its sign says what is
+    safe.
     """
 
     objectives: list[str]
@@ -45,6 +46,8 @@ class RewardCard:
     hidden: int | None = None  # width of each head's hidden layer; None: linear
     members: int = 1  # of the ensemble
     cost_heads: list[str] = field(default_factory=list)  # objectives whose rewards mean something at 0
+    # objective -> modality -> training records that judged it there, too few for a norm: it abstains on such prompts
+    too_few: dict[str, dict[Modality, int]] = field(default_factory=dict)
     calibration: dict[str, Calibration] = field(default_factory=dict)  # by objective
     gate: GateCard | None = None
 
@@ -102,7 +105,7 @@ def _check(card: RewardCard) -> None:
     sizes: list[Any] = [card.members, card.hidden or 1, (card.gate and card.gate.hidden) or 1]
     if not all(isinstance(size, int) and size >= 1 for size in sizes):
         raise ValueError("members and hidden must be whole numbers above 0")
-    if others := sorted({*card.cost_heads, *card.calibration} - set(card.objectives)):
+    if others := sorted({*card.cost_heads, *card.calibration, *card.too_few} - set(card.objectives)):
         raise ValueError(f"it tells of {', '.join(others)}, which is none of its objectives")
     if not all(_is_scale(0.0, found.temperature) for found in card.calibration.values()):
         raise ValueError("a temperature isn't above 0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,8 @@ class RewardStage(Stage):
             )
         reader = Reader(self.reward_model, self.config, self._encode)
         card = self.reward_model.card
-        card.norms = reference_norms(reader, judged, self.data.in_order())
+        card.norms, card.too_few = reference_norms(reader, judged, self.data.in_order())
+        self._tell_norms(judged)
         card.calibration, pairs = temperatures(reader, self.data.held_out(), self.data.held_together())
         if self.config.calibrate and self.accelerator.is_main_process:
             for name in pairs:
@@ -286,3 +287,17 @@ class RewardStage(Stage):
                 )
         if self.config.gate:
             learn_gate(reader, self.data.overall(), self.seed)
+
+    def _tell_norms(self, judged: Mapping[str, Sequence[Modality]]) -> None:
+        """Says on which kinds of prompts a head abstains, or has a scale of few records."""
+        card, least = self.reward_model.card, self.config.min_norm_records
+        if not self.accelerator.is_main_process:
+            return
+        for name, of in card.too_few.items():
+            for modality, count in of.items():
+                console.print(
+                    f"reward.min_norm_records: {name} abstains on prompts of modality {modality}: {count} training "
+                    f"records judge it there, and a scale of its rewards takes {least}",
+                    style="yellow",
+                    markup=False,
+                )

@@ -14,6 +14,7 @@ from torch import Tensor
 from data_tools.errors import UserError
 from data_tools.schema import Modality, PreferenceRecord
 from mmrlhf.config import RewardConfig
+from mmrlhf.config.stages import REFERENCE_RECORDS
 from mmrlhf.rewards import gate as gates
 from mmrlhf.rewards.calibration import Calibration, calibrate, enough_to_calibrate
 from mmrlhf.rewards.grounding import decided
@@ -22,8 +23,10 @@ from mmrlhf.training.engine import step_seed
 from mmrlhf.training.feed import Refusals
 from mmrlhf.training.reward_labels import Item, judged_responses, labels_of
 
-REFERENCE_RECORDS = 128  # for each objective and modality
 AT_A_TIME = 64  # records in memory
+
+
+Counts = dict[str, dict[Modality, int]]  # by objective and modality
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ class Reader:
 
 def reference_norms(
     reader: Reader, judged: Mapping[str, Sequence[Modality]], records: Iterable[PreferenceRecord]
-) -> dict[str, dict[Modality, tuple[float, float]]]:
+) -> tuple[dict[str, dict[Modality, tuple[float, float]]], Counts]:
     """The mean and deviation of each objective's raw rewards, by each modality that it was judged on, over the
-    responses of the first records that judge it. A cost head keeps its zero.
+    responses of the first records that judge it; and where fewer than `min_norm_records` do, how many: there it has no
+    norm, unless it would have none at all. A cost head keeps its zero.
 
     Raises:
         UserError: none of these records can be read.
@@ -74,18 +78,29 @@ def reference_norms(
         if all(len(own) == REFERENCE_RECORDS for own in chosen.values()):
             break
     norms: dict[str, dict[Modality, tuple[float, float]]] = {name: {} for name in judged}
+    too_few: Counts = {name: {} for name in judged}
+    read: dict[tuple[str, Modality], list[Tensor]] = {}
     for (name, modality), own in chosen.items():
         k = reader.config.objectives.index(name)
-        found = [
+        read[name, modality] = found = [
             rewards_RK[judged_responses(record, name, reader.config), k]
             for record, rewards_RK, _ in reader.read(own)
         ]
         if not any(len(rewards) for rewards in found):
             raise UserError(f"none of the {modality} records that judge {name} can be read any more")
+        if len(found) < reader.config.min_norm_records:
+            too_few[name][modality] = len(found)
+    for name, of in too_few.items():
+        if len(of) == len(judged[name]):
+            # some could not be read, or the run would have been refused; else the head would say nothing anywhere
+            del of[max(of, key=lambda modality: of[modality])]
+    for (name, modality), found in read.items():
+        if modality in too_few[name]:
+            continue
         rewards = torch.cat(found)
         std = max(rewards.std().item(), 1e-6) if len(rewards) > 1 else 1.0
         norms[name][modality] = (0.0 if name in reader.config.cost_heads else rewards.mean().item(), std)
-    return norms
+    return norms, {name: of for name, of in too_few.items() if of}
 
 
 def temperatures(

@@ -121,7 +121,7 @@ def test_a_benchmark(made, tmp_path, capfd):
     assert found["silent"] == {"safety": ["image-text"]}
     assert re.search(r"overall\s+\d", out)
     assert out.count("safety*") == 2  # a head of both tables
-    assert "* safety never learnt from image-text prompts" in " ".join(out.split())
+    assert "* safety learnt from no or too few image-text prompts" in " ".join(out.split())
     code, _, err = run(capfd, *arguments, "--objective", "safety", "--pairs", 2, "--out", tmp_path)
     assert code == 0, err
     found = json.loads((tmp_path / "reward.json").read_text())

@@ -16,7 +16,7 @@ def test_it_trains_measures_and_keeps_what_is_done(
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import ablate_reward
 
-    arguments = ["--out", str(tmp_path), "--tasks", "scenes", "--seeds", "5", "--size", "0.01"]
+    arguments = ["--out", str(tmp_path), "--tasks", "scenes", "--seeds", "5", "--size", "0.02"]
     monkeypatch.setattr(sys, "argv", ["ablate_reward.py", *arguments, "--settings", *SETTINGS])
     ablate_reward.main()
     rows = json.loads((tmp_path / "ablation.json").read_text())

@@ -13,6 +13,7 @@ SMALL = [
     "data.balance=null",
     "sft.batch_size=8",
     "reward.batch_size=8",
+    "reward.min_norm_records=1",
     "ppo.max_answer_tokens=8",
     "ppo.batch_size=4",
     "ppo.answers_per_prompt=2",

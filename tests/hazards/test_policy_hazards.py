@@ -189,7 +189,12 @@ def test_hazard_13_the_kl_of_a_whole_run_leaves_zero(tmp_path: Path, lora: str) 
         "data": {
             "sources": [{"type": "flip_pairs", "count": 8}, {"type": "prompts", "images": 12, "texts": 6}]
         },
-        "reward": {"objectives": ["factuality"], "batch_size": 8, "max_answer_tokens": 32},
+        "reward": {
+            "objectives": ["factuality"],
+            "min_norm_records": 1,
+            "batch_size": 8,
+            "max_answer_tokens": 32,
+        },
         "ppo": {"steps": 2, "batch_size": 6, "max_answer_tokens": 8, "optim": {"lr": 1e-3}},
         "engine": {"tensorboard": False},
     }

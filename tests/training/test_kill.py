@@ -33,7 +33,12 @@ CONFIG = {
         ]
     },
     "sft": {"batch_size": 8, "max_answer_tokens": 12, "optim": {"lr": 1e-4}},
-    "reward": {"objectives": ["helpfulness", "factuality"], "batch_size": 8, "max_answer_tokens": 32},
+    "reward": {
+        "objectives": ["helpfulness", "factuality"],
+        "min_norm_records": 1,
+        "batch_size": 8,
+        "max_answer_tokens": 32,
+    },
     "ppo": {
         "steps": STEPS,
         "batch_size": 6,

@@ -205,7 +205,12 @@ def test_a_whole_run_is_measured_at_several_trade_offs_and_answers_wishes(
                 {"type": "prompts", "images": 24, "texts": 16},
             ]
         },
-        "reward": {"objectives": ["helpfulness", "factuality"], "batch_size": 8, "max_answer_tokens": 32},
+        "reward": {
+            "objectives": ["helpfulness", "factuality"],
+            "min_norm_records": 1,
+            "batch_size": 8,
+            "max_answer_tokens": 32,
+        },
         "ppo": {
             "variants": [{"name": "wishes", "scalarizer": "preference_conditioned"}],
             "steps": 2,

@@ -46,6 +46,7 @@ CONFIG: dict[str, Any] = {
     },
     "reward": {
         "objectives": ["helpfulness", "factuality"],
+        "min_norm_records": 1,
         "batch_size": 6,
         "max_answer_tokens": 32,
         "grounding": {

@@ -115,6 +115,7 @@ ENSEMBLE = {
     "gate": {"objective": "overall", "steps": 5},
     "calibrate": 0.45,
     "epochs": 2.0,
+    "min_norm_records": 1,
 }
 
 

@@ -8,7 +8,18 @@ from typing import Any, cast
 import pytest
 import torch
 
-from data_tools.schema import Comparison, PreferenceRecord, Ranking, Rating, Response, user
+from data_tools.scenes.render import to_png
+from data_tools.scenes.structure import Scene, SceneObject
+from data_tools.schema import (
+    Comparison,
+    ImageRef,
+    Modality,
+    PreferenceRecord,
+    Ranking,
+    Rating,
+    Response,
+    user,
+)
 from mmrlhf.config import RewardConfig
 from mmrlhf.rewards.model import RewardOutput
 from mmrlhf.training.reward_finish import reference_norms
@@ -212,5 +223,28 @@ def test_norms_are_of_the_responses_that_were_judged() -> None:
         Any,
         SimpleNamespace(config=config(), read=lambda records: ((each, rewards_RK, None) for each in records)),
     )
-    norms = reference_norms(reader, {"s": ["text"]}, [of])
+    norms, _ = reference_norms(reader, {"s": ["text"]}, [of])
     assert norms["s"]["text"] == pytest.approx((1.0, 1.414214), abs=1e-5)
+
+
+def test_a_few_records_of_a_modality_tell_no_norm() -> None:
+    """19 of text beside 20 with pictures: the head is asked about pictures alone."""
+    picture = ImageRef.of_bytes(to_png(Scene((SceneObject("circle", "blue", "large", 0.5, 0.5),))))
+    text = [record(f"t{i}", 2, comparisons=(Comparison("s", 0, 1),)) for i in range(20)]
+    shown = [
+        dataclasses.replace(of, id=f"p{i}", prompt=(user(0, "What?"),), images=(picture,))
+        for i, of in enumerate(text)
+    ]
+    rewards_RK = torch.tensor([[0.0, 0.0], [0.0, 2.0]])
+    reader = cast(
+        Any,
+        SimpleNamespace(config=config(), read=lambda records: ((each, rewards_RK, None) for each in records)),
+    )
+    judged: dict[str, list[Modality]] = {"s": ["image-text", "text"]}
+    norms, few = reference_norms(reader, judged, [*text[:19], *shown])
+    assert (sorted(norms["s"]), few) == (["image-text"], {"s": {"text": 19}})
+    norms, few = reference_norms(reader, judged, [*text, *shown])
+    assert (sorted(norms["s"]), few) == (["image-text", "text"], {})
+    # records that can't be read any more leave too few of both: the larger part still tells a scale
+    norms, few = reference_norms(reader, judged, [*text[:2], *shown[:5]])
+    assert (sorted(norms["s"]), few) == (["image-text"], {"s": {"text": 2}})

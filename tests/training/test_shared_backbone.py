@@ -76,7 +76,12 @@ def run(folder: Path, *overrides: str) -> None:
         "output_dir": str(folder),
         "data": {"sources": [pairs, PROMPTS]},
         "model": {"lora": {"r": 2}},
-        "reward": {"objectives": ["factuality"], "batch_size": 4, "max_answer_tokens": 32},
+        "reward": {
+            "objectives": ["factuality"],
+            "min_norm_records": 1,
+            "batch_size": 4,
+            "max_answer_tokens": 32,
+        },
         "ppo": {"steps": 1, "batch_size": 4, "max_answer_tokens": 6},
         "engine": {"tensorboard": False, "mixed_precision": "no"},
     }

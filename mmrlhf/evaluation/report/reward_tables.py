@@ -64,14 +64,14 @@ def how_measured(judged: dict[str, Any]) -> list[str]:
 
 
 def _marked(name: str, judged: dict[str, Any]) -> str:
-    """A head's name, with a star where it never learnt from prompts like those that it was measured on."""
+    """A head's name, with a star where it learnt from no or too few prompts like those that it was measured on."""
     return f"{name}*" if name in judged["silent"] else name
 
 
 def guesses(judged: dict[str, Any]) -> list[str]:
     """What the stars of heads stand for, a sentence each."""
     return [
-        f"* {name} never learnt from {' or '.join(kinds)} prompts: what it says of them is a guess."
+        f"* {name} learnt from no or too few {' or '.join(kinds)} prompts: what it says of them is a guess."
         for name, kinds in judged["silent"].items()
     ]
 
