@@ -18,7 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_tools.intervals import Estimate, clustered_estimate, clustered_mean, clustered_share
+from data_tools.intervals import (
+    Estimate,
+    clustered_change,
+    clustered_estimate,
+    clustered_mean,
+    clustered_share,
+)
 from data_tools.oracle import gold
 from data_tools.refusals import refuses
 from data_tools.scenes.claims import judge
@@ -47,7 +53,8 @@ class Answer:
     ended: bool
     rewards: dict[str, float]  # normalised, only of objectives that were judged on such prompts
     gold: dict[str, float]  # only what can be judged exactly
-    swap_gap: dict[str, float]  # reward with the true image minus reward with another one; image prompts only
+    # reward with the true image minus reward with another one; image prompts and objectives that look only
+    swap_gap: dict[str, float]
     claims: (
         list[tuple[str, bool | None]] | None
     )  # pieces of a caption; None: not checkable. None for the rest
@@ -182,12 +189,13 @@ def _judged(
     gap_BK, told_BK = panel.swap_gap(rewards, texts, [other for _, other in chosen], *bounds, finite=False)
     broken_BK = rewards.judged_BK & ~(rewards.mean_BK.isfinite() & rewards.std_BK.isfinite())
     unscored_BK = broken_BK if rewards.abstained_BK is None else broken_BK | rewards.abstained_BK
-    objectives = panel.objectives
+    objectives, blind = panel.objectives, panel.blind
+    looks_K = torch.tensor([name not in blind for name in objectives])
     return [
         replace(
             answer,
             rewards=_named(objectives, rewards.mean_BK[i], rewards.judged_BK[i] & ~broken_BK[i]),
-            swap_gap=_named(objectives, gap_BK[i], told_BK[i]),
+            swap_gap=_named(objectives, gap_BK[i], told_BK[i] & looks_K),
             unscored=tuple(
                 name for name, left in zip(objectives, unscored_BK[i].tolist(), strict=True) if left
             ),
@@ -245,12 +253,25 @@ def summarise(
         claims=clustered_mean(all_claims, clusters(captions)),
         length={group: found for group, found in lengths.items() if found},
         ended=clustered_share([answer.ended for answer in answers], clusters(answers)),
-        swap_gap=by_objective(lambda answer: answer.swap_gap),
+        swap_gap=swap_gaps(objectives, answers),
         answers=tuple(answers),
         unscored=dict(Counter(name for answer in answers for name in answer.unscored)),
         safety_answers=tuple(safety_answers),
         safety=refusals(safety_answers or answers),
     )
+
+
+def swap_gaps(objectives: Sequence[str], answers: Sequence[Answer]) -> dict[str, Estimate]:
+    """By objective, the mean of its rewards with the true image minus those of the same answers with another one: a
+    difference, whose interval has a width also where both are 0 or 1 and never differ."""
+    found = {}
+    for name in objectives:
+        part = [answer for answer in answers if name in answer.swap_gap and name in answer.rewards]
+        true = [answer.rewards[name] for answer in part]
+        other = [answer.rewards[name] - answer.swap_gap[name] for answer in part]
+        if estimate := clustered_change(other, true, clusters(part)):
+            found[name] = estimate
+    return found
 
 
 def gold_safety(answer: Answer) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from data_tools.atomic import write_text
 
-TRADEOFFS_FORMAT, REWARD_FORMAT = 2, 5  # of tradeoffs.json and reward.json
+TRADEOFFS_FORMAT, REWARD_FORMAT = 3, 5  # of tradeoffs.json and reward.json
 
 
 def write_result(path: Path, row: dict[str, Any]) -> None:

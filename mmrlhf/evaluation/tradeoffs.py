@@ -102,6 +102,7 @@ def evaluate_tradeoffs(
         "split": settings.split,
         "temperature": settings.temperature,
         "refused": len(prompts) - len(records),
+        "not_looking": panel.blind,
         "safety_split": settings.safety_split,
         "safety_refused": len(harmful_and_benign) - len(safety),
         "samples": _samples(records, settings.samples),

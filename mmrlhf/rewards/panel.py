@@ -39,6 +39,11 @@ class Panel:
         for other in self.others:
             other.open()
 
+    @property
+    def blind(self) -> list[str]:
+        """The objectives whose rewards never change with the images, by what they are."""
+        return [name for other in self.others if not other.looks for name in other.names]
+
     def reads_like(self, vlm: VLM) -> bool:
         """Whether a model's prompts serve the reward model: both make the same of every record."""
         return self.model is not None and self.model.reads_like(vlm)

@@ -10,6 +10,7 @@ from data_tools.synth.prompts import Prompts
 from data_tools.synth.twins import Twins
 from mmrlhf.config import EvaluateConfig
 from mmrlhf.evaluation.policy import Answer, caption_claims, evaluate_policy, summarise
+from mmrlhf.rewards.objectives import Length
 from mmrlhf.rewards.panel import Panel
 
 SCENE = Scene(
@@ -51,6 +52,29 @@ def test_only_captions_of_known_scenes_have_claims():
     assert caption_claims(dataclasses.replace(PICTURE, reference={"answer": "red"}), "Red.") is None
     other = dataclasses.replace(PICTURE, prompt=(user(0, "What color is the circle?"),))
     assert caption_claims(other, "Red.") is None
+
+
+def test_a_swap_gap_is_a_difference_with_a_differences_interval():
+    """Of shares it has a width also where nothing changed, on both sides of 0; never that of a share."""
+    same = [answer(f"p{i}", None, 1, rewards={"right": 1.0}, swap_gap={"right": 0.0}) for i in range(8)]
+    gap = summarise("a", ["right"], same).swap_gap["right"]
+    # Wilson's interval of 8 of 8 begins at 0.6756
+    assert (gap.mean, gap.n) == (0.0, 8)
+    assert (gap.low, gap.high) == pytest.approx((-0.3244, 0.3244), abs=1e-4)
+    # one whose reward falls by 1 under another image doesn't change the kind of interval
+    fallen = [*same[:7], answer("q", None, 1, rewards={"right": 1.0}, swap_gap={"right": 1.0})]
+    gap = summarise("a", ["right"], fallen).swap_gap["right"]
+    assert (gap.mean, gap.low, gap.high) == pytest.approx((0.125, -0.2152, 0.4709), abs=1e-4)
+
+
+def test_an_objective_that_does_not_look_has_no_swap_gap(tiny):
+    brief = Length(name="brief", target=3)
+    panel = Panel(RuleModel(tiny, looks), [brief])
+    assert panel.blind == ["brief"]
+    records = list(Prompts(images=2, texts=1).generate(0))
+    found = evaluate_policy("p", tiny, panel, records, EvaluateConfig(prompts=3), 4, 0)
+    assert "brief" in found.learned
+    assert set(found.swap_gap) == {"factuality", "helpfulness"}
 
 
 def test_a_vague_caption_is_true_and_covers_little():

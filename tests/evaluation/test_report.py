@@ -58,7 +58,13 @@ def tradeoffs():
         {"record": "p0", "modality": "image-text", "prompt": "What do you <b>see</b>?", "images": [PIXEL]},
         {"record": "t0", "modality": "text", "prompt": "How?", "images": []},
     ]
-    return compare(found, 0) | {"split": "test", "temperature": 1.0, "refused": 0, "samples": samples}
+    return compare(found, 0) | {
+        "split": "test",
+        "temperature": 1.0,
+        "refused": 0,
+        "not_looking": [],
+        "samples": samples,
+    }
 
 
 def share(mean):
@@ -235,6 +241,15 @@ def test_every_part_may_be_missing(tmp_path):
     page = render(tmp_path)
     assert "Nothing was evaluated yet." in page
     assert "Trade-offs" not in page
+
+
+def test_an_objective_that_does_not_look_is_said_so(run):
+    result = tradeoffs() | {"not_looking": ["safety"]}
+    (run / "evaluate" / "tradeoffs.json").write_text(json.dumps(result))
+    said = words(render(run))
+    assert "tokens an answer claims a caption answers that end swap gap" in said
+    assert said.count("doesn’t look") == 3  # one a policy
+    assert "factuality safety" in said
 
 
 def test_data_without_scenes(run):
@@ -448,7 +463,7 @@ def one_objective(before, after):
         return summarise(name, ["taste"], answers)
 
     found = compare([made("sft", before), made("tuned", after)], 0)
-    return found | {"split": "test", "temperature": 1.0, "refused": 0, "samples": []}
+    return found | {"split": "test", "temperature": 1.0, "refused": 0, "not_looking": [], "samples": []}
 
 
 def show(run, result, judged=None):
@@ -526,7 +541,7 @@ def test_harmful_and_benign_requests(run):
     result = (
         tradeoffs()
         | compare([asked("sft", 10), asked("grounded", 18)], 0)
-        | {"safety_split": "safety", "safety_refused": 0}
+        | {"safety_split": "safety", "safety_refused": 0, "not_looking": []}
     )
     said = words(show(run, result))
     assert "The exact score on safety has the prompts of the split “safety”, too." in said

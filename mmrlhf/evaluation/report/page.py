@@ -22,7 +22,7 @@ from data_tools.pages.templates import environment
 from mmrlhf.config import RunConfig
 from mmrlhf.evaluation.report import figures
 from mmrlhf.evaluation.report.reward_page import reward_context
-from mmrlhf.evaluation.report.summary import gold_names, looking, title_of, unscored
+from mmrlhf.evaluation.report.summary import gap_columns, gold_names, title_of, unscored
 from mmrlhf.evaluation.results import REWARD_FORMAT, TRADEOFFS_FORMAT
 
 SCALARIZER_NAMES = {"chebyshev": "Chebyshev", "nash": "Nash product", "lagrangian": "Lagrangian"}
@@ -65,7 +65,7 @@ def _context(run: Path, config: RunConfig) -> dict[str, Any]:
         "headline": _headline(result, judged),
         "title": title_of(result),
         "has_claims": any(policy["true_claims"] for policy in (result or {}).get("policies", [])),
-        "looking": looking(result) if result else [],
+        "gap_columns": gap_columns(result) if result else [],
         "groups": groups,
         "asked": _asked(result, groups) if result else "",
         "safety": _safety(result) if result else [],

@@ -52,9 +52,15 @@ def safety_words(result: dict[str, Any]) -> list[str]:
     return words
 
 
-def looking(result: dict[str, Any]) -> list[str]:
-    """The objectives of which some policy has a swap gap: those that judge answers about pictures."""
-    return [name for name in result["objectives"] if any(name in p["swap_gap"] for p in result["policies"])]
+def gap_columns(result: dict[str, Any]) -> list[str]:
+    """The objectives that there is something to say of swapped images for: those of which some policy has a swap gap,
+    and, where prompts show images, those that don't look."""
+    blind = result["not_looking"] if result["prompts"].get("image-text") else []
+    return [
+        name
+        for name in result["objectives"]
+        if name in blind or any(name in p["swap_gap"] for p in result["policies"])
+    ]
 
 
 def title_of(result: dict[str, Any] | None) -> str:
