@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_tools.adapters.base import list_images
 from data_tools.adapters.chat import answer_text, read_turns, with_system
+from data_tools.adapters.media_kinds import is_blank
 from data_tools.adapters.own_rows import JudgedRows, demonstrated_text, reference_value
 from data_tools.adapters.row_error import RowError
 from data_tools.schema import PreferenceRecord, Response
@@ -81,8 +81,8 @@ class ColumnsConfig(JudgedRows):
         )
         return [name for name in (*single, *self.picture_fields) if name is not None]
 
-    def given_images(self, row: dict[str, Any]) -> list[Any]:
-        return [item for name in self.picture_fields for item in list_images(row.get(name))]
+    def shown_fields(self, row: dict[str, Any]) -> list[str]:
+        return self.picture_fields
 
     def convert(self, row: dict[str, Any], where: str) -> PreferenceRecord:
         for name in self._named():
@@ -105,7 +105,7 @@ class ColumnsConfig(JudgedRows):
             rest["responses"] = (Response(read(answer, self.response)),)
             if label is not None:
                 rest["ratings"] = (self.rating(row[label], label),)
-        if self.reference is not None and row[self.reference] is not None:
+        if self.reference is not None and not is_blank(row[self.reference]):
             rest["reference"] = {"answer": reference_value(row[self.reference], self.reference)}
         return self.record(row, where, turns, self._named(), **rest)
 

@@ -18,6 +18,7 @@ from data_tools.adapters.structs import take_structs
 from data_tools.schema import PreferenceRecord
 
 SIDES = ("left", "right")
+KEPT = ("id", "predictions", "file_upload")  # the last is a name of what a field in data refers to
 
 
 class LabelStudioConfig(AnnotatedSource):
@@ -49,8 +50,7 @@ class LabelStudioConfig(AnnotatedSource):
                 continue
             for result in take_structs(annotation, "result"):
                 self._judge(result, name, sheet)
-        used = (*self.marks, "id", "predictions")
-        kept = {**told(row, ("id", "predictions")), **others(row, used)}
+        kept = {**told(row, KEPT), **others(row, (*self.marks, *KEPT))}
         rest = others(fields, (self.prompt, *self.answers, self.image))
         return self.record(where, fields, sheet, {**kept, **({"data": rest["fields"]} if rest else {})})
 

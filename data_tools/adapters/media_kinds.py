@@ -147,7 +147,13 @@ def is_blank(value: Any, depth: int = _DEEPEST) -> bool:
 
 
 def holds_something(value: Any) -> bool:
-    """Whether a field's value is a text, bytes, a list or an object with anything in it; numbers and null are none."""
+    """Whether a field's value is a text, bytes, a list with anything in it, or an object with any of these; numbers and
+    null are none.
+    """
+    if isinstance(value, dict):
+        return any(
+            not isinstance(item, bool | int | float) and not is_blank(item) for item in dict.values(value)
+        )
     return not isinstance(value, bool | int | float) and not is_blank(value)
 
 

@@ -38,12 +38,14 @@ class OwnRows(FileSource):
     marked: ClassVar[bool] = True  # an <image> in a text is always the place of an image
 
     def given_images(self, row: dict[str, Any]) -> list[Any]:
-        """The pictures beside the conversation, as the row gives them, from the first field of `pictures` that has any.
+        """The pictures beside the conversation, as the row gives them."""
+        return [image for key in self.shown_fields(row) for image in list_images(row[key])]
 
-        A second such field isn't asked for, so the row is refused (see `data_tools.adapters.media`).
+    def shown_fields(self, row: dict[str, Any]) -> list[str]:
+        """The fields of these pictures: of `pictures` the first that has any. A second one isn't asked for, so that the
+        row is refused unless it only names the same ones (see `data_tools.adapters.media`).
         """
-        held = next((key for key in self.pictures if not is_blank(dict.get(row, key))), None)
-        return [] if held is None else list_images(row[held])
+        return [key for key in self.pictures if not is_blank(dict.get(row, key))][:1]
 
     def record(
         self,
@@ -57,7 +59,8 @@ class OwnRows(FileSource):
         tools = _refuse_tools(row, {*used, *self.ignore_fields})
         _check_prompt(turns)
         messages, shown = lay_out(turns, self.given_images(row), self.marked)
-        provenance = others(row, {*used, *self.pictures, *tools})
+        read = {*used, *tools}.difference(self.pictures).union(self.shown_fields(row))
+        provenance = others(row, read)
         return PreferenceRecord(
             **{
                 "id": f"{self.name}-{where}",

@@ -52,13 +52,18 @@ class ReadPictures:
         may_name = plain or (isinstance(value, str) and named_medium(key) is None)
         if may_name and all(any(_end_alike(_parts(text), name) for name in self.names) for text in texts):
             return True
-        # the only picture, of which the row has the bytes without a name, and the only path
-        return plain and self.number == len(texts) == 1 and not self.names and _is_path(key)
+        # the only picture, of which the row has the bytes, and the only path that isn't a name of these
+        only = self.number == len(texts) == 1 and not any(by_path for _, by_path in self._named)
+        return plain and only and _is_path(key)
 
     @cached_property
     def names(self) -> set[tuple[str, ...]]:
         """The paths that were read, each as its parts."""
-        return set(map(_parts, _names_in(self.row)))
+        return {_parts(name) for name, _ in self._named}
+
+    @cached_property
+    def _named(self) -> set[tuple[str, bool]]:
+        return set(_names_in(self.row))
 
 
 def _is_naming(key: Any) -> bool:
@@ -99,8 +104,10 @@ def _holds_bytes(text: str) -> bool:
     return len(text) > _LONGEST or is_data_address(text) or bool(first_bytes(text))
 
 
-def _names_in(row: Watched) -> Iterator[str]:
-    """The paths of pictures in the fields that were asked for."""
+def _names_in(row: Watched) -> Iterator[tuple[str, bool]]:
+    """The paths of pictures in the fields that were asked for, and of each whether the picture was read by it: beside
+    bytes it is a name only.
+    """
     for key in row.asked:
         value = dict.get(row, key)
         if named_medium(key) == "picture":
@@ -109,29 +116,30 @@ def _names_in(row: Watched) -> Iterator[str]:
             yield from _read_paths(row.inner.get(key, value))
 
 
-def _read_paths(value: Any) -> Iterator[str]:
+def _read_paths(value: Any) -> Iterator[tuple[str, bool]]:
     if isinstance(value, Watched):
         if "bytes" in value.asked:
-            yield from _leaves(dict.get(value, "path"))
+            yield from _leaves(value)
         for row in [value] if value.rows is None else value.rows:
             yield from _names_in(row)
     elif isinstance(value, list):
         for item in value:
             yield from _read_paths(item)
     elif isinstance(value, str) and medium_of(value) == "picture" and not _holds_bytes(value):
-        yield value
+        yield value, True
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def _leaves(value: Any) -> Iterator[tuple[str, bool]]:
     """The paths in a field of pictures: texts, also in lists, and those of `{"bytes": ..., "path": ...}`."""
     if isinstance(value, str):
         if value.strip() and not _holds_bytes(value):
-            yield value
+            yield value, True
     elif isinstance(value, list):
         for item in value:
             yield from _leaves(item)
     elif isinstance(value, dict):
-        yield from _leaves(dict.get(value, "path"))
+        by_path = not dict.get(value, "bytes")
+        yield from ((name, by_path) for name, _ in _leaves(dict.get(value, "path")))
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -190,6 +190,12 @@ def test_what_nobody_has_judged_yet_does_not_count_as_malformed(tmp_path: Path) 
     assert "1 x nobody has judged it" in told
 
 
+def test_the_file_that_a_task_came_in_is_no_second_picture() -> None:
+    config = LabelStudioConfig(name="x", path=FIXTURES / "label_studio.jsonl")
+    record = good(config.adapt({**rows_of_pairwise("left"), "file_upload": "8a2f-scan.png"}))
+    assert record.provenance["file_upload"] == "8a2f-scan.png"
+
+
 def test_equal_votes_are_a_tie_and_more_votes_win() -> None:
     row = rows_of_pairwise("left", "right", "right")
     config = LabelStudioConfig(name="x", path=FIXTURES / "label_studio.jsonl")

@@ -202,6 +202,8 @@ def test_media_by_their_values(value: object, medium: str | None) -> None:
         ("image", float("nan"), None),
         ("image", [None, float("nan"), " "], None),
         ("image", {"bytes": None, "path": None}, None),
+        ("image", {"width": 3, "captioned": False}, None),
+        ("image", {"url": "a.png", "width": 3}, "picture"),
     ],
 )
 def test_a_name_counts_unless_the_value_is_prose(name: str, value: object, medium: str | None) -> None:

@@ -86,6 +86,10 @@ def test_a_second_field_is_read_where_the_first_is_blank() -> None:
         )
 
 
+def test_a_right_answer_that_a_table_has_none_of() -> None:
+    assert adapted("columns", {**PAIR, "right": math.nan}, reference="right", **NAMES).reference == {}
+
+
 def test_a_table_with_gaps(tmp_path: Path) -> None:
     """As pandas writes a column of nothing: numbers that are NaN."""
     table = pa.table(

@@ -51,7 +51,7 @@ def adapted(row: dict[str, Any], images: Path = FIXTURES / "images") -> Any:
 def test_what_only_names_the_picture_that_was_read_is_no_second_one(field: str, value: object) -> None:
     (record,) = adapted({**PAIR, "images": ["red.png"], field: value})
     assert len(record.images) == 1
-    if isinstance(value, str) and field not in ("image", "image_path"):
+    if isinstance(value, str):
         assert record.provenance["fields"][field] == value
 
 
@@ -99,7 +99,8 @@ def test_a_name_is_one_of_the_picture_only_where_a_picture_was_read() -> None:
             f"image_path): rename it, convert with --from columns --set image={field}, or name it in ignore_fields to "
             "leave it out",
         )
-    for held in (png(), {"bytes": png(), "path": None}):  # bytes without a name, and one path
+    # bytes, and one path
+    for held in (png(), {"bytes": png(), "path": None}, {"bytes": png(), "path": "1.jpg"}):
         assert isinstance(adapted({**PAIR, "images": [held], "image_path": "coco/12.jpg"}), tuple)
         both = adapted({**PAIR, "images": [held, held], "image_path": "coco/12.jpg"})
         assert both[0] == "media-unread"
