@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from data_tools.errors import UserError
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.adapter_files import MARK, save_adapter
 from mmrlhf.models.adapters import OWN
 from mmrlhf.models.lora_linear import fuse_adapters
+from mmrlhf.models.merged import merged_state
 from mmrlhf.models.weight_names import named_as_on_hub
+from mmrlhf.terminal import console
 
 if TYPE_CHECKING:
     from mmrlhf.models.vlm import VLM
@@ -194,28 +196,21 @@ def left_without_adapters(model: nn.Module, path: str) -> str:
 def save_vlm(vlm: VLM, directory: Path) -> None:
     """Saves for plain transformers and engines that read the hub's checkpoints: the model, with adapters merged into a
     copy of the weights they change, and the processor; with LoRA the adapter too, in `adapter/`, for plain peft.
-    Others' adapters beside it are left out."""
+    Others' adapters beside it are left out. Says where rounding takes much of a merged adapter."""
     directory.mkdir(parents=True, exist_ok=True)
+    state = vlm.core.state_dict()
     if vlm.has_adapters:
         save_adapter(vlm, directory / "adapter")
-    state = merged_state(vlm) if vlm.has_adapters else vlm.core.state_dict()
+        merged = merged_state(vlm)
+        state = merged.state
+        if merged.in_float32:
+            console.print(
+                f"model {vlm.path}: in bfloat16 rounding would take {merged.lost:.0%} of what training changed, so the "
+                "weights with adapters are saved in float32. What reads the merged model in bfloat16, as later stages "
+                "and the evaluation do unless model.dtype is float32, loses that part; adapter/, beside it, on the "
+                "model that training began from loses nothing",
+                style="yellow",
+                markup=False,
+            )
     vlm.core.save_pretrained(directory, state_dict=named_as_on_hub(vlm.core, state))
     vlm.processor.save_pretrained(directory)
-
-
-def merged_state(vlm: VLM) -> dict[str, Tensor]:
-    """The base model's state with its own adapter merged in; the model itself stays as it is (merging in place and
-    undoing it would shift the reference by rounding)."""
-    from peft.tuners.lora import LoraLayer
-
-    state = {}
-    changed = {
-        f"{n}.weight": m for n, m in vlm.core.named_modules() if isinstance(m, LoraLayer) and OWN in m.lora_A
-    }
-    for name, value in vlm.core.state_dict().items():
-        if ".lora_" in name:
-            continue
-        name = name.replace(".base_layer.", ".")
-        layer = changed.get(name)
-        state[name] = value if layer is None else value + layer.get_delta_weight(OWN).to(value.dtype)
-    return state

@@ -10,7 +10,8 @@ from safetensors import safe_open
 
 from mmrlhf.config import LoraSettings, ModelConfig
 from mmrlhf.models.load import load_vlm
-from mmrlhf.models.parts import merged_state, save_vlm
+from mmrlhf.models.merged import merged_state
+from mmrlhf.models.parts import save_vlm
 
 # the first parts of names in the index files of checkpoints on the hub: llava-hf/llava-interleave-qwen-0.5b-hf,
 # llava-hf/llava-v1.6-mistral-7b-hf, Qwen/Qwen2.5-VL-3B-Instruct, google/gemma-3-4b-it, OpenGVLab/InternVL3-1B-hf
@@ -51,7 +52,7 @@ def test_saved_under_the_names_of_the_hub(
     with torch.no_grad():
         for parameter in vlm.model.parameters():
             parameter += 0.01 * torch.randn_like(parameter)
-    trained = {name: value.clone() for name, value in merged_state(vlm).items()}
+    trained = {name: value.clone() for name, value in merged_state(vlm).state.items()}
     save_vlm(vlm, tmp_path / "model")
     names = names_in(tmp_path / "model")
     firsts = {next((first for first in HUB[family] if name.startswith(f"{first}.")), name) for name in names}
