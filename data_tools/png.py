@@ -51,7 +51,7 @@ def _whole(chunks: Sequence[tuple[bytes, bytes]]) -> bool:
         if name == b"IDAT":
             packed.append(body)
         last = name
-    if last != b"IEND" or len(header) != 13 or header[10:] != bytes(3):
+    if last != b"IEND" or chunks[-1][1] or len(header) != 13 or header[10:] != bytes(3):
         return False
     depths, channels = _KINDS.get(header[9], ((), 0))
     if header[8] not in depths:

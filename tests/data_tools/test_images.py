@@ -26,6 +26,7 @@ from data_tools.images import (
     extension,
     read_image,
 )
+from data_tools.png import surely_whole
 from data_tools.schema import ImageRef
 from data_tools.source import CODES
 
@@ -408,6 +409,13 @@ def rehashed(data: bytes) -> bytes:
         out += data[position : position + 4] + body + struct.pack(">I", zlib.crc32(body))
         position += 12 + size
     return out + data[position:]
+
+
+def test_a_png_whose_last_chunk_is_not_empty_is_no_sure_one() -> None:
+    data = SEEDS["PNG of 1 bit"]
+    end = struct.pack(">I", 1) + b"IEND\0" + struct.pack(">I", zlib.crc32(b"IEND\0"))
+    assert surely_whole(data)
+    assert not surely_whole(data[:-12] + end)
 
 
 @given(name=st.sampled_from(sorted(SEEDS)), draw=st.data(), lenient=st.booleans())
