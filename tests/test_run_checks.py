@@ -119,7 +119,7 @@ def test_what_the_reward_stage_holds_out_is_looked_at_before_sft(
     path = tmp_path / "run.yaml"
     path.write_text(
         f"name: r\noutput_dir: {tmp_path}\ndata: {{sources: [{{type: flip_pairs, count: 6}}, {{type: demonstrations, "
-        "images: 4, texts: 0}]}\nsft: {}\nreward: {objectives: [factuality], calibrate: 0.3}\n"
+        "images: 4, texts: 0}]}\nsft: {}\nreward: {objectives: [factuality], calibrate: 0.3, min_norm_records: 1}\n"
     )
     monkeypatch.setattr("mmrlhf.pipeline.SftStage", lambda *_: pytest.fail("SFT began"))
     assert _main(["run", str(path)]) == 2
