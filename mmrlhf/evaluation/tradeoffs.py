@@ -4,7 +4,7 @@ are on the Pareto front."""
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from mmrlhf.evaluation.policy import (
 from mmrlhf.evaluation.results import TRADEOFFS_FORMAT, write_result
 from mmrlhf.evaluation.reward.command import How, on_data
 from mmrlhf.evaluation.reward.records import readable
+from mmrlhf.evaluation.unfinished import Unfinished
 from mmrlhf.models.load import load_vlm
 from mmrlhf.models.vision_cache import keep_features, vision_cache
 from mmrlhf.models.vlm import VLM
@@ -59,7 +60,8 @@ def evaluate_tradeoffs(
     device: torch.device | str,
 ) -> dict[str, Any]:
     """Measures the reward model, where there is one, and every policy (the first is the one before PPO) on a split of
-    the data, and writes `out/reward.json` and `out/tradeoffs.json`, which is also what it returns.
+    the data, and writes `out/reward.json` and `out/tradeoffs.json`, which is also what it returns. Policies that were
+    measured before an evaluation into `out` was stopped aren't measured again.
 
     Raises:
         UserError: a model or the data can't be read, or every prompt is too long.
@@ -82,6 +84,7 @@ def evaluate_tradeoffs(
     records: list[PreferenceRecord] = []
     safety: list[PreferenceRecord] = []
     found: list[PolicyEvaluation] = []
+    unfinished = Unfinished(out, config, data, reward_path)
     for name, path in policies.items():
         model = _settings(config, config.ppo).model_copy(update={"path": str(path), "lora": None})
         vlm = load_vlm(model, device)
@@ -95,7 +98,12 @@ def evaluate_tradeoffs(
             safety = _readable(reader, harmful_and_benign, points, limit)
         if cache:
             keep_features(vlm, cache)  # policies of one tower share them
-        found += _at_points(vlm, points[name], panel, records, safety, config)
+        for point, weights in points[name].items():
+            measured = unfinished.take(point, path, panel.objectives)
+            if measured is None:
+                measured = _measure(vlm, point, weights, panel, records, safety, config)
+                unfinished.put(path, measured)
+            found.append(measured)
         del vlm
         _free()
     result = compare(found, config.seed) | {
@@ -108,6 +116,7 @@ def evaluate_tradeoffs(
         "samples": _samples(records, settings.samples),
     }
     write_result(out / "tradeoffs.json", result)
+    unfinished.clear()
     return result
 
 
@@ -124,30 +133,30 @@ def _readable(
     return readable(reader, prompts, limit, told)[0]
 
 
-def _at_points(
+def _measure(
     vlm: VLM,
-    points: Points,
+    point: str,
+    weights: Mapping[str, float] | None,
     panel: Panel,
     records: Sequence[PreferenceRecord],
     safety: Sequence[PreferenceRecord],
     config: RunConfig,
-) -> Iterator[PolicyEvaluation]:
-    """A policy's measures at each of its points."""
+) -> PolicyEvaluation:
+    """A policy's measures at one of its points."""
     settings = config.evaluation_like(config.ppo or config.reward)
-    for point, weights in points.items():
-        with progress(f"evaluate {point}", len(records) + len(safety)) as bar:
-            yield evaluate_policy(
-                point,
-                vlm,
-                panel,
-                records,
-                settings,
-                _stage(config).max_answer_tokens,
-                config.seed,
-                bar,
-                weights,
-                safety,
-            )
+    with progress(f"evaluate {point}", len(records) + len(safety)) as bar:
+        return evaluate_policy(
+            point,
+            vlm,
+            panel,
+            records,
+            settings,
+            _stage(config).max_answer_tokens,
+            config.seed,
+            bar,
+            weights,
+            safety,
+        )
 
 
 def trade_offs(name: str, model: str | Path, asked: Sequence[Mapping[str, float]]) -> Points:

@@ -6,11 +6,12 @@ import pytest
 from evaluation_stubs import NORMS, OBJECTIVES, everything, flips, pair
 
 from data_tools.build import DataConfig, build
-from data_tools.errors import UserError
+from data_tools.errors import RunError, UserError
 from data_tools.schema import Message, Part, PreferenceRecord, user
 from data_tools.shards import open_records, write_shards
 from mmrlhf.config import EvaluateConfig, ModelConfig, RunConfig
-from mmrlhf.evaluation.policy import Answer, summarise
+from mmrlhf.evaluation import tradeoffs
+from mmrlhf.evaluation.policy import Answer, evaluate_policy, summarise
 from mmrlhf.evaluation.reward.records import choose_pairs
 from mmrlhf.evaluation.tradeoffs import (
     NOT_JUDGED,
@@ -322,3 +323,39 @@ def test_changes_over_harmful_and_benign_prompts():
     change = compare([before, after], seed=0)["changes"]["x"]
     assert {name: e["mean"] for name, e in change["safety"].items()} == {"refused": 0.5, "answered": -0.5}
     assert change["gold"]["safety"]["mean"] == 0.5
+
+
+def test_a_stopped_evaluation_measures_the_rest(models, tmp_path, monkeypatch):
+    """The second of two policies fails at first; then it alone is asked, unless a setting has changed."""
+    write_shards(in_test_split(everything()), tmp_path / "data")
+    config = run_config(tmp_path / "data", prompts=6, pairs=8)
+    complete, asked = evaluate(models, config, tmp_path / "complete"), []
+
+    def failing(name, *rest):
+        asked.append(name)
+        if name == "balanced":
+            raise RunError("the judge is down")
+        return evaluate_policy(name, *rest)
+
+    def counting(name, *rest):
+        asked.append(name)
+        return evaluate_policy(name, *rest)
+
+    def run(measure, config):
+        asked.clear()
+        monkeypatch.setattr(tradeoffs, "evaluate_policy", measure)
+        return evaluate(models, config, tmp_path / "out")
+
+    with pytest.raises(RunError, match="the judge is down"):
+        run(failing, config)
+    with pytest.raises(RunError):
+        run(failing, config)
+    assert asked == ["balanced"]
+    assert run(counting, config) == complete
+    assert asked == ["balanced"]
+    assert not (tmp_path / "out" / "unfinished").exists()
+
+    with pytest.raises(RunError):
+        run(failing, config)
+    run(counting, run_config(tmp_path / "data", prompts=5, pairs=8))
+    assert asked == ["sft", "balanced"]
