@@ -85,7 +85,8 @@ def put_folder(temporary: Path, folder: Path) -> None:
 
 def is_put_aside(folder: Path) -> bool:
     """Whether a process that was killed put the folder aside, and no other in its place."""
-    return _beside(folder).exists() and not folder.exists()
+    # `os.path.exists` is False of a name that is too long, of which the first writing tells
+    return os.path.exists(_beside(folder)) and not os.path.exists(folder)
 
 
 def restore_folder(folder: Path) -> None:
